@@ -1,0 +1,155 @@
+"""What the engine must know of a family of models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from pruning.adapters.projection import Projection, layer_matrix
+from pruning.errors import Unsupported
+from pruning.registry import Registry
+from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
+
+GROUPED = frozenset({"key", "value"})
+"""Level-1 projections whose rows belong to key/value heads instead of query heads."""
+
+
+@dataclass(frozen=True)
+class DepthTwo:
+    """A depth-2 module of one live block: its level-1 projections by name, and level 2.
+
+    Rows of a projection belong to units (or groups, see GROUPED) in order, ``unit_width`` each.
+    """
+
+    kind: ModuleKind
+    level1: Mapping[str, Projection]
+    level2: nn.Module
+    units: int
+    groups: int
+    unit_width: int
+
+    def level1_layers(self) -> list[nn.Module]:
+        """The layers behind the projections, each once (fused projections share one)."""
+        return list({id(p.layer): p.layer for p in self.level1.values()}.values())
+
+    def shape(self) -> ModuleShape:
+        """Sizes and prices of this module."""
+        width = self.unit_width
+        weights = {True: 0, False: 0}
+        biases = {True: 0, False: 0}
+        for name, projection in self.level1.items():
+            grouped = name in GROUPED
+            weights[grouped] += width * layer_matrix(projection.layer).shape[1]
+            biases[grouped] += width * (projection.layer.bias is not None)
+        out_features = layer_matrix(self.level2).shape[0]
+        return ModuleShape(
+            kind=self.kind,
+            units=self.units,
+            groups=self.groups,
+            unit_width=width,
+            unit_weights=weights[False] + width * out_features,
+            unit_biases=biases[False],
+            group_weights=weights[True],
+            group_biases=biases[True],
+            fixed_biases=out_features if self.level2.bias is not None else 0,
+        )
+
+
+class ModelAdapter(ABC):
+    """Describes one family: where its blocks are, their two modules, how a block runs."""
+
+    model_types: tuple[str, ...]
+    parallel: bool = False
+    """True when attention and FFN both read the block's input."""
+
+    @abstractmethod
+    def backbone(self, model: nn.Module) -> nn.Module:
+        """The model without its output layer."""
+
+    @abstractmethod
+    def blocks(self, model: nn.Module) -> nn.ModuleList:
+        """The Transformer blocks, in order."""
+
+    @abstractmethod
+    def attention(self, block: nn.Module) -> DepthTwo:
+        """The attention module of a live block."""
+
+    @abstractmethod
+    def ffn(self, block: nn.Module) -> DepthTwo:
+        """The FFN module of a live block."""
+
+    @abstractmethod
+    def run_attention(
+        self, block: nn.Module, hidden: Tensor, context: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Contribution [n, s, d] of attention to the residual stream, and its probabilities
+        [n, heads, s, s] when the model runs eager attention."""
+
+    @abstractmethod
+    def run_ffn(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """Contribution [n, s, d] of the FFN to the residual stream."""
+
+    @abstractmethod
+    def set_widths(self, block: nn.Module, heads: int, groups: int) -> None:
+        """Update the attributes of an attention module that was cut to these head counts."""
+
+    def check_config(self, config: Any) -> None:
+        """Raise Unsupported when a variant of the family cannot be pruned."""
+
+    def module(self, block: nn.Module, kind: ModuleKind) -> DepthTwo:
+        return self.attention(block) if kind == "attention" else self.ffn(block)
+
+    def run(
+        self, block: nn.Module, kind: ModuleKind, hidden: Tensor, context: Mapping[str, Any]
+    ) -> Tensor:
+        """Contribution [n, s, d] of one module to the residual stream."""
+        if kind == "attention":
+            return self.run_attention(block, hidden, context)[0]
+        return self.run_ffn(block, hidden)
+
+    def model_shape(self, model: nn.Module) -> ModelShape:
+        """Sizes of the whole model; tied parameters count once."""
+        blocks = tuple(self._block_shape(block) for block in self.blocks(model))
+        in_blocks = sum(p.numel() for p in self.blocks(model).parameters())
+        config = model.config
+        return ModelShape(
+            architecture=type(model).__name__,
+            family=config.model_type,
+            hidden_size=config.hidden_size,
+            vocab_size=config.vocab_size,
+            max_positions=config.max_position_embeddings,
+            blocks=blocks,
+            other_parameters=sum(p.numel() for p in model.parameters()) - in_blocks,
+            head_weights=model.get_output_embeddings().weight.numel(),
+            dtype=str(model.dtype).removeprefix("torch."),
+        )
+
+    def _block_shape(self, block: nn.Module) -> BlockShape:
+        attention, ffn = self.attention(block).shape(), self.ffn(block).shape()
+        inside = attention.parameters(attention.units, attention.groups)
+        inside += ffn.parameters(ffn.units, 0)
+        return BlockShape(attention, ffn, sum(p.numel() for p in block.parameters()) - inside)
+
+
+ADAPTERS: Registry[ModelAdapter] = Registry("family")
+
+
+def supported() -> list[str]:
+    """``model_type`` names that can be pruned."""
+    return sorted({kind for entry in ADAPTERS for kind in entry.value.model_types})
+
+
+def adapter_for(config: Any) -> ModelAdapter:
+    """The adapter of a transformers config; raises Unsupported, naming what is supported."""
+    for entry in ADAPTERS:
+        if config.model_type in entry.value.model_types:
+            entry.value.check_config(config)
+            return entry.value
+    raise Unsupported(
+        f"Models of type {config.model_type!r} cannot be pruned yet; supported types are: "
+        f"{', '.join(supported())}."
+    )

@@ -1,0 +1,49 @@
+"""One logical linear map inside a layer, whatever the layer's storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Output channels ``rows`` [out] of ``layer`` (an ``nn.Linear`` or a transposed Conv1D)."""
+
+    layer: nn.Module
+    rows: Tensor
+
+    @classmethod
+    def whole(cls, layer: nn.Module) -> Projection:
+        return cls(layer, torch.arange(layer_matrix(layer).shape[0]))
+
+    def weight(self) -> Tensor:
+        """Weight [out, in]; a view or copy, in the layer's dtype."""
+        matrix = layer_matrix(self.layer)
+        if len(self.rows) == matrix.shape[0]:
+            return matrix
+        return matrix[self.rows.to(matrix.device)]
+
+    def bias(self) -> Tensor | None:
+        """Bias [out] or None."""
+        bias = self.layer.bias
+        return None if bias is None else bias[self.rows.to(bias.device)]
+
+
+def layer_matrix(layer: nn.Module) -> Tensor:
+    """The weight of a layer as [out, in]."""
+    return layer.weight.T if isinstance(layer, Conv1D) else layer.weight
+
+
+def set_layer(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+    """Give ``layer`` the weight [out, in] and bias [out], and the sizes that follow."""
+    stored = weight.T if isinstance(layer, Conv1D) else weight
+    layer.weight = nn.Parameter(stored.contiguous(), requires_grad=False)
+    layer.bias = None if bias is None else nn.Parameter(bias.contiguous(), requires_grad=False)
+    if isinstance(layer, Conv1D):
+        layer.nf, layer.nx = weight.shape[0], weight.shape[1]
+    else:
+        layer.out_features, layer.in_features = weight.shape[0], weight.shape[1]

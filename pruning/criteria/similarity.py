@@ -1,0 +1,59 @@
+"""Head similarity (method section 2): heads whose attention patterns say the same thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``unit`` may go because it is like ``partner``: their divergence (nats) is below τ."""
+
+    unit: int
+    partner: int
+    divergence: float
+
+
+def candidates(
+    divergence: np.ndarray, threshold: float, importance: np.ndarray | None = None
+) -> list[Candidate]:
+    """Algorithm 2 on ``divergence`` [units, units] (nats) with τ = ``threshold``.
+
+    Walks rows i, then columns j: if they differ, ``D_ij < τ`` and neither is a candidate yet,
+    i becomes one. With ``importance`` [units] the less important of the two does instead.
+    """
+    chosen: dict[int, Candidate] = {}
+    below = divergence < threshold
+    np.fill_diagonal(below, False)
+    for i, j in zip(*np.nonzero(below), strict=True):  # row-major, as the paper walks
+        i, j = int(i), int(j)
+        if i in chosen or j in chosen:
+            continue
+        unit, partner = i, j
+        if importance is not None and importance[j] < importance[i]:
+            unit, partner = j, i
+        chosen[unit] = Candidate(unit, partner, float(divergence[i, j]))
+    return list(chosen.values())
+
+
+def edges(divergence: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
+    """Edges ``(i, j, D_ij)`` with i < j of the similarity graph at τ."""
+    rows, columns = np.nonzero(np.triu(divergence < threshold, k=1))
+    return [(int(i), int(j), float(divergence[i, j])) for i, j in zip(rows, columns, strict=True)]
+
+
+def group_divergence(divergence: np.ndarray, per_group: int) -> np.ndarray:
+    """Divergence between key/value groups [groups, groups], from that between query heads.
+
+    Each head is matched with the most alike head of the other group; the mean is taken, and
+    the larger of the two directions, so it is symmetric and zero for groups with equal heads.
+    Ours: the paper treats models without grouped queries.
+    """
+    groups = divergence.shape[0] // per_group
+    tiles = divergence.reshape(groups, per_group, groups, per_group)
+    one_way = tiles.min(axis=3).mean(axis=1)
+    result = np.maximum(one_way, one_way.T)
+    np.fill_diagonal(result, 0.0)
+    return result

@@ -1,0 +1,29 @@
+"""Errors that reach a user: each carries one sentence that says what to do."""
+
+
+class HeadroomError(Exception):
+    """Base of every error whose message is meant for the user as it stands."""
+
+    exit_code = 1
+
+
+class UsageError(HeadroomError):
+    """The request itself is wrong (unknown name, value out of range); exit code 2."""
+
+    exit_code = 2
+
+
+class Unsupported(HeadroomError):
+    """The model is well formed but of a kind that cannot be pruned here."""
+
+
+class SourceError(HeadroomError):
+    """A model, corpus or file could not be read (absent, corrupt, no network)."""
+
+
+class OutOfMemory(HeadroomError):
+    """The work does not fit into the device's memory."""
+
+
+class Cancelled(HeadroomError):
+    """The caller's ``should_cancel`` said yes; nothing was changed."""

@@ -1,0 +1,46 @@
+"""Measurements on disk, under a key of everything that determines them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pruning import __version__
+from pruning.errors import HeadroomError
+from pruning.files import cache_root
+from pruning.measurement import MEASUREMENT_VERSION, Measurement
+
+
+def measurement_key(
+    model: str,
+    revision: str | None,
+    dtype: str,
+    corpus_fingerprint: str,
+    samples: int,
+    seq_len: int,
+    seed: int,
+) -> str:
+    """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents."""
+    parts = [
+        MEASUREMENT_VERSION, __version__, model, revision, dtype,
+        corpus_fingerprint, samples, seq_len, seed,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def cached_measurement(key: str, make: Callable[[], Measurement]) -> Measurement:
+    """The measurement under ``key``, made and stored when absent; a damaged file is made anew."""
+    path: Path = cache_root() / "measurements" / f"{key}.json"
+    if path.is_file():
+        try:
+            return Measurement.read(path)
+        except HeadroomError:
+            pass
+    measurement = make()
+    try:
+        measurement.write(path)
+    except HeadroomError:
+        pass  # a full disk must not lose the measurement that is in memory
+    return measurement

@@ -1,0 +1,166 @@
+"""The measuring pass: blocks outside, batches inside; one block's attention maps at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.corpora.windows import Windows
+from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.measure.divergence import DivergenceSum
+from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
+from pruning.measurement import (
+    ActivationSummary,
+    BlockMeasurement,
+    Measurement,
+    ModuleMeasurement,
+)
+from pruning.streaming import Tap, attention_implementation, batches, block_contexts, embed
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    windows: Windows,
+    *,
+    name: str,
+    revision: str | None = None,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Measurement:
+    """Measure ``model`` on calibration ``windows`` (ids [n, s]).
+
+    Memory: the residual stream [n, s, d] plus one batch of one block's attention maps.
+    Raises Cancelled and Unsupported.
+    """
+    started = time.perf_counter()
+    adapter = adapter_for(model.config)
+    blocks = adapter.blocks(model)
+    measured = []
+    with attention_implementation(model, "eager"):
+        contexts = block_contexts(model, adapter, windows.ids.shape[1])
+        hidden = embed(model, adapter, windows.ids)
+        for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
+            stop_if(should_cancel)
+            measured.append(_measure_block(adapter, block, context, hidden, model.device))
+            progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
+    return Measurement(
+        model=name,
+        revision=revision,
+        dtype=str(model.dtype).removeprefix("torch."),
+        corpus=windows.source,
+        corpus_fingerprint=windows.fingerprint,
+        samples=windows.ids.shape[0],
+        seq_len=windows.ids.shape[1],
+        seed=windows.seed,
+        shape=adapter.model_shape(model),
+        blocks=tuple(measured),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _measure_block(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    context: Mapping[str, Any],
+    hidden: Tensor,
+    device: torch.device,
+) -> BlockMeasurement:
+    """Measure one block and advance ``hidden`` [n, s, d] through it in place."""
+    attention, ffn = adapter.attention(block), adapter.ffn(block)
+    divergence = DivergenceSum(attention.units)
+    sums = {"attention": ModuleSums(attention), "ffn": ModuleSums(ffn)}
+    places = {place: MagnitudeSum() for place in ("residual", "attention", "ffn")}
+    for batch in batches(*hidden.shape[:2]):
+        entering = hidden[batch].to(device)
+        places["residual"].add(entering)
+        with Tap(attention) as tap:
+            added, probabilities = adapter.run_attention(block, entering, context)
+        sums["attention"].add(tap)
+        places["attention"].add(added)
+        divergence.add(probabilities)
+        del probabilities
+        leaving = entering + added
+        with Tap(ffn) as tap:
+            leaving = leaving + adapter.run_ffn(block, entering if adapter.parallel else leaving)
+        sums["ffn"].add(tap)
+        places["ffn"].add(tap.level2_input)
+        hidden[batch] = leaving.to(hidden.device)
+    return BlockMeasurement(
+        divergence=_plain(divergence.result()),
+        attention=sums["attention"].result(),
+        ffn=sums["ffn"].result(),
+        activations={place: _summary(total) for place, total in places.items()},
+    )
+
+
+class ModuleSums:
+    """Accumulates the statistics of one module (names in :mod:`pruning.measurement`)."""
+
+    def __init__(self, module: DepthTwo) -> None:
+        self.module = module
+        self.inputs = MomentSum()
+        self.level1 = {name: MomentSum() for name in module.level1}
+
+    def add(self, tap: Tap) -> None:
+        """Add what one run of the module showed."""
+        self.inputs.add(tap.level2_input)
+        for name, moments in self.level1.items():
+            bias = self.module.level1[name].bias()
+            output = tap.level1[name]
+            moments.add(output if bias is None else output - bias)
+
+    def result(self) -> ModuleMeasurement:
+        statistics = {
+            "input_mean": self.inputs.mean(),
+            "input_second_moment": self.inputs.second_moment(),
+            "input_variance": self.inputs.variance(),
+            **weight_statistics(self.module),
+        }
+        for name, moments in self.level1.items():
+            statistics[f"{name}_second_moment"] = moments.second_moment()
+        return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
+
+
+def weight_statistics(module: DepthTwo) -> dict[str, Tensor]:
+    """Norms of the level-2 columns and of the level-1 rows, float64."""
+    from pruning.adapters.projection import layer_matrix
+
+    columns = layer_matrix(module.level2).double()
+    result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
+    for name, projection in module.level1.items():
+        rows = projection.weight().double()
+        result[f"{name}_sq"] = rows.square().sum(1)
+        result[f"{name}_abs"] = rows.abs().sum(1)
+    return result
+
+
+def _plain(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().to("cpu", torch.float32).numpy()
+    array.setflags(write=False)
+    return array
+
+
+def _summary(total: MagnitudeSum) -> ActivationSummary:
+    channels, values = total.largest_channels()
+    return ActivationSummary(
+        mean=_short(total.total / total.count),
+        mean_absolute=_short(float(total.absolute.sum()) / total.count),
+        rms=_short((total.squares / total.count) ** 0.5),
+        maximum=_short(total.maximum),
+        levels=LEVELS,
+        quantiles=tuple(map(_short, total.quantiles())),
+        top_channels=channels,
+        top_values=tuple(map(_short, values)),
+    )
+
+
+def _short(value: float) -> float:
+    """Six significant digits: display figures need no more."""
+    return float(f"{value:.6g}")

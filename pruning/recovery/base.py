@@ -1,0 +1,32 @@
+"""What a recovery is: what happens before the cut, and how level 2 is finished after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pruning.registry import Registry
+
+if TYPE_CHECKING:
+    from pruning.least_squares import Fit, LevelTwo
+
+Finish = Callable[["LevelTwo"], "Fit"]
+"""Gives the kept channels' level-2 weights from the module's normal equations."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """``reconstructs``: levels 1 and 2 are fitted before the cut (Algorithms 1, 3, 4).
+
+    ``needs_tokens``: the recovery looks at calibration text at all. ``everywhere``: it can also
+    repair modules that lose nothing but come after a cut.
+    """
+
+    finish: Finish
+    reconstructs: bool = False
+    needs_tokens: bool = True
+    everywhere: bool = False
+
+
+RECOVERIES: Registry[Recovery] = Registry("recovery")

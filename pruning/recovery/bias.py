@@ -1,0 +1,17 @@
+"""Bias compensation: the mean of what was removed goes into the level-2 bias."""
+
+from pruning.recovery.base import RECOVERIES, Recovery
+
+
+def finish(level):
+    """``b + E[x_removed] W_removed``, weights unchanged."""
+    return level.compensated()
+
+
+RECOVERIES.add(
+    "bias",
+    Recovery(finish),
+    title="Bias compensation",
+    summary="Adds the mean output of the removed units to the module's bias.",
+    source="FLAP, An et al., AAAI 2024",
+)

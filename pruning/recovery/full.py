@@ -1,0 +1,17 @@
+"""Reconstruction before the cut and refit after it."""
+
+from pruning.recovery.base import RECOVERIES, Recovery
+
+
+def finish(level):
+    """Refit toward the reconstructed weights."""
+    return level.refitted()
+
+
+RECOVERIES.add(
+    "full",
+    Recovery(finish, reconstructs=True, everywhere=True),
+    title="Full",
+    summary="Reconstruction before each cut and refit after it.",
+    source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4, and Headroom's refit",
+)

@@ -1,0 +1,17 @@
+"""No recovery: the kept weights stay as they are."""
+
+from pruning.recovery.base import RECOVERIES, Recovery
+
+
+def finish(level):
+    """The cut weights, unchanged."""
+    return level.cut()
+
+
+RECOVERIES.add(
+    "none",
+    Recovery(finish, needs_tokens=False),
+    title="None",
+    summary="Cut and leave the rest as it is.",
+    source="baseline of the paper's tables",
+)

@@ -1,0 +1,17 @@
+"""The paper's reconstruction: fit both levels before the cut, then cut."""
+
+from pruning.recovery.base import RECOVERIES, Recovery
+
+
+def finish(level):
+    """The reconstructed weights (already in place), cut."""
+    return level.cut()
+
+
+RECOVERIES.add(
+    "reconstruct",
+    Recovery(finish, reconstructs=True),
+    title="Reconstruction (paper)",
+    summary="Before each cut, both layers are fitted to the dense outputs on the pruned stream.",
+    source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4",
+)

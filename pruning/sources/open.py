@@ -1,0 +1,182 @@
+"""Find a model by what the user typed and load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pruning.adapters import adapter_for
+from pruning.errors import HeadroomError, OutOfMemory, SourceError, Unsupported, UsageError
+from pruning.sources.loaded import LoadedModel
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load(
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> LoadedModel:
+    """Load ``demo``, a hub id, a folder (dense or saved by Headroom) or a ``.gguf`` file.
+
+    Safetensors only; no code of the model's authors is run. Raises UsageError for a wrong
+    request, SourceError when the model cannot be had, Unsupported for another family,
+    OutOfMemory when it does not fit.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    place, commit = locate(source, revision)
+    kind = resolve_device(device)
+    if dtype not in DTYPES:
+        raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
+    config = _guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    adapter = adapter_for(config)
+    wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
+    try:
+        model = _load_weights(source, place, commit, config, wanted)
+        model = model.to(kind).eval().requires_grad_(False)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise OutOfMemory(
+            f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
+            "or a smaller model."
+        ) from None
+    if str(model.dtype).removeprefix("torch.") not in DTYPES:
+        raise Unsupported(f"{source} is stored as {model.dtype}; choose --dtype float32.")
+    return LoadedModel(
+        model, _tokenizer(place, commit), adapter, source, commit, identity(place, commit)
+    )
+
+
+def _load_weights(source: str, place: str, commit: str | None, config: Any, dtype: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if getattr(config, "headroom", None):
+        from pruning.checkpoint.load import load_compact
+
+        return load_compact(Path(place), config, dtype)
+    return _guarded(
+        source,
+        AutoModelForCausalLM.from_pretrained,
+        place,
+        revision=commit,
+        dtype=dtype,
+        use_safetensors=True,
+    )
+
+
+def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
+    """``(folder or hub id, hub commit or None)``; raises SourceError, UsageError."""
+    if not source.strip():
+        raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
+    if source == "demo":
+        from pruning.sources import demo
+
+        return str(demo.folder()), None
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        return str(_converted(path)), None
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SourceError(f"{path} has no config.json; it is not a model folder.")
+        return str(path), None
+    if path.is_file() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise SourceError(
+            f"{source} is not a model folder, a .gguf file, a hub id like 'openai-community/gpt2' "
+            "or 'demo'; check the spelling."
+        )
+    return source, _hub_commit(source, revision)
+
+
+def _converted(path: Path) -> Path:
+    from pruning.files import cache_root
+    from pruning.sources.gguf import check_header, convert
+
+    check_header(path)
+    stat = path.stat()
+    target = cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    if not (target / "config.json").is_file():
+        convert(path, target)
+    return target
+
+
+def _hub_commit(source: str, revision: str | None) -> str | None:
+    """The commit that ``revision`` names now; the cached one when the hub is out of reach."""
+    from huggingface_hub import hf_hub_download
+
+    file = _guarded(source, hf_hub_download, source, "config.json", revision=revision)
+    snapshot = Path(file).parent
+    return snapshot.name if snapshot.parent.name == "snapshots" else revision
+
+
+def _guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a hub or loading call; turn its failures into one clear sentence."""
+    from huggingface_hub import errors as hub
+
+    try:
+        return call(*args, **kwargs)
+    except HeadroomError:
+        raise
+    except hub.GatedRepoError:
+        reason = "its licence must be accepted first; set HF_TOKEN in the environment"
+    except hub.RevisionNotFoundError:
+        reason = "that revision does not exist"
+    except hub.RepositoryNotFoundError:
+        reason = "no such model on the hub (or it is private: set HF_TOKEN)"
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
+        reason = (
+            "the Hugging Face hub cannot be reached and no local copy exists; check the network, "
+            "or use 'demo', a folder or a .gguf file"
+        )
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if "safetensors" in line:
+            line = f"it has no safetensors weights ({line})"
+        reason = line
+    raise SourceError(f"{source} cannot be loaded: {reason.rstrip('.')}.") from None
+
+
+def _tokenizer(place: str, commit: str | None) -> Any:
+    """The model's tokenizer, or None when the folder has none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(place, revision=commit)
+    except Exception:
+        return None
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes cuda, mps or cpu; raises UsageError for one that is not there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = device.split(":")[0]
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(kind, False):
+        names = ", ".join(name for name, present in there.items() if present)
+        raise UsageError(f"The device {device!r} is not present; choose auto or one of: {names}.")
+    return device
+
+
+def identity(place: str, commit: str | None) -> str:
+    """What tells these weights from others: hub commit, or names, sizes and times of files."""
+    if commit is not None:
+        return f"{place}@{commit}"
+    folder = Path(place)
+    if not folder.is_dir():
+        return place
+    files = sorted(folder.glob("*.safetensors")) + [folder / "config.json"]
+    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    return f"{folder.resolve()}|{'|'.join(stamps)}"

@@ -1,0 +1,147 @@
+"""Runs a model block by block over calibration windows; only the residual stream is kept."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning.adapters.base import DepthTwo, ModelAdapter
+
+TOKENS_PER_BATCH = 2048
+_NOT_CONTEXT = {"hidden_states", "past_key_values", "use_cache", "kwargs"}
+
+
+class _Stop(Exception):
+    """Ends a forward pass once the wanted tensor has been seen."""
+
+
+@contextmanager
+def attention_implementation(model: nn.Module, name: str) -> Iterator[None]:
+    """Run ``model`` with another attention kernel (eager gives probabilities), then restore."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+def batches(samples: int, seq_len: int) -> list[slice]:
+    """Slices of samples that hold about TOKENS_PER_BATCH tokens each."""
+    size = max(1, TOKENS_PER_BATCH // seq_len)
+    return [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+@torch.no_grad()
+def block_contexts(
+    model: nn.Module, adapter: ModelAdapter, seq_len: int
+) -> list[dict[str, Any]]:
+    """What the model hands each block besides the hidden state (mask, positions), for windows
+    of ``seq_len`` without padding. Found by one short run, so families need not describe it."""
+    contexts: list[dict[str, Any]] = []
+    ids = torch.zeros(1, seq_len, dtype=torch.long, device=model.device)
+    with _context_hooks(adapter, model, contexts):
+        adapter.backbone(model)(input_ids=ids, use_cache=False)
+    return contexts
+
+
+@contextmanager
+def _context_hooks(
+    adapter: ModelAdapter, model: nn.Module, contexts: list[dict[str, Any]]
+) -> Iterator[None]:
+    def record(block: nn.Module, args: tuple, kwargs: dict) -> None:
+        bound = inspect.signature(block.forward).bind(*args, **kwargs).arguments
+        extra = bound.get("kwargs", {})
+        contexts.append(
+            {k: v for k, v in {**bound, **extra}.items() if k not in _NOT_CONTEXT and v is not None}
+        )
+
+    handles = [
+        block.register_forward_pre_hook(record, with_kwargs=True)
+        for block in adapter.blocks(model)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def embed(model: nn.Module, adapter: ModelAdapter, ids: Tensor) -> Tensor:
+    """Input of the first block for windows ``ids`` [n, s]; returns [n, s, d] on the CPU."""
+    first = adapter.blocks(model)[0]
+    parts: list[Tensor] = []
+
+    def stop(_block: nn.Module, args: tuple, kwargs: dict) -> None:
+        parts.append((args[0] if args else kwargs["hidden_states"]).cpu())
+        raise _Stop
+
+    handle = first.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        for batch in batches(*ids.shape):
+            try:
+                adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
+            except _Stop:
+                pass
+    finally:
+        handle.remove()
+    return torch.cat(parts)
+
+
+class Tap:
+    """Records, during a run of one module, the inputs and outputs of its layers.
+
+    ``level1_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``level2_input`` [n, s, m].
+    With ``stop_at_level2`` the run ends as soon as the level-2 input is known.
+    """
+
+    def __init__(self, module: DepthTwo, stop_at_level2: bool = False) -> None:
+        self.module = module
+        self.stop_at_level2 = stop_at_level2
+        self.level1: dict[str, Tensor] = {}
+        self.level1_input: Tensor | None = None
+        self.level2_input: Tensor | None = None
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Tap:
+        for layer in self.module.level1_layers():
+            self._handles.append(layer.register_forward_hook(self._after_level1))
+        self._handles.append(self.module.level2.register_forward_pre_hook(self._before_level2))
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        return kind is _Stop
+
+    def _after_level1(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.level1_input = inputs[0]
+        for name, projection in self.module.level1.items():
+            if projection.layer is layer:
+                whole = len(projection.rows) == output.shape[-1]
+                self.level1[name] = output if whole else output[..., projection.rows]
+
+    def _before_level2(self, _layer: nn.Module, inputs: tuple) -> None:
+        self.level2_input = inputs[0]
+        if self.stop_at_level2:
+            raise _Stop
+
+
+def run_tapped(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    module: DepthTwo,
+    hidden: Tensor,
+    context: Mapping[str, Any],
+) -> Tap:
+    """Run one module on ``hidden`` [n, s, d] up to its level-2 input and return what was seen."""
+    with Tap(module, stop_at_level2=True) as tap:
+        adapter.run(block, module.kind, hidden, context)
+    return tap

@@ -1,0 +1,71 @@
+"""Real surgery: smaller weight matrices in place of the old ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
+from pruning.adapters.projection import layer_matrix, set_layer
+
+
+def shared_copy(model: nn.Module) -> nn.Module:
+    """A second model that shares every parameter and buffer with ``model``.
+
+    Cutting the copy replaces its parameters and leaves ``model`` untouched, so pruning never
+    holds a second copy of what stays.
+    """
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo=shared)
+
+
+def expand(units: Sequence[int], width: int) -> Tensor:
+    """Channel indices [len(units)·width] of the given units, in order."""
+    starts = torch.as_tensor(units, dtype=torch.long).reshape(-1, 1) * width
+    return (starts + torch.arange(width)).reshape(-1)
+
+
+def cut_level1(module: DepthTwo, units: Sequence[int], groups: Sequence[int]) -> None:
+    """Keep only the level-1 rows of ``units`` and (for key and value) ``groups``."""
+    for layer in module.level1_layers():
+        kept = [
+            projection.rows[expand(groups if name in GROUPED else units, module.unit_width)]
+            for name, projection in module.level1.items()
+            if projection.layer is layer
+        ]
+        # sorted: the order inside a fused layer stays what the family expects
+        rows = torch.cat(kept).sort().values.to(layer.weight.device)
+        bias = None if layer.bias is None else layer.bias.data[rows]
+        set_layer(layer, layer_matrix(layer).data[rows], bias)
+
+
+def cut(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    module: DepthTwo,
+    units: Sequence[int],
+    groups: Sequence[int],
+    level2_weight: Tensor | None = None,
+    level2_bias: Tensor | None = None,
+) -> None:
+    """Keep ``units`` and ``groups`` of one module.
+
+    ``level2_weight`` [d, kept·unit_width] and ``level2_bias`` [d] replace the sliced level-2
+    parameters when recovery made new ones; they are cast to the layer's dtype.
+    """
+    level2 = module.level2
+    dtype = level2.weight.dtype
+    if level2_weight is None:
+        columns = expand(units, module.unit_width).to(level2.weight.device)
+        level2_weight, level2_bias = layer_matrix(level2).data[:, columns], level2.bias
+    cut_level1(module, units, groups)
+    set_layer(
+        level2,
+        level2_weight.data.to(dtype),
+        None if level2_bias is None else level2_bias.data.to(dtype),
+    )
+    if module.kind == "attention":
+        adapter.set_widths(block, len(units), len(groups))
