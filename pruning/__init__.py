@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "load": "pruning.sources",
-    "measure": "pruning.measure",
+    "prune": "pruning.pipeline",
+    "measure_model": "pruning.pipeline",
     "make_plan": "pruning.planning",
-    "apply": "pruning.apply",
     "perplexity": "pruning.evaluate",
     "generate": "pruning.evaluate",
     "save": "pruning.checkpoint",

@@ -36,6 +36,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise HeadroomError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
+def check_writable(path: Path) -> None:
+    """Raise HeadroomError before long work when ``path`` could not be written after it."""
+    path = Path(path)
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise HeadroomError(f"{path} cannot be written; name a file in a folder you may write to.")
+
+
 def cache_root() -> Path:
     """Folder for converted models and measurements (``HEADROOM_CACHE`` overrides it)."""
     configured = os.environ.get("HEADROOM_CACHE")

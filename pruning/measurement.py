@@ -193,7 +193,8 @@ def shape_from_plain(data: dict[str, Any]) -> ModelShape:
     """Rebuild a :class:`ModelShape` from ``dataclasses.asdict`` of it."""
     blocks = tuple(
         BlockShape(
-            ModuleShape(**block["attention"]), ModuleShape(**block["ffn"]),
+            ModuleShape(**block["attention"]),
+            ModuleShape(**block["ffn"]),
             block["other_parameters"],
         )
         for block in data["blocks"]

@@ -167,9 +167,7 @@ class Plan:
 
 
 def _module_from_plain(data: dict[str, Any]) -> ModulePlan:
-    return ModulePlan(
-        **{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-    )
+    return ModulePlan(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
 
 
 def check(plan: Plan) -> None:
@@ -184,6 +182,9 @@ def check(plan: Plan) -> None:
                 raise UsageError(f"{where} is filed under another place.")
             if (module.units, module.groups) != (size.units, size.groups):
                 raise UsageError(f"{where} does not fit the model's {size.units} units.")
+            named = (*module.removed, *module.removed_groups)
+            if not all(type(unit) is int for unit in named):
+                raise UsageError(f"{where} names units that are not whole numbers.")
             if list(module.removed) != sorted(set(module.removed)) or not all(
                 0 <= unit < size.units for unit in module.removed
             ):
@@ -204,7 +205,7 @@ def _check_groups(module: ModulePlan, where: str) -> None:
         left[head // per_group] += 1
     kept = {left[group] for group in module.kept_groups}
     emptied = {group for group in range(module.groups) if left[group] == 0}
-    if len(kept) != 1 or emptied != set(module.removed_groups):
+    if len(kept) != 1 or sorted(emptied) != list(module.removed_groups):
         raise UsageError(
             f"{where} leaves {left} query heads per key/value group; every kept group must "
             "keep the same number, or go whole."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES, unit_scores
-from pruning.criteria.similarity import candidates, group_divergence
+from pruning.criteria.similarity import candidates, group_divergence, weaker_candidates
 from pruning.errors import UsageError
 from pruning.measurement import BlockMeasurement, Measurement
-from pruning.plan import SIMILARITY, BlockPlan, ModulePlan, Plan
+from pruning.plan import BY_HAND, SIMILARITY, BlockPlan, ModulePlan, Plan
 from pruning.recipe import HeadRule, Recipe
 from pruning.shape import ModuleShape
 
@@ -36,16 +38,15 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     plans = []
     for index, (size, measured) in enumerate(zip(shape.blocks, measurement.blocks, strict=True)):
         if index not in ratios:
-            plans.append(
-                BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn))
-            )
+            plans.append(BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn)))
             continue
+        ratio = ratios[index]
         heads = unit_scores(head_score, measured.attention.statistics, size.attention)
         channels = unit_scores(ffn_score, measured.ffn.statistics, size.ffn)
         plans.append(
             BlockPlan(
-                plan_heads(index, size.attention, measured, heads, recipe.heads, ratios[index].heads),
-                plan_channels(index, size.ffn, channels, recipe.ffn.score, ratios[index].ffn),
+                plan_heads(index, size.attention, measured, heads, recipe.heads, ratio.heads),
+                plan_channels(index, size.ffn, channels, recipe.ffn.score, ratio.ffn),
             )
         )
     return Plan(shape, tuple(plans), recipe.calibration.seq_len)
@@ -68,22 +69,28 @@ def plan_channels(
     count = removed_count(ratio, shape.units)
     if count == 0:
         return keep_all(block, shape)
-    order = np.argsort(scores, kind="stable")[:count]
-    ranks = np.arange(1, count + 1)
-    by_unit = np.argsort(order)
-    removed = order[by_unit]
-    return ModulePlan(
-        block=block,
-        kind=shape.kind,
-        units=shape.units,
-        groups=shape.groups,
-        grouped=False,
+    removed = _weakest(scores, count)
+    ranks = np.empty(count, dtype=np.int64)
+    ranks[np.argsort(scores[removed], kind="stable")] = np.arange(1, count + 1)
+    return replace(
+        keep_all(block, shape),
         removed=tuple(removed.tolist()),
         criteria=(score_name,) * count,
         values=tuple(scores[removed].tolist()),
         partners=(-1,) * count,
-        ranks=tuple(ranks[by_unit].tolist()),
+        ranks=tuple(ranks.tolist()),
     )
+
+
+def _weakest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` lowest scores, ascending; of equal scores the first ones.
+
+    A partition instead of a sort: this is what a slider waits for.
+    """
+    limit = np.partition(scores, count - 1)[count - 1]
+    below = np.nonzero(scores < limit)[0]
+    equal = np.nonzero(scores == limit)[0][: count - len(below)]
+    return np.sort(np.concatenate([below, equal]))
 
 
 def plan_heads(
@@ -107,14 +114,16 @@ def plan_heads(
         rows = _even_rows(shape, found, scores, rule, wanted)
     else:
         rows = _rows(np.arange(shape.units), found, scores, rule.score, wanted)
-    return _heads_from_rows(block, shape, rows, grouped=False)
+    return _from_rows(block, shape, rows, grouped=False)
 
 
 def _similar(divergence: np.ndarray, scores: np.ndarray, rule: HeadRule) -> dict:
     if rule.threshold is None:
         return {}
-    importance = scores if rule.drop == "weaker" else None
-    found = candidates(divergence, rule.threshold, importance)
+    if rule.drop == "weaker":
+        found = weaker_candidates(divergence, rule.threshold, scores)
+    else:
+        found = candidates(divergence, rule.threshold)
     return {c.unit: (SIMILARITY, c.divergence, c.partner, 0) for c in found}
 
 
@@ -158,26 +167,64 @@ def _plan_groups(
         for group, reason in group_rows.items()
         for member in range(per_group)
     }
-    return _heads_from_rows(block, shape, rows, grouped=True)
+    return _from_rows(block, shape, rows, grouped=True)
 
 
-def _heads_from_rows(block: int, shape: ModuleShape, rows: dict, grouped: bool) -> ModulePlan:
+def _from_rows(block: int, shape: ModuleShape, rows: dict, grouped: bool = False) -> ModulePlan:
     """Assemble a plan; a key/value head goes when all of its query heads do."""
     removed = sorted(rows)
     per_group = shape.units_per_group
     counts = np.bincount([unit // per_group for unit in removed], minlength=shape.groups)
     columns = list(zip(*(rows[unit] for unit in removed), strict=True)) or [(), (), (), ()]
     criteria, values, partners, ranks = columns
-    return ModulePlan(
-        block=block,
-        kind=shape.kind,
-        units=shape.units,
-        groups=shape.groups,
+    return replace(
+        keep_all(block, shape),
         grouped=grouped,
         removed=tuple(removed),
         criteria=tuple(criteria),
         values=tuple(values),
         partners=tuple(partners),
         ranks=tuple(ranks),
-        removed_groups=tuple(int(g) for g in np.nonzero(counts == per_group)[0]),
+        removed_groups=tuple(np.nonzero(counts == per_group)[0].tolist()) if shape.groups else (),
     )
+
+
+def rescored(
+    module: ModulePlan, shape: ModuleShape, scores: np.ndarray, score_name: str
+) -> ModulePlan:
+    """As many units again, chosen by new ``scores`` [units] (method section 4.2).
+
+    What similarity or a person chose stays; only units that went by score are chosen again.
+    """
+    if not module.removed:
+        return module
+    table = zip(module.criteria, module.values, module.partners, module.ranks, strict=True)
+    fixed = {
+        unit: row
+        for unit, row in zip(module.removed, table, strict=True)
+        if row[0] in (SIMILARITY, BY_HAND)
+    }
+    if module.kind == "ffn":
+        if not fixed:
+            return plan_channels(
+                module.block, shape, scores, score_name, len(module.removed) / shape.units
+            )
+        rows = _rows(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
+        return _from_rows(module.block, shape, rows)
+    per_group = shape.units_per_group
+    if module.grouped:
+        group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
+        found = {unit // per_group: row for unit, row in fixed.items()}
+        chosen = _rows(
+            np.arange(shape.groups), found, group_scores, score_name, len(module.removed_groups)
+        )
+        rows = {g * per_group + m: row for g, row in chosen.items() for m in range(per_group)}
+    elif per_group > 1:
+        rows = {}
+        for group in range(shape.groups):
+            members = np.arange(group * per_group, (group + 1) * per_group)
+            count = sum(unit // per_group == group for unit in module.removed)
+            rows |= _rows(members, fixed, scores, score_name, count)
+    else:
+        rows = _rows(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
+    return _from_rows(module.block, shape, rows, module.grouped)

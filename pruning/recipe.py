@@ -94,7 +94,7 @@ class RecoveryRule(_Strict):
 
     method: str = "refit"
     target: Literal["residual", "dense"] = "residual"
-    damping: Literal["auto"] | Annotated[float, Field(gt=0.0)] = "auto"
+    damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = "auto"
     rescore: bool = True
     intercept: Literal["auto", "add"] = "auto"
     scope: Literal["pruned", "all"] = "all"

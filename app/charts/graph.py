@@ -1,0 +1,262 @@
+"""The similarity graph of one block: heads stand still, τ draws and removes edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.charts.picks import point_id
+from app.theme import BLUE, CLEAR, GREEN, KEPT, ORANGE, PRUNED, SELECTED, SKY, YELLOW, styled
+
+Pair = tuple[int, int, float]
+
+# 5 colours and 4 symbols share no divisor: 20 key/value groups before a look repeats
+GROUP_COLOURS = (BLUE, ORANGE, GREEN, SKY, YELLOW)
+GROUP_SYMBOLS = ("circle", "square", "diamond", "hexagon")
+STRENGTHS = 5
+HEIGHT = 365
+# edges end at the rim of a node, so that hollow ones stay readable (figure of about this width)
+TYPICAL_WIDTH = 520
+
+
+@dataclass(frozen=True)
+class HeadNode:
+    """One head as the graph shows it; ``rank`` 1 = weakest, ``reason`` None = it stays."""
+
+    head: int
+    group: int
+    importance: float
+    rank: int
+    nearest: int | None
+    divergence: float | None
+    reason: str | None
+
+
+def similarity_graph(
+    positions: np.ndarray,
+    pairs: Sequence[Pair],
+    nodes: Sequence[HeadNode],
+    *,
+    scale: tuple[float, float],
+    selected: int | None = None,
+) -> go.Figure:
+    """Nodes at ``positions`` [heads, 2], one line per pair of ``pairs`` (those below τ).
+
+    ``scale``: smallest and largest divergence (nats) of the block; the most alike pairs are
+    drawn thickest. Heads that go are hollow with a ✕; shape and colour show the key/value
+    group when heads share one.
+    """
+    figure = go.Figure()
+    sizes = _sizes(len(nodes), [node.rank for node in nodes])
+    for trace in _edge_traces(positions, pairs, sizes, scale, selected):
+        figure.add_trace(trace)
+    shared = len({node.group for node in nodes}) < len(nodes)
+    _add_nodes(figure, positions, nodes, sizes, shared)
+    if selected is not None:
+        figure.add_trace(_ring(positions[selected], sizes[selected]))
+    if shared:
+        _add_group_legend(figure, sorted({node.group for node in nodes}))
+    styled(figure, height=HEIGHT, legend=shared)
+    figure.update_layout(
+        dragmode=False,
+        legend={
+            "title": {"text": "key/value group  ", "side": "left"},
+            "y": -0.02,
+            "yanchor": "top",
+            "itemclick": False,
+            "itemdoubleclick": False,
+        },
+        margin={"t": 8},
+        hovermode="closest",
+        uirevision="graph",
+    )
+    figure.update_xaxes(visible=False, range=[-0.07, 1.07], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-0.09, 1.1], fixedrange=True)
+    return figure
+
+
+def graph_alt(
+    block: int, pairs: Sequence[Pair], nodes: Sequence[HeadNode], threshold: float
+) -> str:
+    """The graph in one or two sentences."""
+    going = [str(node.head) for node in nodes if node.reason]
+    gone = f"Heads that go: {', '.join(going)}." if going else "No head goes."
+    return (
+        f"Similarity graph of block {block}: {len(nodes)} heads, {len(pairs)} edges with "
+        f"JS divergence below {threshold:.3f} nats. {gone}"
+    )
+
+
+def _sizes(count: int, ranks: Sequence[int]) -> np.ndarray:
+    """Marker sizes in pixels [heads]: the more important, the larger."""
+    small, large = (24, 38) if count <= 16 else (19, 28) if count <= 36 else (15, 21)
+    return small + (large - small) * (np.array(ranks) - 1) / max(count - 1, 1)
+
+
+def _edge_traces(
+    positions: np.ndarray,
+    pairs: Sequence[Pair],
+    sizes: np.ndarray,
+    scale: tuple[float, float],
+    selected: int | None,
+) -> list[go.Scatter]:
+    """At most ``STRENGTHS`` traces by likeness, and one for the edges of the selected head."""
+    low, high = scale
+    bins: list[list[Pair]] = [[] for _ in range(STRENGTHS)]
+    chosen = []
+    for pair in pairs:
+        likeness = 1.0 - (pair[2] - low) / max(high - low, 1e-9)
+        bins[min(int(likeness * STRENGTHS), STRENGTHS - 1)].append(pair)
+        if selected in pair[:2]:
+            chosen.append(pair)
+    traces = []
+    for place, members in enumerate(bins):
+        strength = place / (STRENGTHS - 1)
+        grey = f"rgba(128,128,128,{0.25 + 0.5 * strength:.2f})"
+        if members:
+            traces.append(_lines(positions, members, sizes, grey, 1.0 + 3.0 * strength))
+    if chosen:
+        traces.append(_lines(positions, chosen, sizes, SELECTED, 2.0))
+    return traces
+
+
+def _lines(
+    positions: np.ndarray, pairs: Sequence[Pair], sizes: np.ndarray, colour: str, width: float
+) -> go.Scatter:
+    first = np.array([pair[0] for pair in pairs])
+    second = np.array([pair[1] for pair in pairs])
+    start, end = positions[first], positions[second]
+    box = np.array([TYPICAL_WIDTH, HEIGHT - 40.0])
+    length = np.maximum(np.linalg.norm((end - start) * box, axis=1), 1.0)
+    cut_start = np.minimum(sizes[first] / 2 / length, 0.45)[:, None]
+    cut_end = np.minimum(sizes[second] / 2 / length, 0.45)[:, None]
+    path = np.full((len(pairs), 3, 2), np.nan)
+    path[:, 0] = start + (end - start) * cut_start
+    path[:, 1] = end - (end - start) * cut_end
+    # plotly breaks a line where a coordinate is null
+    flat = path.reshape(-1, 2).round(4).astype(object)
+    flat[2::3] = None
+    return go.Scatter(
+        x=flat[:, 0].tolist(),
+        y=flat[:, 1].tolist(),
+        mode="lines",
+        line={"color": colour, "width": width},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _look(group: int, shared: bool) -> tuple[str, str]:
+    if not shared:
+        return KEPT, "circle"
+    return (
+        GROUP_COLOURS[group % len(GROUP_COLOURS)],
+        GROUP_SYMBOLS[group % len(GROUP_SYMBOLS)],
+    )
+
+
+def _add_nodes(
+    figure: go.Figure,
+    positions: np.ndarray,
+    nodes: Sequence[HeadNode],
+    sizes: np.ndarray,
+    shared: bool,
+) -> None:
+    text_size = 13 if len(nodes) <= 16 else 11 if len(nodes) <= 36 else 9
+    for going in (False, True):
+        members = [node for node in nodes if (node.reason is not None) == going]
+        if not members:
+            continue
+        heads = [node.head for node in members]
+        looks = [_look(node.group, shared) for node in members]
+        colours = [colour for colour, _ in looks]
+        font = {"size": text_size}
+        if not going:  # on a filled node; hollow ones take the page's text colour
+            font["color"] = ["#FFFFFF" if c == BLUE else "#000000" for c in colours]
+        figure.add_trace(
+            go.Scatter(
+                x=positions[heads, 0].tolist(),
+                y=positions[heads, 1].tolist(),
+                mode="markers+text",
+                name="goes" if going else "stays",
+                text=[str(head) for head in heads],
+                textposition="middle center",
+                textfont=font,
+                marker={
+                    "size": sizes[heads].tolist(),
+                    "symbol": [symbol + "-open" * going for _, symbol in looks],
+                    "color": colours,
+                    "opacity": 1,
+                    "line": {"width": 2, "color": colours},
+                },
+                customdata=[point_id("head", head) for head in heads],
+                hovertext=[_hover(node, len(nodes), shared) for node in members],
+                hoverinfo="text",
+                showlegend=False,
+                unselected={"marker": {"opacity": 1}},
+                selected={"marker": {"opacity": 1}},
+            )
+        )
+        if going:
+            figure.add_trace(_crosses(positions[heads], sizes[heads], text_size))
+
+
+def _crosses(positions: np.ndarray, sizes: np.ndarray, text_size: int) -> go.Scatter:
+    return go.Scatter(
+        x=positions[:, 0].tolist(),
+        y=positions[:, 1].tolist(),
+        mode="markers+text",
+        text=["✕"] * len(positions),
+        textposition="top right",
+        textfont={"size": text_size, "color": PRUNED},
+        marker={"size": (sizes * 0.6).tolist(), "color": CLEAR},
+        hoverinfo="skip",
+        name="✕ goes",
+        showlegend=False,
+    )
+
+
+def _ring(position: np.ndarray, size: float) -> go.Scatter:
+    return go.Scatter(
+        x=[float(position[0])],
+        y=[float(position[1])],
+        mode="markers",
+        name="selected",
+        marker={
+            "size": float(size) + 12,
+            "symbol": "circle-open",
+            "color": SELECTED,
+            "line": {"width": 3},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _add_group_legend(figure: go.Figure, groups: Sequence[int]) -> None:
+    for group in groups:
+        colour, symbol = _look(group, True)
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                name=str(group),
+                marker={"color": colour, "symbol": symbol, "size": 10},
+                hoverinfo="skip",
+            )
+        )
+
+
+def _hover(node: HeadNode, count: int, shared: bool) -> str:
+    lines = [f"<b>Head {node.head}</b>"]
+    if shared:
+        lines.append(f"key/value group {node.group}")
+    lines.append(f"importance {node.importance:.3g}, rank {node.rank} of {count} (1 = weakest)")
+    if node.nearest is not None:
+        lines.append(f"nearest: head {node.nearest}, JS {node.divergence:.3f} nats")
+    lines.append(f"✕ goes: {node.reason}" if node.reason else "stays")
+    return "<br>".join(lines)

@@ -1,0 +1,149 @@
+"""All blocks at a glance: which heads would go, and the similarity graph in three counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.charts.picks import point_id
+from app.theme import GREY, KEPT, MARKED, PRUNED, SELECTED, SKY, styled
+from pruning.insight import SimilarityCount
+from pruning.plan import BY_HAND, SIMILARITY, Plan
+
+COUNT_ROW = 58
+COUNTED = {"edges": "edges", "groups": "groups of alike heads", "gone": "heads that would go"}
+STAYS, ALIKE, WEAK, HAND = "stays", "✕ alike", "○ weak", "◇ by hand"
+LOOKS = {
+    STAYS: ("square", KEPT),
+    ALIKE: ("x-thin", PRUNED),
+    WEAK: ("circle-open", PRUNED),
+    HAND: ("diamond-open", MARKED),
+}
+
+
+def blocks_overview(plan: Plan, counts: Sequence[SimilarityCount], *, open_block: int) -> go.Figure:
+    """Blocks along x; heads of each block down the first row, then edges, groups, heads gone.
+
+    Marks carry the id ``block:index:head``, bars ``block:index``.
+    """
+    heads = max(block.attention.units for block in plan.blocks)
+    strip = min(max(heads * 15, 120), 420)
+    figure = make_subplots(
+        rows=4,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.03,
+        row_heights=[strip, COUNT_ROW, COUNT_ROW, COUNT_ROW],
+    )
+    for trace in _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads))):
+        figure.add_trace(trace, row=1, col=1)
+    going = [len(block.attention.removed) for block in plan.blocks]
+    rows = (
+        ("edges", [count.edges for count in counts], GREY),
+        ("groups", [count.groups for count in counts], SKY),
+        ("gone", going, PRUNED),
+    )
+    for row, (name, values, colour) in enumerate(rows, start=2):
+        figure.add_trace(_bars(name, values, colour), row=row, col=1)
+        figure.update_yaxes(
+            title_text=name,
+            range=[0, max(1, *values) * 1.15],
+            row=row,
+            col=1,
+            tick0=0,
+            dtick=-(-max(1, *values) // 2),
+        )
+    styled(figure, height=strip + 3 * COUNT_ROW + 90)
+    figure.add_vrect(x0=open_block - 0.5, x1=open_block + 0.5, line={"color": SELECTED, "width": 2})
+    figure.update_layout(
+        dragmode=False,
+        hovermode="closest",
+        bargap=0.35,
+        uirevision="overview",
+        legend={"itemclick": False, "itemdoubleclick": False},
+    )
+    figure.update_xaxes(range=[-0.6, len(plan.blocks) - 0.4], fixedrange=True, showgrid=False)
+    figure.update_xaxes(title_text="block", dtick=1 if len(plan.blocks) <= 40 else 5, row=4, col=1)
+    figure.update_yaxes(fixedrange=True)
+    figure.update_yaxes(
+        title_text="head",
+        range=[heads - 0.4, -0.6],
+        dtick=1 if heads <= 12 else 4,
+        showgrid=False,
+        row=1,
+        col=1,
+    )
+    return figure
+
+
+def overview_alt(plan: Plan, counts: Sequence[SimilarityCount]) -> str:
+    """The overview in one sentence."""
+    gone = sum(len(block.attention.removed) for block in plan.blocks)
+    total = sum(block.attention.units for block in plan.blocks)
+    return (
+        f"Overview of {len(plan.blocks)} blocks: {sum(c.edges for c in counts)} edges in "
+        f"{sum(c.groups for c in counts)} groups of alike heads; {gone} of {total} heads would go."
+    )
+
+
+def _kind(criterion: str | None) -> str:
+    if criterion is None:
+        return STAYS
+    return {SIMILARITY: ALIKE, BY_HAND: HAND}.get(criterion, WEAK)
+
+
+def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
+    points: dict[str, list[tuple[int, int, str]]] = {name: [] for name in LOOKS}
+    for index, block in enumerate(plan.blocks):
+        module = block.attention
+        why = dict(zip(module.removed, module.criteria, strict=True))
+        reasons = module.reasons()
+        for head in range(module.units):
+            text = f"goes: {reasons[head]}" if head in reasons else "stays"
+            points[_kind(why.get(head))].append((index, head, text))
+    traces = []
+    for name, members in points.items():
+        if not members:
+            continue
+        symbol, colour = LOOKS[name]
+        traces.append(
+            go.Scatter(
+                x=[index for index, _, _ in members],
+                y=[head for _, head, _ in members],
+                mode="markers",
+                name=name,
+                marker={
+                    "symbol": symbol,
+                    "size": size,
+                    "color": colour,
+                    "opacity": 0.6 if name == STAYS else 1,
+                    "line": {"width": 2 if name != STAYS else 0, "color": colour},
+                },
+                customdata=[point_id("block", index, head) for index, head, _ in members],
+                hovertext=[
+                    f"block {index}, head {head}<br>{text}" for index, head, text in members
+                ],
+                hoverinfo="text",
+                unselected={"marker": {"opacity": 0.6 if name == STAYS else 1}},
+            )
+        )
+    return traces
+
+
+def _bars(name: str, values: Sequence[int], colour: str) -> go.Bar:
+    blocks = list(range(len(values)))
+    return go.Bar(
+        x=blocks,
+        y=list(values),
+        name=name,
+        marker={"color": colour},
+        customdata=[point_id("block", block) for block in blocks],
+        hovertext=[
+            f"block {block}<br>{COUNTED[name]}: {value}" for block, value in enumerate(values)
+        ],
+        hoverinfo="text",
+        showlegend=False,
+        unselected={"marker": {"opacity": 1}},
+    )

@@ -1,0 +1,121 @@
+"""What stays and what goes: per block, and head by head."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from app import theme
+from pruning.plan import Plan
+
+
+def block_widths(plan: Plan, height: int = 300) -> go.Figure:
+    """Share of heads and of FFN channels that each block keeps, in percent."""
+    blocks = list(range(len(plan.blocks)))
+    figure = go.Figure()
+    for kind, name, colour, pattern in (
+        ("attention", "heads kept", theme.ATTENTION, ""),
+        ("ffn", "FFN channels kept", theme.FFN, "/"),
+    ):
+        modules = [block.module(kind) for block in plan.blocks]
+        kept = [module.units - len(module.removed) for module in modules]
+        figure.add_bar(
+            x=blocks,
+            y=[100 * k / m.units for k, m in zip(kept, modules, strict=True)],
+            name=name,
+            marker={
+                "color": colour,
+                "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
+            },
+            customdata=[[k, m.units] for k, m in zip(kept, modules, strict=True)],
+            hovertemplate=f"block %{{x}}: %{{customdata[0]}} of %{{customdata[1]}} {name}"
+            "<extra></extra>",
+        )
+    figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
+    theme.styled(figure, height=height)
+    figure.update_yaxes(title="kept, %", range=[0, 103])
+    figure.update_xaxes(title="block", dtick=_tick(len(blocks)), range=[-0.7, len(blocks) - 0.3])
+    return figure
+
+
+def head_map(plan: Plan, height: int | None = None) -> go.Figure:
+    """Blocks × heads: a filled square stays, a hollow ✕ goes; the reason on hover."""
+    heads = max(block.attention.units for block in plan.blocks)
+    kept, gone = _Points(), _Points()
+    for index, block in enumerate(plan.blocks):
+        reasons = block.attention.reasons()
+        for head in range(block.attention.units):
+            where = f"block {index}, head {head}"
+            if head in reasons:
+                gone.add(index, head, f"{where}: pruned<br>{reasons[head]}")
+            else:
+                kept.add(index, head, f"{where}: kept")
+    side = max(5, min(14, 330 // heads, 800 // len(plan.blocks)))
+    figure = go.Figure(
+        [
+            kept.trace("kept", {"symbol": "square", "size": side, "color": theme.KEPT}),
+            gone.trace(
+                "pruned",
+                {
+                    "symbol": "x-thin-open",
+                    "size": max(4, side - 4),
+                    "color": theme.PRUNED,
+                    "line": {"width": 2, "color": theme.PRUNED},
+                },
+            ),
+        ]
+    )
+    theme.styled(figure, height=height or 110 + heads * (side + 6))
+    figure.update_xaxes(
+        title="block", dtick=_tick(len(plan.blocks)), showgrid=False,
+        range=[-0.7, len(plan.blocks) - 0.3],
+    )  # fmt: skip
+    figure.update_yaxes(title="head", dtick=_tick(heads), showgrid=False, range=[heads - 0.4, -0.6])
+    return figure
+
+
+def ffn_share(plan: Plan, height: int = 240) -> go.Figure:
+    """Share of FFN channels that each block keeps; the hollow rest of the bar goes."""
+    modules = [block.ffn for block in plan.blocks]
+    kept = [100 * (m.units - len(m.removed)) / m.units for m in modules]
+    figure = go.Figure()
+    figure.add_bar(
+        x=list(range(len(kept))), y=kept, name="kept", marker={"color": theme.FFN},
+        customdata=[[m.units - len(m.removed), m.units] for m in modules],
+        hovertemplate="block %{x}: %{customdata[0]} of %{customdata[1]} channels kept"
+        "<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(
+        x=list(range(len(kept))), y=[100 - share or None for share in kept], name="pruned",
+        marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 1}},
+        hovertemplate="block %{x}: %{y:.1f}% pruned<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(barmode="stack", bargap=0.25)
+    theme.styled(figure, height=height)
+    figure.update_layout(legend={"traceorder": "normal"})
+    figure.update_yaxes(title="FFN channels, %", range=[0, 103])
+    figure.update_xaxes(title="block", dtick=_tick(len(kept)), range=[-0.7, len(kept) - 0.3])
+    return figure
+
+
+class _Points:
+    """Coordinates and hover texts of one kind of head."""
+
+    def __init__(self) -> None:
+        self.x: list[int] = []
+        self.y: list[int] = []
+        self.text: list[str] = []
+
+    def add(self, x: int, y: int, text: str) -> None:
+        self.x.append(x)
+        self.y.append(y)
+        self.text.append(text)
+
+    def trace(self, name: str, marker: dict) -> go.Scatter:
+        return go.Scatter(
+            x=self.x, y=self.y, mode="markers", name=f"{name} ({len(self.x)})", marker=marker,
+            text=self.text, hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip
+
+
+def _tick(count: int) -> int:
+    return 1 if count <= 12 else 2 if count <= 24 else 4 if count <= 48 else 8

@@ -1,0 +1,38 @@
+"""Entry point: ``python -m streamlit run app/main.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from app import work
+from app.widgets import job_strip
+
+IMAGES = Path(__file__).parent / "images"
+
+# Files of our own: a Material icon here would make the browser fetch it from the internet.
+st.set_page_config(page_title="Headroom", page_icon=str(IMAGES / "icon.svg"), layout="wide")
+st.logo(str(IMAGES / "logo.svg"), size="large")
+
+model = st.Page("views/model.py", title="Model", url_path="model", icon=":material/deployed_code:")
+heads = st.Page("views/heads.py", title="Heads", url_path="heads", icon=":material/hub:")
+activations = st.Page(
+    "views/activations.py", title="Activations", url_path="activations", icon=":material/equalizer:"
+)
+prune = st.Page("views/prune.py", title="Prune", url_path="prune", icon=":material/content_cut:")
+compare = st.Page(
+    "views/compare.py", title="Compare", url_path="compare", icon=":material/balance:"
+)
+
+
+def landing() -> None:
+    """The bare address opens Heads: its picture needs nothing loaded."""
+    st.switch_page(heads, query_params=dict(st.query_params))
+
+
+start = st.Page(landing, title="Headroom", default=True, visibility="hidden")
+page = st.navigation([start, model, heads, activations, prune, compare], position="top")
+work.reattach()
+job_strip(page.url_path)
+page.run()

@@ -1,0 +1,192 @@
+"""Widgets that edit the draft recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import paths, state
+from app.widgets import calibration_fields, choose, drafted
+from pruning.allocation import ALLOCATIONS
+from pruning.criteria import SCORES
+from pruning.errors import HeadroomError
+from pruning.recipe import LN2, Recipe
+from pruning.recovery import RECOVERIES
+from pruning.shape import ModelShape
+
+TAU_START = 0.10
+"""τ in nats when similarity is switched on; small models need less than the paper's 0.16."""
+
+_TAU = "headroom.tau"
+_UPLOAD = "recipe.upload"
+
+POLICIES = {
+    "query": "Same number of query heads from every group",
+    "kv_group": "Whole key/value groups",
+}
+DROPS = {"weaker": "The weaker one, by score", "first": "The first one (paper's Algorithm 2)"}
+TARGETS = {"residual": "Output and the drift so far", "dense": "The dense module's output (paper)"}
+INTERCEPTS = {"auto": "Only where the layer has a bias", "add": "Add a bias everywhere"}
+SCOPES = {"all": "Every module after a cut", "pruned": "Only modules that lose units"}
+
+
+def rules(shape: ModelShape) -> None:
+    """What goes: similarity, ratios, block range."""
+    _similarity()
+    drafted(
+        st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9, step=0.01,
+        format="percent",
+        help="Share of attention heads that must go in each block. What similarity did not "
+        "remove is filled up with the lowest-scored heads.",
+    )  # fmt: skip
+    drafted(
+        st.slider, "FFN channels to remove", "ffn", "ratio", min_value=0.0, max_value=0.9,
+        step=0.01, format="percent",
+        help="Share of the feed-forward network's inner channels that go in each block, lowest "
+        "score first.",
+    )  # fmt: skip
+    _block_range(len(shape.blocks))
+
+
+def _similarity() -> None:
+    tau = state.draft_recipe().heads.threshold
+    if tau is not None:
+        st.session_state[_TAU] = tau
+    drafted(
+        st.toggle, "Remove heads that attend alike", "heads", "threshold",
+        shown=lambda value: value is not None,
+        stored=lambda on: st.session_state.get(_TAU, TAU_START) if on else None,
+        help="Two heads are alike when the Jensen-Shannon divergence of their attention patterns "
+        "is below τ; one of the two goes.",
+    )  # fmt: skip
+    if tau is not None:
+        drafted(
+            st.slider, "Similarity threshold τ, in nats (natural log)", "heads", "threshold",
+            min_value=0.005, max_value=LN2, step=0.005, format="%.3f",
+            stored=lambda value: min(value, LN2),
+            help="0 means the same pattern, ln 2 ≈ 0.693 means patterns that share nothing. A "
+            "higher τ calls more heads alike.",
+        )  # fmt: skip
+
+
+def _block_range(blocks: int) -> None:
+    """Blocks as first and last, both included: easier to read than a half-open range."""
+    if blocks < 2:
+        return
+    key = "draft.blocks.range"
+    chosen = state.draft_recipe().blocks
+    end = min(chosen.end or blocks, blocks)
+    st.session_state[key] = (min(chosen.start, end - 1), end - 1)
+
+    def changed() -> None:
+        first, last = st.session_state[key]
+        stop = None if last == blocks - 1 else last + 1
+        state.set_draft(blocks={"start": first, "end": stop})
+
+    st.slider(
+        "Blocks, first to last", 0, blocks - 1, key=key, on_change=changed,
+        help="Blocks outside this range lose nothing. The first and last blocks usually matter "
+        "most; leaving them whole often helps.",
+    )  # fmt: skip
+
+
+def choosing(shape: ModelShape) -> None:
+    """Criteria, pair rule, grouped-query policy, allocation."""
+    intro = "How much a unit matters; the lowest go first."
+    choose("Score for heads", SCORES, "heads", "score", intro=intro)
+    choose("Score for FFN channels", SCORES, "ffn", "score", intro=intro)
+    _pick(
+        "Of two heads that are alike, remove", "heads", "drop", DROPS,
+        help="Matters only when similarity is on.",
+    )  # fmt: skip
+    grouped = any(block.attention.units_per_group > 1 for block in shape.blocks)
+    if grouped:
+        _pick(
+            "Grouped queries", "heads", "policy", POLICIES,
+            help="In this model several query heads share one key/value head. Either whole "
+            "groups go, or every group gives up the same number of query heads.",
+        )  # fmt: skip
+    choose("Spread over blocks", ALLOCATIONS, None, "allocation")
+
+
+def recovery() -> None:
+    """The recovery and, folded away, its switches."""
+    choose(
+        "Recovery", RECOVERIES, "recovery", "method",
+        intro="Recovery solves for new weights of the layers that stay, so that the block's "
+        "output stays close to the dense one. No training.",
+    )  # fmt: skip
+    with st.expander("Recovery settings"):
+        _pick("Repair toward", "recovery", "target", TARGETS,
+              help="The first also repairs the error that earlier cuts left.")  # fmt: skip
+        _damping()
+        _pick("Modules to repair", "recovery", "scope", SCOPES)
+        _pick("Bias terms", "recovery", "intercept", INTERCEPTS,
+              help="An added bias carries the mean of what was cut.")  # fmt: skip
+        drafted(
+            st.number_input, "Samples for recovery", "recovery", "samples",
+            min_value=1, max_value=65536, step=32, placeholder="as for calibration",
+            help="Windows of the calibration text to solve on; empty means as many as for "
+            "measuring. More give a better repair and take longer.",
+        )  # fmt: skip
+        drafted(
+            st.toggle, "Score again before each cut", "recovery", "rescore",
+            help="Uses the weights as already repaired. What goes may then differ a little from "
+            "the preview.",
+        )  # fmt: skip
+
+
+def _damping() -> None:
+    drafted(
+        st.toggle, "Choose damping by itself", "recovery", "damping",
+        shown=lambda value: value == "auto",
+        stored=lambda on: "auto" if on else 0.3,
+        help="Damping holds the solution near the present weights. By itself: chosen per module "
+        "on text held out from calibration.",
+    )  # fmt: skip
+    if state.draft_recipe().recovery.damping != "auto":
+        drafted(
+            st.number_input, "Damping", "recovery", "damping",
+            min_value=0.0001, max_value=100.0, step=0.1, format="%.4f",
+        )  # fmt: skip
+
+
+def calibration() -> None:
+    """What the run measures and repairs on."""
+    calibration_fields()
+
+
+def recipe_file() -> None:
+    """The draft as a YAML file, out and in."""
+    st.download_button(
+        "Download recipe", state.draft_recipe().to_yaml(), "recipe.yaml", "application/yaml",
+        icon=":material/download:", on_click="ignore", width="stretch",
+        help="The same file runs from the command line.",
+    )  # fmt: skip
+    st.file_uploader(
+        "Upload a recipe", type=["yaml", "yml", "json"], key=_UPLOAD, on_change=_uploaded,
+        max_upload_size=1,
+    )  # fmt: skip
+
+
+def _uploaded() -> None:
+    file = st.session_state[_UPLOAD]
+    if file is None:
+        return
+    try:
+        recipe = Recipe.from_yaml(file.getvalue().decode("utf-8"), f"The recipe {file.name}")
+        paths.check_recipe(recipe)
+    except UnicodeDecodeError:
+        state.set_problem(f"{file.name} is not a text file.")
+    except HeadroomError as error:
+        state.set_problem(str(error))
+    else:
+        state.replace_draft(recipe)
+
+
+def _pick(label: str, section: str, field: str, titles: dict[str, str], **options: Any) -> str:
+    return drafted(
+        st.selectbox, label, section, field, options=list(titles), format_func=titles.get,
+        **options,
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""What worker threads do. The engine (and with it torch) is imported only inside the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.jobs import Work
+from app.models import ModelStore
+from pruning.errors import HeadroomError, OutOfMemory
+from pruning.events import Progress, stop_if
+from pruning.recipe import ModelChoice, Recipe
+from pruning.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a loaded model is, in plain values: pages can show it without torch."""
+
+    source: str
+    revision: str | None
+    shape: ModelShape
+    parameters: int
+    bytes: int
+    dtype: str
+    device: str
+    tokenizer: str | None
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same question put to the dense and to the pruned model."""
+
+    before: Any
+    after: Any
+
+
+def _load(choice: ModelChoice, device: str) -> Any:
+    from pruning.sources import load
+
+    _refuse_hopeless(choice, device)
+    return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+
+
+def _refuse_hopeless(choice: ModelChoice, device: str) -> None:
+    """Raise OutOfMemory when the weights alone cannot fit: trying would end the server."""
+    from pruning.sources.estimate import estimate
+
+    try:
+        found = estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+    except HeadroomError:
+        return  # loading says better what is wrong
+    if found.weight_bytes > found.free_bytes:
+        raise OutOfMemory(found.sentence())
+
+
+def estimating(choice: ModelChoice, device: str) -> Work:
+    """How much memory ``choice`` will need."""
+
+    def work(progress, should_cancel):
+        from pruning.sources.estimate import estimate
+
+        return estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+
+    return work
+
+
+def loading(store: ModelStore, choice: ModelChoice, device: str) -> Work:
+    """Load ``choice`` into the store; the result is its :class:`Facts`."""
+
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, f"Loading {choice.source}"))
+        return _facts(store.get(choice, device, _load))
+
+    return work
+
+
+def _facts(loaded: Any) -> Facts:
+    weights = list(loaded.model.parameters())
+    tokenizer = loaded.tokenizer
+    return Facts(
+        source=loaded.source,
+        revision=loaded.revision,
+        shape=loaded.adapter.model_shape(loaded.model),
+        parameters=sum(p.numel() for p in weights),
+        bytes=sum(p.numel() * p.element_size() for p in weights),
+        dtype=loaded.dtype,
+        device=loaded.device,
+        tokenizer=None if tokenizer is None else type(tokenizer).__name__,
+        vocabulary=0 if tokenizer is None else len(tokenizer),
+    )
+
+
+def measuring(store: ModelStore, recipe: Recipe, device: str) -> Work:
+    """One pass over the calibration text; the result is a Measurement."""
+
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, f"Loading {recipe.model.source}"))
+        loaded = store.get(recipe.model, device, _load)
+        stop_if(should_cancel)
+        from pruning.pipeline import measure_model
+
+        return measure_model(loaded, recipe, progress=progress, should_cancel=should_cancel)
+
+    return work
+
+
+def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Work:
+    """The whole run of ``recipe``; the result is a PruneRun."""
+
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, f"Loading {recipe.model.source}"))
+        loaded = store.get(recipe.model, device, _load)
+        stop_if(should_cancel)
+        from pruning.pipeline import prune
+
+        return prune(loaded, recipe, progress=progress, should_cancel=should_cancel)
+
+    return work
+
+
+def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Work:
+    """Perplexity of both models on the same windows, dense first."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import perplexity
+
+        def side(loaded: Any, name: str, part: int) -> Any:
+            def told(step: Progress) -> None:
+                done = part * step.total + step.done
+                progress(Progress("evaluate", done, 2 * step.total, f"{name}: {step.message}"))
+
+            return perplexity(
+                loaded.model, loaded.tokenizer, source, seq_len=seq_len, windows=windows,
+                progress=told, should_cancel=should_cancel,
+            )  # fmt: skip
+
+        return Pair(side(run.dense, "Dense", 0), side(run.pruned, "Pruned", 1))
+
+    return work
+
+
+def speeds(run: Any) -> Work:
+    """Tokens per second of both models, the best of three turns each."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import Speed, tokens_per_second
+
+        # by turns: the first run is cold, and other work on the machine comes and goes
+        turns = (run.dense, run.pruned) * 3
+        found = []
+        for place, loaded in enumerate(turns):
+            stop_if(should_cancel)
+            name = "pruned" if place % 2 else "dense"
+            progress(Progress("evaluate", place, len(turns), f"timing the {name} model"))
+            found.append(tokens_per_second(loaded.model, repeats=1))
+        sides = (found[0::2], found[1::2])
+        best = [Speed(max(s.prefill for s in side), max(s.decode for s in side)) for side in sides]
+        return Pair(*best)
+
+    return work
+
+
+def texts(run: Any, prompt: str, max_new_tokens: int) -> Work:
+    """The same prompt continued by both models."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import generate
+
+        progress(Progress("generate", 0, 2, "The dense model writes"))
+        before = generate(
+            run.dense.model, run.dense.tokenizer, prompt, max_new_tokens=max_new_tokens
+        )
+        stop_if(should_cancel)
+        progress(Progress("generate", 1, 2, "The pruned model writes"))
+        after = generate(
+            run.pruned.model, run.pruned.tokenizer, prompt, max_new_tokens=max_new_tokens
+        )
+        return Pair(before, after)
+
+    return work
+
+
+def saving(run: Any, folder: Path) -> Work:
+    """Write the pruned model to ``folder``; the result is the path."""
+
+    def work(progress, should_cancel):
+        from pruning.checkpoint import save
+
+        progress(Progress("save", 0, 1, "Writing the weights"))
+        return save(run, folder)
+
+    return work

@@ -1,0 +1,133 @@
+"""Activations: how large they are in every block, and which channels stand out."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.block_picker import block_slider, open_block
+from app.charts.activations import (
+    PLACES,
+    channel_bars,
+    channels_alt,
+    magnitude_alt,
+    magnitude_per_block,
+    profile_alt,
+    quantile_profile,
+)
+from app.charts.picks import picked
+from app.explain import spans
+from app.state import current_measurement
+from app.theme import PLAIN_CONFIG
+from app.widgets import page_header
+from pruning.insight import OUTLIER_FACTOR, largest_channels, outlier_channels
+from pruning.measurement import Measurement
+
+RULE = (
+    f"A channel is an **outlier** when its mean |x| is more than {OUTLIER_FACTOR:g} times the "
+    "mean |x| of all channels at the same place."
+)
+CHART = "activations.blocks"
+
+
+def on_pick() -> None:
+    """Open the clicked block."""
+    block = picked(st.session_state.get(CHART), "block")
+    if block:
+        open_block(block[0])
+
+
+def show_all(measurement: Measurement, block: int) -> None:
+    """Magnitude of every block at the three places."""
+    st.plotly_chart(
+        magnitude_per_block(measurement, open_block=block),
+        key=CHART,
+        on_select=on_pick,
+        selection_mode="points",
+        config=PLAIN_CONFIG,
+        alt=magnitude_alt(measurement),
+    )
+    st.caption(
+        "|x| is the absolute value of an activation, over all measured tokens and channels; "
+        "bands are quantiles. Log axes, each with its own range. The line marks the open block: "
+        "click a dot or a diamond to open another."
+    )
+
+
+def show_block(measurement: Measurement, block: int) -> None:
+    """Quantiles and largest channels of one block."""
+    activations = dict(measurement.blocks[block].activations)
+    st.subheader(f"Block {block}", anchor=False)
+    st.plotly_chart(
+        quantile_profile(activations),
+        key="activations.profile",
+        config=PLAIN_CONFIG,
+        alt=profile_alt(block, activations),
+    )
+    st.markdown(f"**Largest channels** by mean |x|. {RULE}")
+    for column, (place, title) in zip(st.columns(3, gap="medium"), PLACES.items(), strict=True):
+        channels = largest_channels(activations[place])
+        outliers = [str(row.channel) for row in channels if row.is_outlier]
+        with column:
+            st.markdown(f"{title}")
+            st.plotly_chart(
+                channel_bars(channels, place, OUTLIER_FACTOR),
+                key=f"activations.{place}",
+                config=PLAIN_CONFIG,
+                alt=channels_alt(block, place, channels),
+            )
+            st.caption(f"Outliers: {', '.join(outliers)}." if outliers else "No outlier here.")
+
+
+def show_outliers(measurement: Measurement) -> None:
+    """Outlier channels of all blocks in one table."""
+    st.subheader("Outlier channels of the whole model", anchor=False)
+    rows = [
+        {
+            "Place": title,
+            "Channel": row.channel,
+            "Blocks": len(row.blocks),
+            "Which blocks": spans(row.blocks),
+            "Largest": row.worst,
+            "In block": row.worst_block,
+        }
+        for place, title in PLACES.items()
+        for row in outlier_channels(measurement, place)
+    ]
+    if not rows:
+        st.markdown(f"There are none. {RULE}")
+        return
+    st.dataframe(
+        rows,
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "Largest": st.column_config.NumberColumn(
+                format="%.1f ×", help="Its mean |x| as a multiple of the mean of all channels."
+            )
+        },
+    )
+    kept = max(
+        len(block.activations[p].top_channels) for block in measurement.blocks for p in PLACES
+    )
+    st.caption(
+        f"The measurement keeps the {kept} largest channels of each block and place, so there "
+        "may be more. Outliers in the residual stream are a normal trait of trained models; "
+        "pruning cuts heads and FFN channels and leaves the residual stream as wide as it is."
+    )
+
+
+@st.fragment
+def explorer() -> None:
+    """The page body; redrawn on its own when another block opens."""
+    measurement = current_measurement()
+    block = block_slider("activations.block")
+    show_all(measurement, block)
+    show_block(measurement, block)
+    show_outliers(measurement)
+
+
+page_header(
+    "Activations",
+    "How large the numbers inside the model are. Channels that stay small add little.",
+)
+explorer()

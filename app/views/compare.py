@@ -1,0 +1,129 @@
+"""Compare: the dense and the pruned model side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import compare_sections, theme, work
+from app.charts import plan_map
+from app.jobs import Job
+from app.widgets import count, duration, page_header, show_problem, size
+from pruning.plan import Plan
+
+
+def main() -> None:
+    page_header(
+        "Compare",
+        "What pruning cost and what it saved: perplexity, size, speed and text, before and after.",
+        measured_model=False,
+    )
+    show_problem()
+    runs = work.runs()
+    if not runs:
+        nothing_yet()
+        return
+    job = choose_run(runs)
+    sizes(job)
+    quality, speed = st.columns([3, 2], gap="large")
+    with quality:
+        compare_sections.perplexity(job)
+    with speed:
+        compare_sections.speed(job)
+    compare_sections.text(job)
+    maps(job.result.plan)
+    compare_sections.downloads(job)
+
+
+def nothing_yet() -> None:
+    """The page before any run: what will be here and how to get it."""
+    running = work.active(("prune",))
+    with st.container(border=True, horizontal_alignment="center", gap="medium"):
+        st.markdown("### :material/balance: Nothing to compare yet", width="content")
+        if running is not None:
+            st.markdown("The run is still at work; its result will appear here.", width="content")
+            st.page_link("views/prune.py", label="Watch it on Prune", icon=":material/content_cut:")
+        else:
+            st.markdown(
+                "Prune a model first. With the embedded demo and the recipe that is already "
+                "filled in, this takes a minute or two.",
+                width="content",
+            )
+            st.page_link("views/prune.py", label="Open Prune", icon=":material/content_cut:")
+    steps = st.columns(4)
+    for column, (icon, title, words) in zip(steps, _PROMISES, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**{icon} {title}**")
+            st.caption(words)
+
+
+_PROMISES = (
+    (":material/speed:", "Perplexity", "How surprised each model is by text it has not seen."),
+    (":material/compress:", "Size and speed", "Parameters, bytes, FLOPs and tokens per second."),
+    (":material/notes:", "Text", "The same prompt, continued by both models."),
+    (":material/grid_on:", "Map", "Which heads and channels went, and why."),
+)
+
+
+def choose_run(runs: list[Job]) -> Job:
+    """The newest run, or another of this session."""
+    if len(runs) == 1:
+        st.caption(f"Run: {describe(runs[0])}")
+        return runs[0]
+    ids = [job.id for job in runs]
+    labels = {job.id: describe(job) for job in runs}
+    chosen = st.selectbox(
+        "Run", ids, format_func=labels.get, key="compare.run",
+        help="The newest first. The server keeps the last three of each visitor.",
+    )  # fmt: skip
+    return next(job for job in runs if job.id == chosen)
+
+
+def describe(job: Job) -> str:
+    """What tells one run from another."""
+    recipe = job.about
+    tau = recipe.heads.threshold
+    parts = [recipe.model.source]
+    parts += [f"τ {tau:.3f}"] if tau is not None else []
+    parts += [f"heads {recipe.heads.ratio:.0%}"] if recipe.heads.ratio else []
+    parts += [f"FFN {recipe.ffn.ratio:.0%}"] if recipe.ffn.ratio else []
+    parts += [f"recovery {recipe.recovery.method}", f"took {duration(job.elapsed)}"]
+    return " · ".join(parts)
+
+
+def sizes(job: Job) -> None:
+    """Before and after in four numbers."""
+    before, after = job.result.report.before, job.result.report.after
+    values = (
+        ("Parameters", before.parameters, after.parameters, count, None),
+        ("Weights", before.bytes, after.bytes, size, None),
+        ("FLOPs per token", before.flops_per_token, after.flops_per_token, count,
+         f"Multiply-adds count as two, at {before.context} tokens of context."),
+        ("Block parameters", before.block_parameters, after.block_parameters, count,
+         "Parameters of the transformer blocks only, without embeddings."),
+    )  # fmt: skip
+    for column, (label, old, new, unit, help_text) in zip(st.columns(4), values, strict=True):
+        column.metric(
+            label, unit(new), delta=f"-{100 * (old - new) / old:.1f}%", delta_color="inverse",
+            delta_description=f"of {unit(old)}", help=help_text, border=True,
+        )  # fmt: skip
+
+
+def maps(plan: Plan) -> None:
+    """Heads and channels, block by block."""
+    st.subheader("What was kept", anchor=False)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
+        st.plotly_chart(
+            plan_map.head_map(plan), config=theme.PLAIN_CONFIG, key="compare.heads",
+            alt="Map of blocks and heads: filled squares are kept, crosses are pruned",
+        )  # fmt: skip
+    with right:
+        st.markdown("**FFN channels**")
+        st.plotly_chart(
+            plan_map.ffn_share(plan), config=theme.PLAIN_CONFIG, key="compare.ffn",
+            alt="Share of FFN channels that each block keeps",
+        )  # fmt: skip
+
+
+main()

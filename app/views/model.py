@@ -1,0 +1,243 @@
+"""Model: choose one, see what it needs, load it, measure it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import devices, paths, state, tasks, work
+from app.widgets import (
+    calibration_fields,
+    count,
+    duration,
+    outcome,
+    page_header,
+    show_problem,
+    size,
+    watch,
+)
+from pruning.errors import HeadroomError
+from pruning.recipe import ModelChoice
+from pruning.shape import ModelShape, footprint, full_widths
+
+SOURCES = {
+    "demo": "Embedded demo",
+    "hub": "Hugging Face",
+    "folder": "Local folder",
+    "gguf": "GGUF file",
+}
+DTYPES = {"auto": "As stored", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+
+
+def main() -> None:
+    page_header(
+        "Model",
+        "Choose a model, load it, and measure it once on some text. Every other page then works "
+        "from that measurement.",
+    )
+    show_problem()
+    left, right = st.columns([5, 6], gap="large")
+    with left:
+        choice = choose_model()
+        act(choice)
+    with right:
+        facts()
+
+
+def choose_model() -> ModelChoice | None:
+    """The widgets of a model choice; None while it is incomplete."""
+    st.subheader("Source", anchor=False)
+    kind = st.segmented_control(
+        "Source", list(SOURCES), format_func=SOURCES.get, default="demo", required=True,
+        key="model.kind", label_visibility="collapsed", persist_state="session",
+    )  # fmt: skip
+    source, revision = _source(kind)
+    device, dtype = st.columns(2)
+    device.selectbox(
+        "Device", list(devices.DEVICES), format_func=devices.DEVICES.get, key="model.device",
+        persist_state="session", help="Automatic takes a GPU when there is one.",
+    )  # fmt: skip
+    dtype.selectbox(
+        "Number format", list(DTYPES), index=1, format_func=DTYPES.get, key="model.dtype",
+        persist_state="session",
+        help="float32 is exact and largest; bfloat16 and float16 need half the memory.",
+    )  # fmt: skip
+    if not source:
+        return None
+    return ModelChoice(source=source, revision=revision, dtype=st.session_state["model.dtype"])
+
+
+def _source(kind: str) -> tuple[str, str | None]:
+    if kind == "demo":
+        st.markdown(
+            "SmolLM2-135M-Instruct, a small real language model that is installed with Headroom. "
+            "Needs no network."
+        )
+        return "demo", None
+    if kind == "hub":
+        name, revision = st.columns([2, 1])
+        source = name.text_input(
+            "Model id", placeholder="openai-community/gpt2", key="model.hub",
+            persist_state="session",
+            help="Weights must be safetensors. For gated models set HF_TOKEN in the server's "
+            "environment.",
+        )  # fmt: skip
+        chosen = revision.text_input(
+            "Revision", placeholder="main", key="model.revision", persist_state="session",
+            help="Branch, tag or commit; empty means the newest.",
+        )  # fmt: skip
+        return source.strip(), chosen.strip() or None
+    label = "Folder on the server" if kind == "folder" else "GGUF file on the server"
+    source = st.text_input(
+        label, key=f"model.{kind}", persist_state="session",
+        placeholder="models/my-model" if kind == "folder" else "models/my-model.gguf",
+        help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
+    )  # fmt: skip
+    return source.strip(), None
+
+
+def act(choice: ModelChoice | None) -> None:
+    """Buttons, the running job, and how the last one ended."""
+    device = st.session_state["model.device"]
+    running = work.active(("estimate", "load", "measure"))
+    busy = running is not None
+    with st.container(horizontal=True):
+        check = st.button(
+            "Check memory", icon=":material/memory:", disabled=busy or choice is None,
+            help="Reads sizes only; loads nothing.",
+        )  # fmt: skip
+        load = st.button(
+            "Load", icon=":material/download:", type="primary", disabled=busy or choice is None
+        )
+    if choice is not None and (check or load):
+        start(choice, device, load)
+    report_loading(choice)
+    st.subheader("Measure", anchor=False)
+    st.caption(
+        "One pass over calibration text learns which heads attend alike, how large activations "
+        "are, and how much each unit adds. Kept on disk, so the same measurement is instant "
+        "the next time."
+    )
+    calibration_fields()
+    measure = st.button(
+        "Measure", icon=":material/straighten:", type="primary",
+        disabled=busy or choice is None,
+        help="Loads the chosen model first if needed.",
+    )  # fmt: skip
+    if measure and choice is not None:
+        start_measuring(choice, device)
+    if running is not None:
+        watch(running)
+    else:
+        report_measuring()
+
+
+def start(choice: ModelChoice, device: str, load: bool) -> None:
+    """Queue the memory check or the load; refuse paths outside the roots."""
+    try:
+        paths.check_model(choice.source)
+    except HeadroomError as error:
+        st.error(str(error))
+        return
+    if load:
+        job_work = tasks.loading(work.models(), choice, device)
+        work.submit("load", f"Load {choice.source}", job_work, device=device, about=choice)
+    else:
+        job_work = tasks.estimating(choice, device)
+        # on the device's own queue: building a model's skeleton is not safe beside other work
+        work.submit("estimate", f"Check {choice.source}", job_work, device=device, about=choice)
+    state.set_device(device)
+    st.rerun()
+
+
+def start_measuring(choice: ModelChoice, device: str) -> None:
+    """Queue the measuring pass with the draft's calibration."""
+    recipe = state.draft_recipe().changed(model=choice.model_dump())
+    try:
+        paths.check_recipe(recipe)
+    except HeadroomError as error:
+        st.error(str(error))
+        return
+    job_work = tasks.measuring(work.models(), recipe, device)
+    work.submit("measure", f"Measure {choice.source}", job_work, device=device, about=recipe)
+    state.set_device(device)
+    st.rerun()
+
+
+def report_loading(choice: ModelChoice | None) -> None:
+    """What the last check or load of this very choice said."""
+    last = work.latest("estimate", "load")
+    if last is None or last.about != choice or last.active:
+        return
+    outcome(last)
+    if last.status != "done":
+        return
+    if last.kind == "load":
+        st.success(f"Loaded in {duration(last.elapsed)}. Measure it to open the other pages on it.")
+    elif last.result.fits:
+        st.info(last.result.sentence(), icon=":material/memory:")
+    else:
+        st.warning(last.result.sentence(), icon=":material/memory:")
+
+
+def report_measuring() -> None:
+    last = work.latest("measure")
+    outcome(last)
+    if last is not None and last.status == "done":
+        st.success("Measured. All pages now show this model.")
+        st.page_link("views/heads.py", label="Open Heads", icon=":material/hub:")
+
+
+def facts() -> None:
+    """Facts of the model loaded last, or else of the measured one."""
+    loaded = next((job for job in reversed(work.jobs("load")) if job.status == "done"), None)
+    newest = work.latest("load", "measure")
+    if loaded is not None and newest is loaded:
+        found: tasks.Facts = loaded.result
+        facts_of(found.shape, _loaded_rows(found), state.model_name(found.source), "loaded")
+        return
+    measurement = state.current_measurement()
+    name = state.current_model_name()
+    facts_of(measurement.shape, {"Number format": measurement.dtype}, name, "measured")
+
+
+def _loaded_rows(loaded: tasks.Facts) -> dict[str, str]:
+    tokenizer = f"{loaded.tokenizer}, {loaded.vocabulary:,} entries" if loaded.tokenizer else "none"
+    rows = {"Number format": loaded.dtype, "Device": loaded.device, "Tokenizer": tokenizer}
+    return {**rows, "Revision": loaded.revision} if loaded.revision else rows
+
+
+def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) -> None:
+    """Sizes at a glance, then the table."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Facts", anchor=False, width="content")
+        st.badge(status, color="green" if status == "loaded" else "blue")
+    st.markdown(f"**{name}**")
+    price = footprint(shape, full_widths(shape), context=128)
+    left, middle, right = st.columns(3)
+    left.metric("Parameters", count(price.parameters), border=True)
+    middle.metric("Weights", size(price.bytes), border=True)
+    right.metric("Blocks", len(shape.blocks), border=True)
+    block = shape.blocks[0]
+    rows = {
+        "Architecture": f"{shape.architecture} (family {shape.family})",
+        "Attention heads per block": _range(b.attention.units for b in shape.blocks),
+        "Key/value heads per block": _range(b.attention.groups for b in shape.blocks),
+        "Width of a head": f"{block.attention.unit_width}",
+        "FFN channels per block": _range(b.ffn.units for b in shape.blocks),
+        "Width of the residual stream": f"{shape.hidden_size:,}",
+        "Vocabulary": f"{shape.vocab_size:,}",
+        "Longest text": f"{shape.max_positions:,} tokens",
+        "FLOPs per token": f"{count(price.flops_per_token)} at {price.context} tokens of context",
+        **more,
+    }
+    first, *rest = [f"| {key} | {value} |" for key, value in rows.items()]
+    st.markdown("\n".join([first, "|:--|:--|", *rest]))
+
+
+def _range(values) -> str:
+    """``9``, or ``6 to 9`` when blocks differ (a model that was pruned before)."""
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+
+
+main()

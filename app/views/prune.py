@@ -1,0 +1,228 @@
+"""Prune: edit the recipe, see at once what it saves, run it."""
+
+from __future__ import annotations
+
+import pandas
+import streamlit as st
+
+from app import paths, recipe_form, state, tasks, theme, work
+from app.charts import plan_map, recovery
+from app.jobs import Job
+from app.widgets import (
+    cancel_button,
+    count,
+    duration,
+    job_line,
+    outcome,
+    page_header,
+    show_problem,
+    size,
+)
+from pruning.errors import HeadroomError
+from pruning.plan import Plan
+from pruning.planning import block_range, make_plan
+from pruning.recipe import Recipe
+
+
+def main() -> None:
+    page_header(
+        "Prune",
+        "Decide how much goes; the right side shows at once what that saves. Nothing touches the "
+        "model until you press Run.",
+    )
+    show_problem()
+    shape = state.current_measurement().shape
+    left, right = st.columns([4, 7], gap="large")
+    with left:
+        recipe_form.rules(shape)
+        with st.expander("How units are chosen"):
+            recipe_form.choosing(shape)
+        recipe_form.recovery()
+        with st.expander("Calibration text"):
+            recipe_form.calibration()
+        with st.expander("Recipe file"):
+            recipe_form.recipe_file()
+    with right:
+        running = work.active(("prune",))
+        plan = preview(chart=running is None)
+        if running is None:
+            run(plan)
+        else:
+            progress(running)
+
+
+def preview(chart: bool) -> Plan | None:
+    """The live count; None when there is no plan to show. The chart gives way to a running job."""
+    measurement, draft = state.current_measurement(), state.draft_recipe()
+    if draft.model.source != measurement.model:
+        st.warning(
+            f"This recipe is for {draft.model.source}, which is not measured yet, so there is no "
+            "preview. Run works all the same; or measure it first."
+        )
+        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        return None
+    try:
+        plan = make_plan(measurement, draft)
+    except HeadroomError as error:
+        st.error(str(error))
+        return None
+    metrics(plan)
+    if chart:
+        st.plotly_chart(
+            plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
+            alt="Share of attention heads and of FFN channels that each block keeps",
+        )  # fmt: skip
+    notes(draft)
+    return plan
+
+
+def metrics(plan: Plan) -> None:
+    """Before, after and saved."""
+    before, after = plan.before, plan.after
+    columns = st.columns(4)
+    prices = (
+        ("Parameters", before.parameters, after.parameters, count, None),
+        ("Weights", before.bytes, after.bytes, size, None),
+        ("FLOPs per token", before.flops_per_token, after.flops_per_token, count,
+         f"Multiply-adds count as two, at {before.context} tokens of context."),
+    )  # fmt: skip
+    for column, (label, old, new, unit, help_text) in zip(columns, prices, strict=False):
+        saved = 100 * (old - new) / old
+        column.metric(
+            label, unit(new), delta=f"-{saved:.1f}%" if old != new else None,
+            delta_color="inverse", delta_description=f"of {unit(old)}", help=help_text,
+        )  # fmt: skip
+    heads = sum(len(block.attention.removed) for block in plan.blocks)
+    all_heads = sum(block.attention.units for block in plan.blocks)
+    channels = sum(len(block.ffn.removed) for block in plan.blocks)
+    all_channels = sum(block.ffn.units for block in plan.blocks)
+    columns[3].metric(
+        "Heads going", f"{heads:,} of {all_heads:,}",
+        delta=f"{channels:,} of {all_channels:,} channels", delta_color="off", delta_arrow="off",
+    )  # fmt: skip
+
+
+def notes(draft: Recipe) -> None:
+    """What the preview cannot know."""
+    measured, calibration = state.current_measurement(), draft.calibration
+    same = (measured.corpus, measured.samples, measured.seq_len, measured.seed) == (
+        calibration.source, calibration.samples, calibration.seq_len, draft.seed,
+    )  # fmt: skip
+    if not same:
+        st.caption(
+            f"The preview uses the measurement on {measured.corpus} ({measured.samples} × "
+            f"{measured.seq_len}); the run will measure again on {calibration.source} "
+            f"({calibration.samples} × {calibration.seq_len}), so which units go may differ."
+        )
+
+
+def run(plan: Plan | None) -> None:
+    """The Run button, and how the last run ended."""
+    draft = state.draft_recipe()
+    empty = plan is not None and plan.is_empty
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            "Run", type="primary", icon=":material/play_arrow:", disabled=empty, width=160
+        )
+        if empty:
+            st.caption("Nothing would go yet: raise a ratio or switch similarity on.")
+        else:
+            st.caption(f"Seed {draft.seed}; the dense model stays as it is.")
+    if pressed:
+        start(draft)
+    last = work.latest("prune")
+    outcome(last)
+    if last is not None and last.status == "done":
+        finished(last)
+
+
+def start(draft: Recipe) -> None:
+    """Queue the run; refuse paths outside the roots."""
+    try:
+        paths.check_recipe(draft)
+    except HeadroomError as error:
+        st.error(str(error))
+        return
+    device = state.device()
+    job_work = tasks.pruning_run(work.models(), draft, device)
+    work.submit(
+        "prune", f"Prune {draft.model.source}", job_work, device=device, about=draft,
+        weigh=lambda result: result.report.after.bytes,
+    )  # fmt: skip
+    st.rerun()
+
+
+@st.fragment(run_every=1.0)
+def progress(job: Job) -> None:
+    """A running prune: bar, growing error lines, table of modules."""
+    if not job.active:
+        st.rerun()
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(job.fraction, text=job_line(job))
+    with button:
+        cancel_button(job)
+    modules(job)
+
+
+def finished(job: Job) -> None:
+    """The last run in short, with the way to Compare."""
+    kept = job.result.report.kept_block_parameters
+    st.success(
+        f"Last run, {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
+        icon=":material/check_circle:",
+    )
+    st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
+    modules(job)
+
+
+def modules(job: Job) -> None:
+    """Reconstruction error per module, as lines and as a table."""
+    events = list(job.events)
+    if not events:
+        return
+    blocks = len(state.current_measurement().blocks)
+    blocks = max(blocks, events[-1].block + 1)
+    recipe: Recipe = job.about
+    reach = range(block_range(recipe, blocks).start, blocks)
+    st.markdown(
+        "**Reconstruction error** of each module on the calibration text, relative to the dense "
+        "output",
+        help="Squared error of the module's output over the squared size of the dense output. "
+        "'Cut': with the remaining weights as they were. 'Recovered': after the solve.",
+    )  # fmt: skip
+    st.plotly_chart(
+        recovery.errors(events, reach, height=260), config=theme.PLAIN_CONFIG,
+        key=f"errors.{job.id}", alt="Reconstruction error per block before and after recovery",
+    )  # fmt: skip
+    st.dataframe(table(events), hide_index=True, height=215, width="stretch", column_config=COLUMNS)
+
+
+COLUMNS = {
+    "error, cut": st.column_config.NumberColumn(format="%.4f"),
+    "error, recovered": st.column_config.NumberColumn(format="%.4f"),
+    "damping": st.column_config.NumberColumn(
+        format="%.3g", help="How firmly the solve was held near the present weights"
+    ),
+    "seconds": st.column_config.NumberColumn(format="%.1f"),
+}
+
+
+def table(events: list) -> pandas.DataFrame:
+    """One row per module, newest first."""
+    return pandas.DataFrame(
+        [
+            {
+                "block": event.block,
+                "module": "FFN" if event.kind == "ffn" else "attention",
+                "removed": f"{len(event.removed)} of {event.units}",
+                "error, cut": event.error_before,
+                "error, recovered": event.error_after,
+                "damping": event.damping,
+                "seconds": event.seconds,
+            }
+            for event in reversed(events)
+        ]
+    )
+
+
+main()

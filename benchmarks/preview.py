@@ -1,0 +1,75 @@
+"""``python -m benchmarks.preview``: how fast a slider gets its plan from cached measurements.
+
+Times ``make_plan`` for a synthetic model of 32 blocks × 32 heads × 11,008 channels (the size of
+LLaMA-7B) and for the embedded model's measurement, over many values of τ and ratio.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pruning.measurement import BlockMeasurement, Measurement, ModuleMeasurement
+from pruning.planning import make_plan
+from pruning.recipe import Recipe
+from pruning.shape import BlockShape, ModelShape, ModuleShape
+
+DEMO = Path(__file__).resolve().parents[1] / "assets" / "demo-measurement.json.gz"
+
+
+def synthetic(blocks: int, heads: int, channels: int, seed: int = 0) -> Measurement:
+    """Random statistics of a Llama-shaped model with ``head_dim`` 128."""
+    rng = np.random.default_rng(seed)
+    hidden = heads * 128
+    attention = ModuleShape("attention", heads, heads, 128, 2 * hidden * 128, 0, 2 * hidden * 128,
+                            0, 0)  # fmt: skip
+    ffn = ModuleShape("ffn", channels, 0, 1, 3 * hidden, 0, 0, 0, 0)
+    shape = ModelShape("LlamaForCausalLM", "llama", hidden, 32000, 4096,
+                       (BlockShape(attention, ffn, 2 * hidden),) * blocks,
+                       2 * 32000 * hidden, 32000 * hidden, "float16")  # fmt: skip
+    return Measurement("synthetic", None, "float16", "random", "", 16, 128, seed, shape,
+                       tuple(_block(rng, heads, channels) for _ in range(blocks)), 0.0)  # fmt: skip
+
+
+def _block(rng: np.random.Generator, heads: int, channels: int) -> BlockMeasurement:
+    divergence = np.triu(rng.uniform(0, 0.69, (heads, heads)), 1).astype(np.float32)
+    names = ("level2_sq", "input_second_moment")
+    attention = {name: rng.random(heads * 128, dtype=np.float32) for name in names}
+    ffn = {name: rng.random(channels, dtype=np.float32) for name in names}
+    return BlockMeasurement(
+        divergence + divergence.T, ModuleMeasurement(attention), ModuleMeasurement(ffn), {}
+    )
+
+
+def milliseconds(measurement: Measurement, repeats: int = 40) -> list[float]:
+    """Times of one plan each, with τ and ratios that change every time."""
+    times = []
+    for step in range(repeats):
+        share = (step + 1) / (repeats + 1)
+        recipe = Recipe.parse(
+            {"heads": {"threshold": 0.6 * share, "ratio": 0.5 * share}, "ffn": {"ratio": share / 2}}
+        )
+        started = time.perf_counter()
+        plan = make_plan(measurement, recipe)
+        assert plan.after.parameters < plan.before.parameters
+        times.append(1000 * (time.perf_counter() - started))
+    return times
+
+
+def main() -> None:
+    """Print a Markdown table; the limit is 100 ms."""
+    cases = {
+        "32 blocks x 32 heads x 11,008 channels": synthetic(32, 32, 11008),
+        "embedded model (30 x 9 x 1,536)": Measurement.read(DEMO),
+    }
+    print("| model | median | slowest | limit |\n|---|---|---|---|")
+    for name, measurement in cases.items():
+        times = milliseconds(measurement)
+        print(f"| {name} | {statistics.median(times):.0f} ms | {max(times):.0f} ms | 100 ms |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m pruning``: the command line."""
+
+from pruning.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""Load a compact checkpoint: build the dense skeleton without memory, shrink it, fill it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pruning.adapters import adapter_for
+from pruning.adapters.base import ModelAdapter
+from pruning.adapters.projection import layer_matrix, set_layer
+from pruning.checkpoint.widths import KEY, from_config
+from pruning.errors import SourceError, Unsupported
+from pruning.shape import Widths
+from pruning.surgery import cut
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
+    """The pruned model in ``folder``; ``dtype`` is a torch dtype or ``auto`` (as stored).
+
+    Raises SourceError when a file is missing or damaged.
+    """
+    adapter = adapter_for(config)
+    widths = from_config(getattr(config, KEY), config.num_hidden_layers, str(folder))
+    stored = config.dtype or torch.float32
+    model = skeleton(config, stored)
+    shrink(model, adapter, widths)
+    try:
+        missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
+    except RuntimeError as error:
+        line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
+        raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
+    model.tie_weights()
+    everything = dict(model.named_parameters(remove_duplicate=False))
+    given = {id(p) for name, p in everything.items() if name not in missing}
+    # a tied weight is stored once, under the other name
+    absent = [name for name, p in everything.items() if id(p) not in given]
+    if absent or unexpected:
+        name = (absent or unexpected)[0]
+        what = "lacks" if absent else "has an unknown"
+        raise SourceError(f"{folder} {what} weight {name!r}; save the model again.")
+    if (folder / "generation_config.json").is_file():
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    if dtype != "auto":
+        for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Puts what ``torch.empty`` makes (weights) on the meta device, in this thread only.
+
+    Buffers, which are computed and not stored, stay real. accelerate's ``init_empty_weights``
+    patches ``nn.Module`` for the whole process and would spoil a prune in another thread.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def skeleton(config: Any, dtype: torch.dtype) -> nn.Module:
+    """The dense model with its weight matrices on the meta device, tied as the config says."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _EmptyOnMeta():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    except ValueError as error:
+        line = str(error).splitlines()[0]
+        raise Unsupported(f"This model cannot be built here: {line}") from None
+    model.tie_weights()
+    return model
+
+
+def shrink(model: nn.Module, adapter: ModelAdapter, widths: tuple[Widths, ...]) -> None:
+    """Give every module of ``model`` the shapes that ``widths`` say."""
+    for block, width in zip(adapter.blocks(model), widths, strict=True):
+        heads, groups = range(width.heads), range(width.kv_heads)
+        cut(adapter, block, adapter.attention(block), heads, groups)
+        cut(adapter, block, adapter.ffn(block), range(width.channels), ())
+        for module, added in (
+            (adapter.attention(block), width.added_attention_bias),
+            (adapter.ffn(block), width.added_ffn_bias),
+        ):
+            if added:
+                weight = layer_matrix(module.level2)
+                set_layer(module.level2, weight, weight.new_empty(weight.shape[0]))
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the folder's safetensors files; raises SourceError in one line."""
+    names = [SINGLE]
+    if (folder / INDEX).is_file():
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            names = sorted(set(index["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            raise SourceError(f"{folder / INDEX} is damaged; save the model again.") from None
+    weights: dict[str, torch.Tensor] = {}
+    for name in names:
+        path = folder / name
+        if path.parent.resolve() != folder.resolve():
+            raise SourceError(f"{folder / INDEX} names a file outside its folder: {name!r}.")
+        try:
+            weights |= load_file(path)
+        except FileNotFoundError:
+            raise SourceError(f"{path} is missing; save or copy the model again.") from None
+        except (SafetensorError, OSError) as error:
+            raise SourceError(f"{path} is damaged ({error}); save or copy it again.") from None
+    return weights

@@ -1,0 +1,55 @@
+"""The ``headroom`` key of ``config.json``: the widths of every block.
+
+Our own key, since ``per_layer_config`` is not consumed by every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from pruning.errors import SourceError
+from pruning.shape import Widths
+
+KEY = "headroom"
+FORMAT = 1
+
+
+def recorded(model: Any, widths: Sequence[Widths]) -> tuple[Widths, ...]:
+    """``widths`` with the biases that an earlier run added to the loaded model as well."""
+    before = (getattr(model.config, KEY, None) or {}).get("blocks") or [{}] * len(widths)
+    return tuple(
+        replace(
+            width,
+            **{
+                name: getattr(width, name) or old.get(name, False)
+                for name in ("added_attention_bias", "added_ffn_bias")
+            },
+        )
+        for width, old in zip(widths, before, strict=True)
+    )
+
+
+def to_config(widths: Sequence[Widths]) -> dict[str, Any]:
+    """The value of the key."""
+    return {"format": FORMAT, "blocks": [asdict(width) for width in widths]}
+
+
+def from_config(value: Any, blocks: int, origin: str) -> tuple[Widths, ...]:
+    """Read the key; raises SourceError in one line when it is damaged or from the future."""
+    try:
+        if value["format"] != FORMAT:
+            raise SourceError(
+                f"{origin} was saved in format {value['format']!r}, this Headroom reads format "
+                f"{FORMAT}; use a matching release."
+            )
+        widths = tuple(Widths(**block) for block in value["blocks"])
+        sizes = [(w.heads, w.kv_heads, w.channels) for w in widths]
+        if any(not isinstance(n, int) or n < 1 for size in sizes for n in size):
+            raise ValueError("a width is not a positive whole number")
+        if len(widths) != blocks:
+            raise ValueError(f"{len(widths)} widths for {blocks} blocks")
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{origin} has a damaged config.json ({error}); save it again.") from None
+    return widths

@@ -1,0 +1,155 @@
+"""Runs a command and turns every failure into one line and an exit status."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pruning.cli.parser import build_parser
+from pruning.cli.recipe import recipe_from
+from pruning.errors import HeadroomError
+from pruning.events import Progress
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m pruning``; returns the exit status (0 done, 1 failed, 2 wrong use)."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        # checked before torch is imported, so that wrong use is answered at once
+        recipe = recipe_from(arguments) if arguments.command in ("measure", "prune") else None
+        quiet_libraries()
+        result = COMMANDS[arguments.command](arguments, recipe)
+        text = json.dumps(result, allow_nan=False) if arguments.json else _readable(result)
+        print(text, flush=True)
+        return 0
+    except HeadroomError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # no traceback for users; HEADROOM_DEBUG shows it to engineers
+        if os.environ.get("HEADROOM_DEBUG"):
+            raise
+        line = (str(error).splitlines() or [""])[0]
+        return _fail(
+            f"Unexpected {type(error).__name__}: {line} (set HEADROOM_DEBUG=1 for details).", 1
+        )
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"headroom: {message}\n")
+    return status
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' bars and advice off the terminal; errors still show."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def show(progress: Progress) -> None:
+    """One line per step on stderr."""
+    line = f"[{progress.stage} {progress.done}/{progress.total}] {progress.message}"
+    event = progress.event
+    if event is not None:
+        line += (
+            f": {len(event.removed)} of {event.units} removed, error "
+            f"{event.error_before:.4f} -> {event.error_after:.4f}, {event.seconds:.1f} s"
+        )
+    sys.stderr.write(line + "\n")
+
+
+def _load(arguments: Any, dtype: str) -> Any:
+    from pruning.sources import load
+
+    sys.stderr.write(f"[load] {arguments.model}\n")
+    return load(arguments.model, revision=arguments.revision, dtype=dtype, device=arguments.device)
+
+
+def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
+    from pruning.files import check_writable
+    from pruning.pipeline import measure_model
+
+    check_writable(Path(arguments.out))
+    loaded = _load(arguments, recipe.model.dtype)
+    measurement = measure_model(loaded, recipe, progress=show)
+    measurement.write(Path(arguments.out))
+    return {
+        "out": str(arguments.out),
+        "model": measurement.model,
+        "dtype": measurement.dtype,
+        "blocks": len(measurement.blocks),
+        "calibration": measurement.corpus,
+        "samples": measurement.samples,
+        "seq_len": measurement.seq_len,
+        "seconds": measurement.seconds,
+    }
+
+
+def _prune(arguments: Any, recipe: Any) -> dict[str, Any]:
+    from pruning.checkpoint import save
+    from pruning.checkpoint.save import check_target
+    from pruning.pipeline import prune
+
+    check_target(Path(arguments.out))
+    arguments.revision = recipe.model.revision
+    loaded = _load(arguments, recipe.model.dtype)
+    run = prune(loaded, recipe, progress=show)
+    save(run, Path(arguments.out))
+    return {"out": str(arguments.out), **run.report.as_dict()}
+
+
+def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
+    from pruning.evaluate import perplexity
+
+    loaded = _load(arguments, arguments.dtype or "auto")
+    result = perplexity(
+        loaded.model,
+        loaded.tokenizer,
+        arguments.text,
+        seq_len=arguments.seq_len,
+        windows=arguments.windows,
+        progress=show,
+    )
+    if math.isinf(result.perplexity):
+        raise HeadroomError(
+            f"The perplexity overflows (mean negative log-likelihood {result.nll:.1f} nats): the "
+            "model is broken; prune less, or with recovery."
+        )
+    return {**result.as_dict(), "protocol": result.protocol()}
+
+
+def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
+    from pruning.evaluate import generate
+
+    loaded = _load(arguments, arguments.dtype or "auto")
+    result = generate(
+        loaded.model, loaded.tokenizer, arguments.prompt, max_new_tokens=arguments.max_new_tokens
+    )
+    return {
+        "prompt": arguments.prompt,
+        "text": result.text,
+        "new_tokens": result.new_tokens,
+        "seconds": result.seconds,
+    }
+
+
+COMMANDS = {"measure": _measure, "prune": _prune, "evaluate": _evaluate, "generate": _generate}
+
+
+def _readable(result: dict[str, Any]) -> str:
+    """``name: value`` lines; tables and nested parts are left to ``--json``."""
+    lines = [f"{k}: {v}" for k, v in result.items() if not isinstance(v, (dict, list, tuple))]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Arguments of the four commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from pruning import __version__
+from pruning.recovery import RECOVERIES
+
+MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
+TEXT_HELP = "corpus (wikitext2, ptb, c4, bookcorpus, sample, self, random) or a path"
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong use gives one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}\n")
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``python -m pruning``."""
+    parser = Parser(prog="python -m pruning", description="Structured pruning without retraining.")
+    parser.add_argument("--version", action="version", version=f"headroom {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    measure = commands.add_parser("measure", help="measure heads and activations")
+    _common(measure)
+    _calibration(measure)
+    measure.add_argument("--out", required=True, metavar="FILE.json", help="where to write it")
+
+    prune = commands.add_parser("prune", help="prune, recover and save")
+    _common(prune)
+    _calibration(prune)
+    _decisions(prune)
+    prune.add_argument("--recipe", metavar="RECIPE.yaml", help="options below override it")
+    prune.add_argument("--out", required=True, metavar="DIR", help="folder for the pruned model")
+
+    evaluate = commands.add_parser("evaluate", help="perplexity on a text")
+    _common(evaluate)
+    evaluate.add_argument("--text", required=True, metavar="SRC", help=TEXT_HELP)
+    evaluate.add_argument("--seq-len", type=int, default=128, metavar="N")
+    evaluate.add_argument("--windows", type=int, metavar="N", help="first N windows (default all)")
+
+    generate = commands.add_parser("generate", help="continue a prompt greedily")
+    _common(generate)
+    generate.add_argument("--prompt", required=True, metavar="TEXT")
+    generate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("--revision", help="hub revision")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _calibration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--calibration", metavar="SRC", help=TEXT_HELP)
+    parser.add_argument("--samples", type=int, metavar="N", help="calibration windows")
+    parser.add_argument("--seq-len", type=int, metavar="N", help="tokens per window")
+    parser.add_argument("--seed", type=int, metavar="N")
+
+
+def _decisions(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")
+    add("--head-ratio", type=float, metavar="R", help="share of heads that must go, per block")
+    add("--head-policy", choices=("query", "kv_group"), help="unit under grouped queries")
+    add("--head-score", metavar="NAME", help="criterion for heads")
+    add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
+    add("--ffn-score", metavar="NAME", help="criterion for FFN channels")
+    add("--blocks", metavar="START:END", help="blocks [START, END) may be cut")
+    # any name is taken here: the recipe refuses an unknown one with the list
+    add("--recovery", metavar="NAME", help=f"one of: {', '.join(RECOVERIES.names())}")

@@ -1,0 +1,98 @@
+"""Perplexity, exactly as the field's tables have it (method section 5)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from pruning.corpora.windows import evaluation_windows
+from pruning.errors import UsageError
+from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+
+_LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """``nll``: mean negative log-likelihood per predicted token, in nats; ``perplexity`` is
+    its exponential; ``tokens`` predicted over ``windows`` windows of ``seq_len``."""
+
+    perplexity: float
+    nll: float
+    tokens: int
+    windows: int
+    seq_len: int
+    dtype: str
+    seconds: float
+    corpus: str
+    split: str
+    bos: bool
+    fingerprint: str
+
+    def protocol(self) -> str:
+        """The sentence that belongs beside the number."""
+        bos = "with a BOS token first" if self.bos else "no BOS token"
+        return (
+            f"{self.corpus} ({self.split}), tokenised once ({bos}), {self.windows} consecutive "
+            f"windows of {self.seq_len} tokens, tokens 2 to {self.seq_len} of each predicted, "
+            f"{self.dtype}."
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def perplexity(
+    model: nn.Module,
+    tokenizer: Any,
+    source: str,
+    *,
+    seq_len: int = 128,
+    windows: int | None = None,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Perplexity:
+    """Perplexity of ``model`` on the first ``windows`` (None: all) windows of ``source``.
+
+    Logits are taken in the model's dtype, the likelihood in float32, the sum in float64.
+    Raises UsageError, SourceError (text too short or absent) and Cancelled.
+    """
+    if seq_len < 2:
+        raise UsageError(f"seq_len {seq_len} leaves nothing to predict; choose at least 2.")
+    if windows is not None and windows < 1:
+        raise UsageError(f"{windows} windows leave nothing to evaluate; choose at least 1.")
+    started = time.perf_counter()
+    found = evaluation_windows(source, model, tokenizer, seq_len, windows)
+    size = max(1, _LOGITS_PER_BATCH // (seq_len * model.config.vocab_size))
+    total, count = 0.0, len(found.ids)
+    for start in range(0, count, size):
+        stop_if(should_cancel)
+        ids = found.ids[start : start + size].to(model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        loss = nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]).float(), ids[:, 1:].reshape(-1), reduction="none"
+        )
+        total += loss.double().sum().item()
+        done = min(start + size, count)
+        progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
+    tokens = count * (seq_len - 1)
+    nll = total / tokens
+    return Perplexity(
+        perplexity=math.exp(nll) if nll < 700 else math.inf,
+        nll=nll,
+        tokens=tokens,
+        windows=count,
+        seq_len=seq_len,
+        dtype=str(model.dtype).removeprefix("torch."),
+        seconds=round(time.perf_counter() - started, 3),
+        corpus=source,
+        split="test",
+        bos=found.bos,
+        fingerprint=found.fingerprint,
+    )

@@ -1,0 +1,55 @@
+"""Tokens per second and peak memory of a model on its device."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second: ``prefill`` reading a prompt, ``decode`` writing one by one (batch 1)."""
+
+    prefill: float
+    decode: float
+
+
+@torch.inference_mode()
+def tokens_per_second(
+    model: nn.Module, *, prompt_tokens: int = 128, new_tokens: int = 32, repeats: int = 3
+) -> Speed:
+    """Time prefill and cached decoding of random tokens; the best of ``repeats`` runs each."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (1, prompt_tokens), generator=generator)
+    ids = ids.to(model.device)
+    prefill, decode = [], []
+    for _ in range(repeats):
+        started = _now(model)
+        output = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+        read = _now(model)
+        for _ in range(new_tokens):
+            step = output.logits[:, -1:].argmax(-1)
+            output = model(input_ids=step, past_key_values=output.past_key_values, use_cache=True)
+        prefill.append(prompt_tokens / (read - started))
+        decode.append(new_tokens / (_now(model) - read))
+    return Speed(max(prefill), max(decode))
+
+
+def _now(model: nn.Module) -> float:
+    """The clock, once the device has finished what was asked of it."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory held so far: the process's on the CPU, the allocator's on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

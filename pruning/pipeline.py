@@ -1,0 +1,135 @@
+"""The whole way from a loaded model and a recipe to a pruned one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from pruning.apply import apply
+from pruning.corpora import Windows, calibration_windows
+from pruning.errors import OutOfMemory
+from pruning.evaluate.speed import peak_memory_bytes
+from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
+from pruning.measure import cached_measurement, measure, measurement_key
+from pruning.measurement import Measurement
+from pruning.plan import Plan
+from pruning.planning import make_plan
+from pruning.recipe import Recipe
+from pruning.report import Report, make_report
+from pruning.shape import Widths
+from pruning.sources.loaded import LoadedModel
+
+
+@dataclass(frozen=True)
+class PruneRun:
+    """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
+    was carried out, after re-scoring; ``seconds`` excludes loading the model."""
+
+    dense: LoadedModel
+    pruned: LoadedModel
+    recipe: Recipe
+    plan: Plan
+    widths: tuple[Widths, ...]
+    events: tuple[ModuleEvent, ...]
+    seconds: float
+    report: Report
+
+
+def windows_for(loaded: LoadedModel, recipe: Recipe, samples: int | None = None) -> Windows:
+    """Calibration windows of the recipe; raises SourceError, UsageError."""
+    calibration = recipe.calibration
+    return calibration_windows(
+        calibration.source,
+        loaded.model,
+        loaded.tokenizer,
+        samples or calibration.samples,
+        calibration.seq_len,
+        recipe.seed,
+    )
+
+
+def measure_model(
+    loaded: LoadedModel,
+    recipe: Recipe,
+    *,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Measurement:
+    """Measure on the recipe's calibration text, or read the same measurement from the cache."""
+    with _memory_guard(loaded):
+        windows = windows_for(loaded, recipe)
+        key = measurement_key(
+            loaded.identity, loaded.revision, loaded.dtype, windows.fingerprint,
+            *windows.ids.shape, recipe.seed,
+        )  # fmt: skip
+
+        def make() -> Measurement:
+            return measure(
+                loaded.model, windows, name=loaded.source, revision=loaded.revision,
+                progress=progress, should_cancel=should_cancel,
+            )  # fmt: skip
+
+        return replace(cached_measurement(key, make), model=loaded.source)
+
+
+def prune(
+    loaded: LoadedModel,
+    recipe: Recipe,
+    *,
+    plan: Plan | None = None,
+    measurement: Measurement | None = None,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> PruneRun:
+    """Measure (unless given), plan (unless given), cut and recover.
+
+    Raises UsageError, SourceError, Unsupported, OutOfMemory and Cancelled; the dense model is
+    never changed.
+    """
+    started = time.perf_counter()
+    measurement = measurement or measure_model(
+        loaded, recipe, progress=progress, should_cancel=should_cancel
+    )
+    plan = plan or make_plan(measurement, recipe)
+    with _memory_guard(loaded):
+        windows = windows_for(loaded, recipe, recipe.recovery.samples)
+        applied = apply(
+            loaded.model, plan, recipe, windows, progress=progress, should_cancel=should_cancel
+        )
+    seconds = time.perf_counter() - started
+    report = make_report(
+        measurement=measurement,
+        plan=applied.plan,
+        widths=applied.widths,
+        events=applied.events,
+        recipe=recipe.model_dump(),
+        device=loaded.device,
+        seconds=seconds,
+        peak_memory_bytes=peak_memory_bytes(loaded.model.device),
+    )
+    pruned = replace(loaded, model=applied.model)
+    return PruneRun(
+        loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report
+    )
+
+
+class _memory_guard:
+    """Turns running out of memory into one clear sentence."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.device = loaded.device
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> bool:
+        import torch
+
+        # the CPU allocator raises a plain RuntimeError
+        refused = isinstance(error, RuntimeError) and "not enough memory" in str(error)
+        if refused or isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            raise OutOfMemory(
+                f"The memory of {self.device} is exhausted; use fewer or shorter calibration "
+                "samples, bfloat16, or another device."
+            ) from None
+        return False

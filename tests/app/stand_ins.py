@@ -1,0 +1,118 @@
+"""Stand-ins for the engine: pages are tested without loading a model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from app import state, work
+from app.jobs import Job
+from pruning.errors import HeadroomError
+from pruning.events import ModuleEvent, Progress, stop_if
+from pruning.plan import Plan
+from pruning.planning import make_plan
+from pruning.recipe import Recipe
+
+MAIN = str(Path(__file__).resolve().parents[2] / "app" / "main.py")
+OWNER = "tester"
+
+
+class FakeReport:
+    def __init__(self, plan: Plan) -> None:
+        self.before, self.after = plan.before, plan.after
+        self.kept_block_parameters = plan.kept_block_parameters
+
+    def to_json(self) -> str:
+        return "{}"
+
+    def to_markdown(self, heading: str = "#") -> str:
+        return f"{heading} What was removed"
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    plan: Plan
+    report: FakeReport
+    dense: object = None
+    pruned: object = None
+
+
+def small_recipe() -> Recipe:
+    return state.initial_recipe().changed(
+        heads={"threshold": 0.1}, ffn={"ratio": 0.25}, blocks={"start": 2, "end": 4}
+    )
+
+
+def fake_events(plan: Plan) -> list[ModuleEvent]:
+    return [
+        ModuleEvent(
+            index,
+            kind,
+            module.units,
+            module.removed,
+            module.removed_groups,
+            0.2,
+            0.05,
+            0.3,
+            0.1,
+            0.05,
+            module,
+        )  # fmt: skip
+        for index, block in enumerate(plan.blocks)
+        for kind, module in (("attention", block.attention), ("ffn", block.ffn))
+        if module.removed
+    ]
+
+
+class Engine:
+    """Plays the pruning work: waits at the gate, then ends as told."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.ending: Exception | None = None
+        self.recipe = small_recipe()
+        self.plan = make_plan(state.demo_measurement(), self.recipe)
+
+    def prune(self, progress, should_cancel):
+        for place, event in enumerate(fake_events(self.plan), start=1):
+            progress(Progress("prune", place, 4, f"block {event.block} {event.kind}", event))
+        while not self.gate.wait(0.01):
+            stop_if(should_cancel)
+        if self.ending is not None:
+            raise self.ending
+        return FakeRun(self.plan, FakeReport(self.plan))
+
+    def submit(self, ending: Exception | None = None, finish: bool = False) -> Job:
+        self.ending = ending
+        job = work.manager().submit(
+            "prune", "Prune demo", self.prune, owner=OWNER, lane="cpu",
+            weigh=lambda run: 1, about=self.recipe,
+        )  # fmt: skip
+        if finish:
+            self.gate.set()
+            wait_for(lambda: not job.active)
+        else:
+            wait_for(lambda: len(job.events) > 0)
+        return job
+
+
+def wait_for(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.005)
+
+
+def words(at: AppTest) -> str:
+    """Everything a reader sees in plain elements."""
+    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.info, at.success,
+             at.warning)  # fmt: skip
+    return "\n".join(element.value for kind in kinds for element in kind)
+
+
+def failing(sentence: str) -> HeadroomError:
+    return HeadroomError(sentence)

@@ -1,0 +1,155 @@
+"""The queue: order, cancelling, failure in one sentence, bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from app.jobs import JobManager
+from pruning.errors import Cancelled, HeadroomError
+from pruning.events import Progress, stop_if
+
+
+def wait_for(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def manager():
+    return JobManager()
+
+
+def submit(manager, work, lane="cpu", owner="me", **more):
+    return manager.submit("prune", "Prune demo", work, owner=owner, lane=lane, **more)
+
+
+def test_jobs_of_one_lane_run_one_after_another(manager):
+    gate, order = threading.Event(), []
+
+    def work(name):
+        def run(progress, should_cancel):
+            gate.wait(5)
+            order.append(name)
+
+        return run
+
+    first, second, third = (submit(manager, work(name)) for name in "abc")
+    wait_for(lambda: first.status == "running")
+    assert [manager.ahead(job) for job in (first, second, third)] == [0, 1, 2]
+    assert second.status == third.status == "queued"
+    gate.set()
+    wait_for(lambda: third.status == "done")
+    assert order == ["a", "b", "c"]
+
+
+def test_lanes_do_not_wait_for_each_other(manager):
+    gate = threading.Event()
+    slow = submit(manager, lambda p, c: gate.wait(5), lane="cuda")
+    quick = submit(manager, lambda p, c: "fast", lane="cpu")
+    wait_for(lambda: quick.status == "done")
+    assert quick.result == "fast" and slow.active
+    gate.set()
+
+
+def test_cancel_of_a_running_job(manager):
+    def run(progress, should_cancel):
+        while True:
+            stop_if(should_cancel)
+            time.sleep(0.005)
+
+    job = submit(manager, run)
+    wait_for(lambda: job.status == "running")
+    manager.cancel(job)
+    assert job.cancelling or job.status == "cancelled"
+    wait_for(lambda: job.status == "cancelled")
+    assert job.error and job.result is None
+
+
+def test_a_waiting_job_that_is_cancelled_never_starts(manager):
+    gate, ran = threading.Event(), []
+    submit(manager, lambda p, c: gate.wait(5))
+    waiting = submit(manager, lambda p, c: ran.append(1))
+    manager.cancel(waiting)
+    assert waiting.status == "cancelled"
+    gate.set()
+    last = submit(manager, lambda p, c: None)
+    wait_for(lambda: last.status == "done")
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "part"),
+    [
+        (HeadroomError("No such model."), "failed", "No such model."),
+        (ValueError("bad\nsecond line"), "failed", "ValueError: bad"),
+        (MemoryError(), "failed", "not enough memory"),
+        (Cancelled("Cancelled; the model is as it was."), "cancelled", "as it was"),
+    ],
+)
+def test_every_ending_is_one_sentence(manager, raised, status, part):
+    def run(progress, should_cancel):
+        raise raised
+
+    job = submit(manager, run)
+    wait_for(lambda: not job.active)
+    assert job.status == status and part in job.error and "\n" not in job.error
+    assert job.error.endswith((".", "details."))
+
+
+def test_the_worker_survives_a_failure(manager):
+    def bad(progress, should_cancel):
+        raise RuntimeError("no")
+
+    submit(manager, bad)
+    after = submit(manager, lambda p, c: 7)
+    wait_for(lambda: after.status == "done")
+    assert after.result == 7
+
+
+def test_progress_and_time(manager):
+    gate = threading.Event()
+
+    def run(progress, should_cancel):
+        progress(Progress("prune", 1, 4, "block 0"))
+        gate.wait(5)
+
+    job = submit(manager, run)
+    wait_for(lambda: job.progress is not None)
+    assert job.fraction == 0.25 and job.elapsed > 0
+    gate.set()
+    wait_for(lambda: job.status == "done")
+    assert job.fraction == 1.0
+
+
+def test_ids_cannot_be_guessed_and_unknown_ones_find_nothing(manager):
+    ids = {submit(manager, lambda p, c: None).id for _ in range(20)}
+    assert len(ids) == 20 and all(len(name) >= 16 for name in ids)
+    assert manager.get("x") is None and manager.get(None) is None
+
+
+def run_heavy(manager, count, owner="me", size=1):
+    made = [submit(manager, lambda p, c: size, owner=owner, weigh=int) for _ in range(count)]
+    wait_for(lambda: not any(job.active for job in made))
+    last = submit(manager, lambda p, c: None, owner="nobody")
+    wait_for(lambda: not last.active)
+    return made
+
+
+def test_each_owner_keeps_a_few_pruned_models():
+    manager = JobManager(keep_heavy_each=2)
+    mine, theirs = run_heavy(manager, 4), run_heavy(manager, 2, owner="you")
+    assert manager.of("me") == mine[-2:]
+    assert manager.of("you") == theirs
+
+
+def test_pruned_models_are_kept_within_a_number_of_bytes():
+    manager = JobManager(keep_heavy_each=9, heavy_bytes=25)
+    made = run_heavy(manager, 4, size=10)
+    assert manager.of("me") == made[-2:]
+    (huge,) = run_heavy(manager, 1, owner="you", size=100)
+    assert manager.of("you") == [huge] and manager.of("me") == []

@@ -1,0 +1,148 @@
+"""A real server and a real browser; skipped with a message where no Chromium is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def _chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for found in map(shutil.which, names) if found), None)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs a browser and a running server")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Address of the app, started as a user starts it, with a home of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    # converted models are large: take them from the user's cache instead of a new home
+    cache = os.environ.get("HEADROOM_CACHE") or str(Path.home() / ".cache" / "headroom")
+    environment = {**os.environ, "HOME": str(home), "HEADROOM_CACHE": cache}
+    with open(home / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app/main.py",
+             "--server.port", str(port), "--server.address", "127.0.0.1"],
+            cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_until_up(address: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended at once"
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not come up in 60 s")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium is installed, so nothing can be tested in a browser")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A tab, and what went wrong in it."""
+
+    page: object
+    address: str
+    errors: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def open(self, path: str = "") -> object:
+        self.page.goto(f"{self.address}/{path}")
+        self.page.wait_for_selector("h1", timeout=60_000)
+        return self.page
+
+    def settled(self) -> object:
+        """Wait until the script has run to its end."""
+        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        return self.page
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Opens tabs; ``visit(color_scheme="dark")``. Each is checked for errors at the end."""
+    made: list[tuple[Visit, object]] = []
+
+    def start(color_scheme: str = "light", width: int = 1280, height: int = 720) -> Visit:
+        context = browser.new_context(
+            color_scheme=color_scheme, viewport={"width": width, "height": height}
+        )
+        context.set_default_timeout(30_000)
+        tab = Visit(context.new_page(), server)
+        tab.page.on("console", lambda message: _note(tab, message))
+        tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
+        tab.page.on("request", lambda request: _note_stranger(tab, request.url))
+        made.append((tab, context))
+        return tab
+
+    yield start
+    for tab, context in made:
+        context.close()
+        assert not tab.errors, tab.errors
+        assert not tab.strangers, tab.strangers
+
+
+def _note(tab: Visit, message) -> None:
+    url = message.location.get("url", "")
+    # Streamlit's page looks for its server below a deep link first, and takes the 404 as a no
+    probe = "/_stcore/" in url and not url.startswith(f"{tab.address}/_stcore/")
+    if message.type == "error" and not probe:
+        tab.errors.append(f"{message.text} ({url})")
+
+
+def _note_stranger(tab: Visit, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1":
+        tab.strangers.append(url)

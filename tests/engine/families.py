@@ -1,0 +1,225 @@
+"""Tiny random models of every family, built from the real transformers classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from pruning.adapters import adapter_for
+from pruning.corpora import Windows, calibration_windows
+from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
+from pruning.recipe import Recipe
+from pruning.shape import ModelShape, ModuleShape
+from pruning.sources.loaded import LoadedModel
+
+VOCABULARY = 61
+BLOCKS = 3
+POSITIONS = 48
+
+
+def llama_grouped(**changes: Any) -> nn.Module:
+    """Six query heads on two key/value heads; heads wider than hidden size / heads."""
+    settings = {
+        "hidden_size": 48, "intermediate_size": 37, "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
+        "vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS,
+        "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
+    }  # fmt: skip
+    return LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
+
+
+def llama_biased() -> nn.Module:
+    """Multi-head attention, biases everywhere, tied embeddings."""
+    return llama_grouped(
+        hidden_size=40, intermediate_size=33, num_attention_heads=4, num_key_value_heads=4,
+        attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def gpt2() -> nn.Module:
+    """Fused Conv1D attention, an FFN width that is no multiple of the hidden size."""
+    return GPT2LMHeadModel(
+        GPT2Config(
+            n_embd=40,
+            n_head=5,
+            n_layer=BLOCKS,
+            n_inner=51,
+            vocab_size=VOCABULARY,
+            n_positions=POSITIONS,
+            bos_token_id=0,
+            eos_token_id=1,
+        )  # fmt: skip
+    )
+
+
+FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
+    "llama_grouped": llama_grouped,
+    "llama_biased": llama_biased,
+    "gpt2": gpt2,
+}
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Weights whose attention patterns are far from uniform and whose biases matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                scale = 0.3
+                base = 1.0 if ("norm" in name or "ln_" in name) and "bias" not in name else 0.0
+                parameter.copy_(base + scale * noise)
+            elif "embed" in name or "wte" in name or "wpe" in name:
+                parameter.copy_(0.7 * noise)
+            else:
+                peaked = any(part in name for part in ("q_proj", "k_proj", "c_attn"))
+                parameter.copy_((2.0 if peaked else 1.0) * noise / parameter.shape[-1] ** 0.5)
+
+
+def build(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
+    model = FAMILIES[family]()
+    randomise(model, seed)
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def wrap(model: nn.Module, name: str) -> LoadedModel:
+    """A loaded model without a tokenizer."""
+    return LoadedModel(model, None, adapter_for(model.config), name, None, f"tiny:{name}")
+
+
+def loaded(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    return wrap(build(family, seed, dtype), f"{family}-{seed}-{dtype}")
+
+
+def recipe(**changes: Any) -> Recipe:
+    """A recipe on random tokens; ``section__field=value`` changes one field."""
+    data: dict[str, Any] = {"calibration": {"source": "random", "samples": 12, "seq_len": 16}}
+    for key, value in changes.items():
+        section, _, field = key.partition("__")
+        if field:
+            data.setdefault(section, {})[field] = value
+        else:
+            data[section] = value
+    return Recipe.parse(data)
+
+
+def windows(model: LoadedModel, samples: int = 12, seq_len: int = 16, seed: int = 0) -> Windows:
+    return calibration_windows("random", model.model, None, samples, seq_len, seed)
+
+
+def token_ids(samples: int = 3, seq_len: int = 20, seed: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, VOCABULARY, (samples, seq_len), generator=generator)
+
+
+@torch.no_grad()
+def logits(model: nn.Module, ids: Tensor, **kwargs: Any) -> Tensor:
+    return model(input_ids=ids, use_cache=False, **kwargs).logits
+
+
+def matrix(layer: nn.Module) -> Tensor:
+    """Weight [out, in] of a Linear or a Conv1D, float64."""
+    weight = layer.weight.double()
+    return weight.T if type(layer).__name__ == "Conv1D" else weight
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def unchanged(model: nn.Module, before: Mapping[str, Tensor]) -> bool:
+    now = model.state_dict()
+    return now.keys() == before.keys() and all(torch.equal(now[k], before[k]) for k in before)
+
+
+def module_by_hand(block: int, shape: ModuleShape, removed: Sequence[int]) -> ModulePlan:
+    """A module plan that loses exactly ``removed``."""
+    removed = tuple(sorted(removed))
+    count = len(removed)
+    per_group = shape.units_per_group
+    gone = [
+        group for group in range(shape.groups)
+        if all(group * per_group + member in removed for member in range(per_group))
+    ]  # fmt: skip
+    return ModulePlan(
+        block, shape.kind, shape.units, shape.groups, False, removed, (BY_HAND,) * count,
+        (0.0,) * count, (-1,) * count, (0,) * count, tuple(gone),
+    )  # fmt: skip
+
+
+def plan_by_hand(
+    shape: ModelShape, heads: Mapping[int, Sequence[int]], channels: Mapping[int, Sequence[int]]
+) -> Plan:
+    """A plan that loses the given heads and channels of the given blocks."""
+    blocks = tuple(
+        BlockPlan(
+            module_by_hand(index, block.attention, heads.get(index, ())),
+            module_by_hand(index, block.ffn, channels.get(index, ())),
+        )
+        for index, block in enumerate(shape.blocks)
+    )
+    return Plan(shape, blocks, 16)
+
+
+def uneven_plan(model: LoadedModel) -> Plan:
+    """Other widths in every block: the first keeps all heads, the last loses the most."""
+    shape = model.adapter.model_shape(model.model)
+    per_group = shape.blocks[0].attention.units_per_group
+    groups = shape.blocks[0].attention.groups
+    one_each = [group * per_group + 1 for group in range(groups)] if per_group > 1 else [1]
+    heads = {1: one_each, 2: range(per_group)}
+    return plan_by_hand(shape, heads, {0: range(3, 12), 1: [0], 2: range(0, 30, 2)})
+
+
+@contextmanager
+def masked(model: LoadedModel, plan: Plan):
+    """Zero what the removed units hand to level 2, in the dense model, for a while."""
+    handles = []
+    for block, decision in zip(model.adapter.blocks(model.model), plan.blocks, strict=True):
+        for kind in ("attention", "ffn"):
+            module, gone = model.adapter.module(block, kind), decision.module(kind).removed
+            width = module.unit_width
+            columns = [unit * width + place for unit in gone for place in range(width)]
+            handles.append(module.level2.register_forward_pre_hook(_zero(columns)))
+    try:
+        yield model.model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _zero(columns: list[int]):
+    def hook(_layer: nn.Module, inputs: tuple) -> tuple:
+        silent = inputs[0].clone()
+        silent[..., columns] = 0.0
+        return (silent,)
+
+    return hook
+
+
+@contextmanager
+def seen(layers: Mapping[str, nn.Module]):
+    """Collects ``{name: (input, output)}`` of the given layers during full forward passes."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def recorder(name: str):
+        def hook(_layer, args, kwargs, output):
+            first = args[0] if args else kwargs["hidden_states"]
+            found[name] = (first.clone(), output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = [
+        layer.register_forward_hook(recorder(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,59 @@
+"""Measurements without a model, so that plans can be tested in microseconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pruning.measurement import (
+    ActivationSummary,
+    BlockMeasurement,
+    Measurement,
+    ModuleMeasurement,
+)
+from pruning.shape import BlockShape, ModelShape, ModuleShape
+
+WIDTH, HIDDEN = 4, 24
+
+
+def shape(blocks: int = 3, heads: int = 6, groups: int = 2, channels: int = 37) -> ModelShape:
+    attention = ModuleShape(
+        "attention", heads, groups, WIDTH, 2 * WIDTH * HIDDEN, 0, 2 * WIDTH * HIDDEN, 0, 0
+    )
+    ffn = ModuleShape("ffn", channels, 0, 1, 3 * HIDDEN, 0, 0, 0, 0)
+    block = BlockShape(attention, ffn, 2 * HIDDEN)
+    return ModelShape(
+        "LlamaForCausalLM", "llama", HIDDEN, 100, 64, (block,) * blocks, 2 * 100 * HIDDEN,
+        100 * HIDDEN, "float32",
+    )  # fmt: skip
+
+
+def measurement(seed: int = 0, **sizes: int) -> Measurement:
+    """Random positive statistics and divergences."""
+    random, made = np.random.default_rng(seed), shape(**sizes)
+    return Measurement(
+        "synthetic", None, "float32", "random", "abc", 4, 16, seed, made,
+        tuple(_block(random, block) for block in made.blocks), 0.0,
+    )  # fmt: skip
+
+
+def _block(random: np.random.Generator, block: BlockShape) -> BlockMeasurement:
+    heads, groups = block.attention.units, block.attention.groups
+    upper = np.triu(random.uniform(0.0, 0.69, (heads, heads)), 1)
+    summary = ActivationSummary(0.0, 1.0, 1.0, 2.0, (0.5,), (1.0,), (0,), (2.0,))
+    return BlockMeasurement(
+        (upper + upper.T).astype(np.float32),
+        _module(random, heads * WIDTH, query=heads * WIDTH, key=groups * WIDTH,
+                value=groups * WIDTH),
+        _module(random, block.ffn.units, up=block.ffn.units, gate=block.ffn.units),
+        dict.fromkeys(("residual", "attention", "ffn"), summary),
+    )  # fmt: skip
+
+
+def _module(random: np.random.Generator, inputs: int, **rows: int) -> ModuleMeasurement:
+    fixed = ("input_mean", "input_second_moment", "input_variance", "level2_sq", "level2_abs")
+    sizes = dict.fromkeys(fixed, inputs)
+    for name, count in rows.items():
+        sizes |= {f"{name}_{what}": count for what in ("second_moment", "sq", "abs")}
+    return ModuleMeasurement(
+        {name: random.uniform(0.1, 2.0, size).astype(np.float32) for name, size in sizes.items()}
+    )

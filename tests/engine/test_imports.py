@@ -1,0 +1,63 @@
+"""The engine stands alone, and planning needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "pruning").rglob("*.py"))
+FORBIDDEN = {"streamlit", "plotly", "app", "tests", "scipy", "matplotlib", "pytest"}
+
+
+def _imports(path: Path) -> set[str]:
+    """First parts of every module imported anywhere in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("pruning" if node.level else (node.module or "").split(".")[0])
+    return found
+
+
+def test_the_scan_sees_the_engine():
+    assert len(FILES) > 30
+    assert "torch" in _imports(ROOT / "pruning" / "apply.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_engine_imports_nothing_of_the_app(path):
+    assert not _imports(path) & FORBIDDEN
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_planning_needs_no_torch():
+    loaded = _modules_after(
+        "import pruning, pruning.recipe, pruning.plan, pruning.planning, pruning.measurement, "
+        "pruning.criteria, pruning.criteria.similarity, pruning.recovery, pruning.allocation, "
+        "pruning.corpora, pruning.shape, pruning.events, pruning.cli.main, pruning.cli.parser"
+    )
+    assert "pruning.planning" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "accelerate", "safetensors"}
+
+
+def test_the_package_names_what_it_offers():
+    import pruning
+
+    assert {"load", "make_plan", "perplexity", "generate", "save", "Recipe"} <= set(pruning.__all__)
+    assert all(getattr(pruning, name) is not None for name in pruning.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        _ = pruning.train

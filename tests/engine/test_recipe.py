@@ -1,0 +1,112 @@
+"""The recipe: read and written without loss; every mistake is one clear line."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from pruning.errors import UsageError
+from pruning.recipe import Recipe
+
+FULL = {
+    "model": {"source": "some/model", "revision": "abc", "dtype": "bfloat16"},
+    "calibration": {"source": "wikitext2", "samples": 16, "seq_len": 64},
+    "blocks": {"start": 3, "end": 28},
+    "heads": {"threshold": 0.16, "ratio": 0.25, "score": "second_moment_exact",
+              "policy": "kv_group", "drop": "first"},
+    "ffn": {"ratio": 0.267, "score": "second_moment"},
+    "allocation": "uniform",
+    "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
+                 "intercept": "add", "scope": "pruned", "samples": 64},
+    "seed": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [{}, FULL, {"ffn": {"ratio": 0.1}}])
+def test_yaml_round_trip(data, tmp_path):
+    recipe = Recipe.parse(data)
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    assert Recipe.read(tmp_path / "recipe.yaml") == recipe
+
+
+def test_every_given_value_arrives():
+    dumped = Recipe.parse(FULL).model_dump()
+    assert dumped == {"version": 1, **FULL}
+
+
+def test_json_is_yaml_too_and_an_empty_file_is_the_default():
+    assert Recipe.from_yaml(json.dumps(FULL)) == Recipe.parse(FULL)
+    assert Recipe.from_yaml("") == Recipe() == Recipe.from_yaml("# nothing\n")
+
+
+BAD = {
+    "an unknown section": ("colour: red", "colour"),
+    "an unknown field": ("ffn: {ration: 0.2}", "ffn.ration"),
+    "tau of zero": ("heads: {threshold: 0}", "heads.threshold"),
+    "negative tau": ("heads: {threshold: -0.1}", "heads.threshold"),
+    "tau above ln 2": ("heads: {threshold: 0.7}", "heads.threshold"),
+    "tau that is no number": ("heads: {threshold: .nan}", "heads.threshold"),
+    "ratio of one": ("ffn: {ratio: 1.0}", "ffn.ratio"),
+    "negative ratio": ("heads: {ratio: -0.1}", "heads.ratio"),
+    "ratio as text": ("ffn: {ratio: half}", "ffn.ratio"),
+    "unknown head criterion": ("heads: {score: magic}", "magic"),
+    "unknown channel criterion": ("ffn: {score: magic}", "second_moment_exact"),
+    "unknown allocation": ("allocation: magic", "uniform"),
+    "unknown recovery": ("recovery: {method: magic}", "refit"),
+    "unknown policy": ("heads: {policy: all}", "heads.policy"),
+    "unknown dtype": ("model: {dtype: int8}", "model.dtype"),
+    "empty range": ("blocks: {start: 5, end: 5}", "greater than the start"),
+    "negative start": ("blocks: {start: -1}", "blocks.start"),
+    "no samples": ("calibration: {samples: 0}", "calibration.samples"),
+    "one token": ("calibration: {seq_len: 1}", "calibration.seq_len"),
+    "negative seed": ("seed: -1", "seed"),
+    "no damping": ("recovery: {damping: 0}", "recovery.damping"),
+    "the future": ("version: 2", "version 2"),
+    "version as text": ("version: new", "'new'"),
+    "a list": ("- 1\n- 2", "mapping"),
+    "a word": ("hello", "mapping"),
+    "a section that is a number": ("ffn: 3", "ffn"),
+    "a key that is a number": ("1: 2", "1"),
+    "broken YAML": ("heads: {ratio: 0.1", "YAML"),
+    "a tab": ("heads:\n\tratio: 0.1", "YAML"),
+    "an object of Python": ("!!python/object/apply:os.getcwd []", "YAML"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_mistakes_are_one_clear_line(name):
+    text, word = BAD[name]
+    with pytest.raises(UsageError) as caught:
+        Recipe.from_yaml(text)
+    message = str(caught.value)
+    assert "\n" not in message and word in message, message
+    assert len(message) < 400
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"model: {source: caf\xe9}")
+    for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "latin.yaml"):
+        with pytest.raises(UsageError) as caught:
+            Recipe.read(path)
+        assert "\n" not in str(caught.value) and path.name in str(caught.value)
+
+
+def test_changed_updates_sections_and_validates():
+    recipe = Recipe.parse(FULL)
+    other = recipe.changed(ffn={"ratio": 0.5}, seed=9)
+    assert (other.ffn.ratio, other.ffn.score, other.seed) == (0.5, "second_moment", 9)
+    assert recipe.ffn.ratio == 0.267
+    with pytest.raises(UsageError, match="ffn.ratio"):
+        recipe.changed(ffn={"ratio": 1.5})
+
+
+def test_a_recipe_cannot_be_changed_in_place():
+    with pytest.raises(ValueError):
+        Recipe().seed = 3
+
+
+def test_the_largest_threshold_is_ln_2():
+    assert Recipe.parse({"heads": {"threshold": math.log(2.0)}}).heads.threshold == math.log(2.0)
