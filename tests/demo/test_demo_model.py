@@ -1,0 +1,105 @@
+"""The embedded real model, end to end: convert, load, measure, prune, evaluate, save, reload.
+
+``HEADROOM_WIKITEXT`` may name a folder with ``wiki.train.raw.slice`` and ``wiki.test.raw``;
+then the published setting is checked on them, otherwise on the sample text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pruning
+from pruning.recipe import Recipe
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The embedded model in float32, from the user's cache."""
+    return pruning.load("demo", dtype="float32", device="cpu")
+
+
+def texts() -> tuple[str, str]:
+    """``(calibration, evaluation)`` sources."""
+    folder = os.environ.get("HEADROOM_WIKITEXT")
+    if folder:
+        return f"{folder}/wiki.train.raw.slice", f"{folder}/wiki.test.raw"
+    return "sample", "sample"
+
+
+def test_demo_is_the_real_model(demo):
+    shape = demo.adapter.model_shape(demo.model)
+    assert (len(shape.blocks), shape.hidden_size, shape.vocab_size) == (30, 576, 49152)
+    assert sum(p.numel() for p in demo.model.parameters()) == 134_515_008
+    said = pruning.generate(
+        demo.model, demo.tokenizer, "The capital of France is", max_new_tokens=4
+    )
+    assert "Paris" in said.text
+
+
+def test_committed_measurement_belongs_to_the_demo(demo):
+    committed = pruning.Measurement.read(ROOT / "assets" / "demo-measurement.json.gz")
+    assert committed.shape == demo.adapter.model_shape(demo.model)
+    assert (committed.model, committed.corpus, committed.dtype) == ("demo", "sample", "float32")
+    assert len(committed.blocks) == 30 and committed.blocks[0].divergence.shape == (9, 9)
+
+
+def test_prune_recovers_and_reloads(demo, tmp_path):
+    """A fifth of the block parameters: refit beats no recovery, and the folder reloads."""
+    calibration, text = texts()
+    base = {
+        "calibration": {"source": calibration, "samples": 16, "seq_len": 128},
+        "ffn": {"ratio": 0.267},
+    }
+    measurement = pruning.measure_model(demo, Recipe.parse(base))
+    found = {}
+    for method in ("none", "refit"):
+        recipe = Recipe.parse({**base, "recovery": {"method": method}})
+        run = pruning.prune(demo, recipe, measurement=measurement)
+        found[method] = pruning.perplexity(
+            run.pruned.model, demo.tokenizer, text, windows=12
+        ).perplexity
+    dense = pruning.perplexity(demo.model, demo.tokenizer, text, windows=12).perplexity
+    assert run.report.kept_block_parameters == pytest.approx(0.80, abs=0.005)
+    assert dense < found["refit"] < found["none"]
+    assert found["refit"] < 1.7 * dense
+    folder = pruning.save(run, tmp_path / "small")
+    again = pruning.load(str(folder), device="cpu")
+    ids = torch.arange(64).reshape(1, 64)
+    with torch.inference_mode():
+        assert torch.equal(run.pruned.model(ids).logits, again.model(ids).logits)
+
+
+def test_command_line_on_the_demo(tmp_path):
+    """``evaluate --json`` on the demo: one JSON object with the contract's names."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pruning", "evaluate", "demo", "--text", "sample",
+         "--seq-len", "64", "--windows", "2", "--json"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"perplexity", "nll", "tokens", "windows", "seq_len", "dtype", "seconds"} <= set(result)
+    assert (result["windows"], result["tokens"], result["seq_len"]) == (2, 126, 64)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_gpu_agrees_with_cpu(demo):
+    """The same perplexity on both devices to a tenth of a per cent."""
+    there = pruning.load("demo", dtype="float32", device="cuda")
+    values = [
+        pruning.perplexity(m.model, m.tokenizer, "sample", windows=4).perplexity
+        for m in (demo, there)
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
