@@ -131,6 +131,12 @@ def recovery() -> None:
             "measuring. More give a better repair and take longer.",
         )  # fmt: skip
         drafted(
+            st.number_input, "Random windows per sample", "recovery", "random_share",
+            min_value=0.0, max_value=4.0, step=0.25,
+            help="Windows of random tokens mixed into the text for the repair: they show every "
+            "part of the vocabulary. 0 turns them off.",
+        )  # fmt: skip
+        drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",
             help="Uses the weights as already repaired. What goes may then differ a little from "
             "the preview.",

@@ -2,7 +2,8 @@
 
 Prints one row per recovery: block parameters kept, perplexity over that of the dense model, and
 wall time (measuring, cutting, recovery; solves apart) as a multiple of one dense forward pass
-over the same calibration tokens, timed in the same process just before each prune.
+over the same calibration text tokens, timed in the same process just before each prune. (The
+recovery also passes over the random windows of ``recovery.random_share``.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from pruning.apply import apply
 from pruning.evaluate import perplexity
 from pruning.measure import measure
-from pruning.pipeline import windows_for
+from pruning.pipeline import recovery_windows, windows_for
 from pruning.planning import make_plan
 from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES
@@ -79,7 +80,7 @@ def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: in
     measurement = measure(loaded.model, windows, name=loaded.source)
     measured = time.perf_counter()
     plan = make_plan(measurement, recipe)
-    applied = apply(loaded.model, plan, recipe, windows)
+    applied = apply(loaded.model, plan, recipe, recovery_windows(loaded, recipe))
     finished = time.perf_counter()
     after = perplexity(applied.model, loaded.tokenizer, options.text, windows=options.windows)
     print(f"{method}, seed {seed}: perplexity {after.perplexity:.2f}", file=sys.stderr)

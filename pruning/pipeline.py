@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import torch
+
 from pruning.apply import apply
 from pruning.corpora import Windows, calibration_windows
 from pruning.errors import OutOfMemory
@@ -35,16 +37,32 @@ class PruneRun:
     report: Report
 
 
-def windows_for(loaded: LoadedModel, recipe: Recipe, samples: int | None = None) -> Windows:
-    """Calibration windows of the recipe; raises SourceError, UsageError."""
+def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
+    """Calibration windows of the measurement; raises SourceError, UsageError."""
     calibration = recipe.calibration
+    return _windows(loaded, recipe, calibration.source, calibration.samples)
+
+
+def recovery_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
+    """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, with
+    ``recovery.random_share`` windows of random tokens per window spread evenly among them."""
+    rule = recipe.recovery
+    samples = rule.samples or recipe.calibration.samples
+    text = _windows(loaded, recipe, recipe.calibration.source, samples)
+    extra = round(rule.random_share * samples)
+    if extra == 0:
+        return text
+    drawn = _windows(loaded, recipe, "random", extra)
+    ids = torch.cat([text.ids, drawn.ids])
+    # a stable order by relative place: held-out windows then hold both kinds
+    places = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in (samples, extra)])
+    return replace(text, ids=ids[places.argsort(stable=True)])
+
+
+def _windows(loaded: LoadedModel, recipe: Recipe, source: str, samples: int) -> Windows:
+    seq_len = recipe.calibration.seq_len
     return calibration_windows(
-        calibration.source,
-        loaded.model,
-        loaded.tokenizer,
-        samples or calibration.samples,
-        calibration.seq_len,
-        recipe.seed,
+        source, loaded.model, loaded.tokenizer, samples, seq_len, recipe.seed
     )
 
 
@@ -92,7 +110,7 @@ def prune(
     )
     plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
-        windows = windows_for(loaded, recipe, recipe.recovery.samples)
+        windows = recovery_windows(loaded, recipe)
         applied = apply(
             loaded.model, plan, recipe, windows, progress=progress, should_cancel=should_cancel
         )
@@ -123,8 +141,6 @@ class _memory_guard:
         return None
 
     def __exit__(self, kind, error, trace) -> bool:
-        import torch
-
         # the CPU allocator raises a plain RuntimeError
         refused = isinstance(error, RuntimeError) and "not enough memory" in str(error)
         if refused or isinstance(error, (torch.OutOfMemoryError, MemoryError)):

@@ -90,6 +90,8 @@ class RecoveryRule(_Strict):
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
+    ``random_share``: windows of random tokens mixed in per calibration window; they show every
+    part of the vocabulary, which steadies choice and refit when there is little text.
     """
 
     method: str = "refit"
@@ -99,6 +101,7 @@ class RecoveryRule(_Strict):
     intercept: Literal["auto", "add"] = "auto"
     scope: Literal["pruned", "all"] = "all"
     samples: int | None = Field(None, ge=1, le=65536)
+    random_share: float = Field(0.5, ge=0.0, le=4.0)
 
 
 class Recipe(_Strict):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import families
 import pytest
 import torch
-
-SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +45,7 @@ def tokenizer():
     trainer = trainers.WordLevelTrainer(
         vocab_size=200, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False
     )
-    words.train([str(SAMPLE)], trainer)
+    words.train([str(families.SAMPLE)], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )

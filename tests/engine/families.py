@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from pruning.sources.loaded import LoadedModel
 VOCABULARY = 61
 BLOCKS = 3
 POSITIONS = 48
+
+SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 
 
 def llama_grouped(**changes: Any) -> nn.Module:

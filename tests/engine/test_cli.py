@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SAMPLE
+from families import SAMPLE
 from test_imports import ROOT
 
 import pruning

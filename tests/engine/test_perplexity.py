@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import SAMPLE
+from families import SAMPLE
 
 import pruning
 from pruning.errors import Cancelled, SourceError, UsageError

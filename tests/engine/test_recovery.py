@@ -9,7 +9,7 @@ from families import matrix
 
 from pruning.apply import apply
 from pruning.least_squares import DAMPINGS
-from pruning.pipeline import prune, windows_for
+from pruning.pipeline import prune, recovery_windows
 
 SLACK = 1 + 1e-9
 
@@ -49,7 +49,7 @@ def test_the_first_module_is_better_than_without_recovery(tiny, method):
 def test_the_logits_come_closer_to_the_dense_ones(tiny):
     def loss(method):
         recipe = families.recipe(ffn__ratio=0.3, recovery__method=method, calibration__samples=40)
-        ids = windows_for(tiny, recipe).ids
+        ids = recovery_windows(tiny, recipe).ids
         pruned = prune(tiny, recipe).pruned.model
         return (families.logits(pruned, ids) - families.logits(tiny.model, ids)).square().sum()
 
@@ -65,7 +65,7 @@ def test_errors_are_those_of_collected_activations(tiny, method, intercept):
         recovery__intercept=intercept, recovery__damping=0.1, calibration__samples=30,
     )  # fmt: skip
     run = prune(tiny, recipe)
-    event, ids = run.events[0], windows_for(tiny, recipe).ids
+    event, ids = run.events[0], recovery_windows(tiny, recipe).ids
     dense = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
     with families.seen({"level2": dense}) as found:
         families.logits(tiny.model, ids)
@@ -93,7 +93,7 @@ def test_later_modules_are_fitted_to_the_target(tiny, target):
     )  # fmt: skip
     shape = tiny.adapter.model_shape(tiny.model)
     plan = families.plan_by_hand(shape, {}, {1: range(12)})
-    windows = windows_for(tiny, recipe)
+    windows = recovery_windows(tiny, recipe)
     done = apply(tiny.model, plan, recipe, windows)
     places = [(event.block, event.kind) for event in done.events]
     assert places == [(1, "ffn"), (2, "attention"), (2, "ffn")]
@@ -127,7 +127,7 @@ def test_the_damping_is_chosen_on_every_tenth_window(tiny):
     run = prune(tiny, recipe)
     layer = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
     with families.seen({"level2": layer}) as found:
-        families.logits(tiny.model, windows_for(tiny, recipe).ids)
+        families.logits(tiny.model, recovery_windows(tiny, recipe).ids)
     kept = list(run.plan.blocks[1].ffn.kept)
     x, target = found["level2"][0].double()[..., kept], found["level2"][1].double()
     present = matrix(layer)[:, kept].T
@@ -149,7 +149,7 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
         calibration__samples=30, recovery__damping=0.1, recovery__method=method,
         recovery__scope="pruned",
     )  # fmt: skip
-    shape, windows = tiny.adapter.model_shape(tiny.model), windows_for(tiny, recipe)
+    shape, windows = tiny.adapter.model_shape(tiny.model), recovery_windows(tiny, recipe)
     plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
     done = apply(tiny.model, plan, recipe, windows).model
     for place in range(len(_level1(tiny, tiny.model))):
