@@ -91,7 +91,7 @@ class RecoveryRule(_Strict):
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
     ``random_share``: windows of random tokens mixed in per calibration window; they show every
-    part of the vocabulary, which steadies choice and refit when there is little text.
+    part of the vocabulary. Measured gains vary with the draw, so it is off by default.
     """
 
     method: str = "refit"
@@ -99,9 +99,9 @@ class RecoveryRule(_Strict):
     damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = "auto"
     rescore: bool = True
     intercept: Literal["auto", "add"] = "auto"
-    scope: Literal["pruned", "all"] = "all"
+    scope: Literal["pruned", "all"] = "pruned"
     samples: int | None = Field(None, ge=1, le=65536)
-    random_share: float = Field(0.5, ge=0.0, le=4.0)
+    random_share: float = Field(0.0, ge=0.0, le=4.0)
 
 
 class Recipe(_Strict):

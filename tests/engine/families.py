@@ -101,7 +101,11 @@ def loaded(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> Lo
 
 def recipe(**changes: Any) -> Recipe:
     """A recipe on random tokens; ``section__field=value`` changes one field."""
-    data: dict[str, Any] = {"calibration": {"source": "random", "samples": 12, "seq_len": 16}}
+    data: dict[str, Any] = {
+        "calibration": {"source": "random", "samples": 12, "seq_len": 16},
+        # the wider scope runs more of the engine than the default does
+        "recovery": {"scope": "all"},
+    }
     for key, value in changes.items():
         section, _, field = key.partition("__")
         if field:
