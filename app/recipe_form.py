@@ -131,10 +131,10 @@ def recovery() -> None:
             "measuring. More give a better repair and take longer.",
         )  # fmt: skip
         drafted(
-            st.number_input, "Random windows per sample", "recovery", "random_share",
-            min_value=0.0, max_value=4.0, step=0.25,
-            help="Windows of random tokens mixed into the text for the repair: they show every "
-            "part of the vocabulary. 0 turns them off.",
+            st.number_input, "Written windows per sample", "recovery", "written",
+            min_value=0.0, max_value=64.0, step=1.0,
+            help="Further text for the repair that the model writes itself, going on from pieces "
+            "of the samples. More gives a better repair and takes longer; 0 turns it off.",
         )  # fmt: skip
         drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",

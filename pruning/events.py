@@ -35,7 +35,7 @@ class ModuleEvent:
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` steps of ``stage`` (load, measure, prune, evaluate, generate, save)."""
+    """``done`` of ``total`` steps of ``stage`` (load, measure, write, prune, evaluate, generate, save)."""
 
     stage: str
     done: int

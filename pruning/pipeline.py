@@ -9,6 +9,7 @@ import torch
 
 from pruning.apply import apply
 from pruning.corpora import Windows, calibration_windows
+from pruning.corpora.writing import continuations
 from pruning.errors import OutOfMemory
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
@@ -17,6 +18,7 @@ from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.planning import make_plan
 from pruning.recipe import Recipe
+from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
 from pruning.shape import Widths
 from pruning.sources.loaded import LoadedModel
@@ -43,17 +45,25 @@ def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
     return _windows(loaded, recipe, calibration.source, calibration.samples)
 
 
-def recovery_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
+def recovery_windows(
+    loaded: LoadedModel,
+    recipe: Recipe,
+    *,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Windows:
     """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, with
-    ``recovery.random_share`` windows of random tokens per window spread evenly among them."""
+    ``recovery.written`` windows per window that the model writes itself spread among them."""
     rule = recipe.recovery
     samples = rule.samples or recipe.calibration.samples
     text = _windows(loaded, recipe, recipe.calibration.source, samples)
-    extra = round(rule.random_share * samples)
-    if extra == 0:
+    extra = round(rule.written * samples)
+    if extra == 0 or not RECOVERIES[rule.method].uses_tokens:
         return text
-    drawn = _windows(loaded, recipe, "random", extra)
-    ids = torch.cat([text.ids, drawn.ids])
+    written = continuations(
+        loaded.model, text.ids, extra, recipe.seed, progress=progress, should_cancel=should_cancel
+    )
+    ids = torch.cat([text.ids, written])
     # a stable order by relative place: held-out windows then hold both kinds
     places = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in (samples, extra)])
     return replace(text, ids=ids[places.argsort(stable=True)])
@@ -110,7 +120,9 @@ def prune(
     )
     plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
-        windows = recovery_windows(loaded, recipe)
+        windows = recovery_windows(
+            loaded, recipe, progress=progress, should_cancel=should_cancel
+        )
         applied = apply(
             loaded.model, plan, recipe, windows, progress=progress, should_cancel=should_cancel
         )

@@ -90,8 +90,8 @@ class RecoveryRule(_Strict):
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
-    ``random_share``: windows of random tokens mixed in per calibration window; they show every
-    part of the vocabulary. Measured gains vary with the draw, so it is off by default.
+    ``written``: further windows per calibration window that the dense model writes itself, going
+    on from pieces of them; more tokens to fit on without more data. 0 is quicker.
     """
 
     method: str = "refit"
@@ -101,7 +101,7 @@ class RecoveryRule(_Strict):
     intercept: Literal["auto", "add"] = "auto"
     scope: Literal["pruned", "all"] = "pruned"
     samples: int | None = Field(None, ge=1, le=65536)
-    random_share: float = Field(0.0, ge=0.0, le=4.0)
+    written: float = Field(3.0, ge=0.0, le=64.0)
 
 
 class Recipe(_Strict):

@@ -12,13 +12,13 @@ def recipe(share: float, samples: int | None = None) -> Recipe:
     return Recipe.parse(
         {
             "calibration": {"source": "random", "samples": 8, "seq_len": 8},
-            "recovery": {"random_share": share, "samples": samples},
+            "recovery": {"written": share, "samples": samples},
             "seed": 3,
         }
     )
 
 
-def test_without_random_share_recovery_sees_the_measured_windows(tiny_model):
+def test_without_written_windows_recovery_sees_the_measured_windows(tiny_model):
     loaded = tiny_model("gpt2")
     assert torch.equal(
         recovery_windows(loaded, recipe(0.0)).ids, windows_for(loaded, recipe(0.0)).ids
@@ -26,7 +26,7 @@ def test_without_random_share_recovery_sees_the_measured_windows(tiny_model):
     assert recovery_windows(loaded, recipe(0.0, samples=5)).ids.shape == (5, 8)
 
 
-def test_random_windows_are_added_and_spread(tiny_model, model_folder):
+def test_written_windows_are_added_and_spread(tiny_model, model_folder):
     import pruning
 
     loaded = pruning.load(str(model_folder), device="cpu")
