@@ -131,10 +131,10 @@ def recovery() -> None:
             "measuring. More give a better repair and take longer.",
         )  # fmt: skip
         drafted(
-            st.number_input, "Written windows per sample", "recovery", "written",
-            min_value=0.0, max_value=64.0, step=1.0,
-            help="Further text for the repair that the model writes itself, going on from pieces "
-            "of the samples. More gives a better repair and takes longer; 0 turns it off.",
+            st.number_input, "Rewritten copies of each sample", "recovery", "copies",
+            min_value=0, max_value=64, step=1,
+            help="More text for the repair without more data: copies in which the model has drawn "
+            "half of the tokens anew. More give a better repair and take longer.",
         )  # fmt: skip
         drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",

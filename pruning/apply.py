@@ -34,7 +34,7 @@ from pruning.streaming import batches, block_contexts, embed, run_tapped
 from pruning.surgery import cut, expand, shared_copy
 
 HELD_OUT_EVERY = 10
-"""Every tenth calibration window is held out to choose the damping."""
+"""Every tenth calibration window (with its rewritten copies) is held out to choose the damping."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class _Run:
     ) -> None:
         self.adapter, self.plan, self.recipe = adapter, plan, recipe
         self.device = dense.device
+        self.family = windows.family
         self.dense_blocks = adapter.blocks(dense)
         self.pruned_blocks = adapter.blocks(pruned)
         self.contexts = block_contexts(dense, adapter, windows.ids.shape[1])
@@ -229,7 +230,7 @@ class _ModuleTask:
         for batch in batches(*dense_in.shape[:2]):
             target = self._level1_outputs(dense_layers, dense_in[batch])
             seen = self._tapped(run.pruned_blocks, pruned_in[batch]).level1_input
-            _add_split(parts, batch, seen, target)
+            _add_split(parts, batch, run.family, seen, target)
         with self.solving:
             level = self._level_problem(*parts, self._stacked(layers))
             # a new bias is recorded (and loaded) for level 2 only
@@ -277,7 +278,7 @@ class _ModuleTask:
                 target = target.float() + lost
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
             self.sums.add(tap)
-            _add_split(self.parts, batch, tap.level2_input, target.to(run.device))
+            _add_split(self.parts, batch, run.family, tap.level2_input, target.to(run.device))
 
     def reconstruct_level2(self) -> None:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
@@ -339,9 +340,11 @@ class _ModuleTask:
         )
 
 
-def _add_split(parts: list[NormalEquations], batch: slice, x: Tensor, target: Tensor) -> None:
-    """Add a batch of windows; every HELD_OUT_EVERY-th window goes to the held-out part."""
-    numbers = torch.arange(batch.start, batch.stop)
+def _add_split(
+    parts: list[NormalEquations], batch: slice, family: int, x: Tensor, target: Tensor
+) -> None:
+    """Add a batch of windows; every HELD_OUT_EVERY-th family goes to the held-out part."""
+    numbers = torch.arange(batch.start, batch.stop) // family
     held = (numbers % HELD_OUT_EVERY == HELD_OUT_EVERY - 1).to(x.device)
     parts[0].add(x[~held], target[~held])
     if held.any():

@@ -9,7 +9,7 @@ import torch
 
 from pruning.apply import apply
 from pruning.corpora import Windows, calibration_windows
-from pruning.corpora.writing import continuations
+from pruning.corpora.rewriting import rewritten
 from pruning.errors import OutOfMemory
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
@@ -52,21 +52,20 @@ def recovery_windows(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Windows:
-    """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, with
-    ``recovery.written`` windows per window that the model writes itself spread among them."""
+    """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, each
+    followed by ``recovery.copies`` copies in which the model has rewritten half of the tokens."""
     rule = recipe.recovery
     samples = rule.samples or recipe.calibration.samples
     text = _windows(loaded, recipe, recipe.calibration.source, samples)
-    extra = round(rule.written * samples)
-    if extra == 0 or not RECOVERIES[rule.method].uses_tokens:
+    if rule.copies == 0 or not RECOVERIES[rule.method].uses_tokens:
         return text
-    written = continuations(
-        loaded.model, text.ids, extra, recipe.seed, progress=progress, should_cancel=should_cancel
-    )
-    ids = torch.cat([text.ids, written])
-    # a stable order by relative place: held-out windows then hold both kinds
-    places = torch.cat([torch.arange(n, dtype=torch.float64) / n for n in (samples, extra)])
-    return replace(text, ids=ids[places.argsort(stable=True)])
+    copies = rewritten(
+        loaded.model, text.ids, rule.copies, recipe.seed,
+        progress=progress, should_cancel=should_cancel,
+    )  # fmt: skip
+    groups = copies.reshape(samples, rule.copies, -1)
+    ids = torch.cat([text.ids[:, None], groups], dim=1).flatten(0, 1)
+    return replace(text, ids=ids, family=1 + rule.copies)
 
 
 def _windows(loaded: LoadedModel, recipe: Recipe, source: str, samples: int) -> Windows:
@@ -120,9 +119,7 @@ def prune(
     )
     plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
-        windows = recovery_windows(
-            loaded, recipe, progress=progress, should_cancel=should_cancel
-        )
+        windows = recovery_windows(loaded, recipe, progress=progress, should_cancel=should_cancel)
         applied = apply(
             loaded.model, plan, recipe, windows, progress=progress, should_cancel=should_cancel
         )

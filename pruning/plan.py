@@ -31,6 +31,8 @@ class ModulePlan:
     or ``by hand``. ``values``: divergence in nats or the score. ``partners``: the like unit, or
     -1. ``ranks``: place by score, 1 = weakest, or 0. ``grouped``: partners and ranks count
     key/value groups, which go whole. ``removed_groups``: key/value heads that go.
+    ``ungrouped``: every query head gets its own copy of its key/value head first (an exact
+    rewrite), so any heads may go.
     """
 
     block: int
@@ -44,6 +46,7 @@ class ModulePlan:
     partners: tuple[int, ...]
     ranks: tuple[int, ...]
     removed_groups: tuple[int, ...] = ()
+    ungrouped: bool = False
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
@@ -53,7 +56,10 @@ class ModulePlan:
 
     @cached_property
     def kept_groups(self) -> tuple[int, ...]:
-        """Key/value heads that stay, in order (empty for an FFN)."""
+        """Key/value heads that stay, in order (empty for an FFN); repeated per query head when
+        ungrouped."""
+        if self.ungrouped:
+            return tuple(unit * self.groups // self.units for unit in self.kept)
         gone = set(self.removed_groups)
         return tuple(group for group in range(self.groups) if group not in gone)
 
@@ -80,7 +86,8 @@ class ModulePlan:
             place = ""
             noun, of = ("head" if self.kind == "attention" else "channel"), self.units
             # under grouped queries each group gives up the same number, so ranks are within it
-            of = per_group if self.kind == "attention" and per_group > 1 else of
+            even = self.kind == "attention" and per_group > 1 and not self.ungrouped
+            of = per_group if even else of
         if criterion == SIMILARITY:
             return f"{place}like {noun} {self.partners[row]}, JS {self.values[row]:.3f} nats"
         name = criterion.replace("_", " ")
@@ -113,7 +120,7 @@ class Plan:
         return tuple(
             Widths(
                 block.attention.units - len(block.attention.removed),
-                block.attention.groups - len(block.attention.removed_groups),
+                len(block.attention.kept_groups),
                 block.ffn.units - len(block.ffn.removed),
             )
             for block in self.blocks
@@ -203,9 +210,10 @@ def _check_groups(module: ModulePlan, where: str) -> None:
     left = [0] * module.groups
     for head in module.kept:
         left[head // per_group] += 1
-    kept = {left[group] for group in module.kept_groups}
     emptied = {group for group in range(module.groups) if left[group] == 0}
-    if len(kept) != 1 or sorted(emptied) != list(module.removed_groups):
+    kept = {left[group] for group in range(module.groups)} - {0}
+    even = len(kept) == 1 or module.ungrouped
+    if not even or sorted(emptied) != list(module.removed_groups):
         raise UsageError(
             f"{where} leaves {left} query heads per key/value group; every kept group must "
             "keep the same number, or go whole."

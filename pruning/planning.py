@@ -8,11 +8,11 @@ import numpy as np
 
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES, unit_scores
-from pruning.criteria.similarity import candidates, group_divergence, weaker_candidates
 from pruning.errors import UsageError
-from pruning.measurement import BlockMeasurement, Measurement
+from pruning.head_plans import from_rows, keep_all, plan_heads, removed_count, rows_of
+from pruning.measurement import Measurement
 from pruning.plan import BY_HAND, SIMILARITY, BlockPlan, ModulePlan, Plan
-from pruning.recipe import HeadRule, Recipe
+from pruning.recipe import Recipe
 from pruning.shape import ModuleShape
 
 
@@ -52,16 +52,6 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     return Plan(shape, tuple(plans), recipe.calibration.seq_len)
 
 
-def keep_all(block: int, shape: ModuleShape) -> ModulePlan:
-    """A module that loses nothing."""
-    return ModulePlan(block, shape.kind, shape.units, shape.groups, False, (), (), (), (), ())
-
-
-def removed_count(ratio: float, units: int) -> int:
-    """Units that ``ratio`` takes out of ``units``: rounded, and at least one stays."""
-    return min(int(np.floor(ratio * units + 0.5)), units - 1)
-
-
 def plan_channels(
     block: int, shape: ModuleShape, scores: np.ndarray, score_name: str, ratio: float
 ) -> ModulePlan:
@@ -93,102 +83,6 @@ def _weakest(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.concatenate([below, equal]))
 
 
-def plan_heads(
-    block: int,
-    shape: ModuleShape,
-    measured: BlockMeasurement,
-    scores: np.ndarray,
-    rule: HeadRule,
-    ratio: float,
-) -> ModulePlan:
-    """Similarity at τ first, then ``scores`` [heads] for what ``ratio`` still asks.
-
-    Grouped queries: policy ``kv_group`` decides over whole groups; ``query`` takes the same
-    number of heads from every group (the mean of what was asked, rounded).
-    """
-    if shape.units_per_group > 1 and rule.policy == "kv_group":
-        return _plan_groups(block, shape, measured, scores, rule, ratio)
-    found = _similar(measured.divergence, scores, rule)
-    wanted = max(len(found), removed_count(ratio, shape.units))
-    if shape.units_per_group > 1:
-        rows = _even_rows(shape, found, scores, rule, wanted)
-    else:
-        rows = _rows(np.arange(shape.units), found, scores, rule.score, wanted)
-    return _from_rows(block, shape, rows, grouped=False)
-
-
-def _similar(divergence: np.ndarray, scores: np.ndarray, rule: HeadRule) -> dict:
-    if rule.threshold is None:
-        return {}
-    if rule.drop == "weaker":
-        found = weaker_candidates(divergence, rule.threshold, scores)
-    else:
-        found = candidates(divergence, rule.threshold)
-    return {c.unit: (SIMILARITY, c.divergence, c.partner, 0) for c in found}
-
-
-def _rows(members: np.ndarray, found: dict, scores: np.ndarray, name: str, wanted: int) -> dict:
-    """Reasons by unit for ``wanted`` of ``members``: similar ones first, then the weakest."""
-    order = members[np.argsort(scores[members], kind="stable")].tolist()
-    rank = {unit: place for place, unit in enumerate(order, start=1)}
-    chosen = [unit for unit in order if unit in found][:wanted]
-    chosen += [unit for unit in order if unit not in found][: wanted - len(chosen)]
-    return {unit: found.get(unit, (name, float(scores[unit]), -1, rank[unit])) for unit in chosen}
-
-
-def _even_rows(
-    shape: ModuleShape, found: dict, scores: np.ndarray, rule: HeadRule, wanted: int
-) -> dict:
-    per_group = shape.units_per_group
-    each = min(int(np.floor(wanted / shape.groups + 0.5)), per_group - 1)
-    rows: dict = {}
-    for group in range(shape.groups):
-        members = np.arange(group * per_group, (group + 1) * per_group)
-        rows |= _rows(members, found, scores, rule.score, each)
-    return rows
-
-
-def _plan_groups(
-    block: int,
-    shape: ModuleShape,
-    measured: BlockMeasurement,
-    scores: np.ndarray,
-    rule: HeadRule,
-    ratio: float,
-) -> ModulePlan:
-    per_group = shape.units_per_group
-    group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
-    between = group_divergence(measured.divergence, per_group)
-    found = _similar(between, group_scores, rule)
-    wanted = max(len(found), removed_count(ratio, shape.groups))
-    group_rows = _rows(np.arange(shape.groups), found, group_scores, rule.score, wanted)
-    rows = {
-        group * per_group + member: reason
-        for group, reason in group_rows.items()
-        for member in range(per_group)
-    }
-    return _from_rows(block, shape, rows, grouped=True)
-
-
-def _from_rows(block: int, shape: ModuleShape, rows: dict, grouped: bool = False) -> ModulePlan:
-    """Assemble a plan; a key/value head goes when all of its query heads do."""
-    removed = sorted(rows)
-    per_group = shape.units_per_group
-    counts = np.bincount([unit // per_group for unit in removed], minlength=shape.groups)
-    columns = list(zip(*(rows[unit] for unit in removed), strict=True)) or [(), (), (), ()]
-    criteria, values, partners, ranks = columns
-    return replace(
-        keep_all(block, shape),
-        grouped=grouped,
-        removed=tuple(removed),
-        criteria=tuple(criteria),
-        values=tuple(values),
-        partners=tuple(partners),
-        ranks=tuple(ranks),
-        removed_groups=tuple(np.nonzero(counts == per_group)[0].tolist()) if shape.groups else (),
-    )
-
-
 def rescored(
     module: ModulePlan, shape: ModuleShape, scores: np.ndarray, score_name: str
 ) -> ModulePlan:
@@ -209,22 +103,22 @@ def rescored(
             return plan_channels(
                 module.block, shape, scores, score_name, len(module.removed) / shape.units
             )
-        rows = _rows(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
-        return _from_rows(module.block, shape, rows)
+        rows = rows_of(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
+        return from_rows(module.block, shape, rows)
     per_group = shape.units_per_group
     if module.grouped:
         group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
         found = {unit // per_group: row for unit, row in fixed.items()}
-        chosen = _rows(
+        chosen = rows_of(
             np.arange(shape.groups), found, group_scores, score_name, len(module.removed_groups)
         )
         rows = {g * per_group + m: row for g, row in chosen.items() for m in range(per_group)}
-    elif per_group > 1:
+    elif per_group > 1 and not module.ungrouped:
         rows = {}
         for group in range(shape.groups):
             members = np.arange(group * per_group, (group + 1) * per_group)
             count = sum(unit // per_group == group for unit in module.removed)
-            rows |= _rows(members, fixed, scores, score_name, count)
+            rows |= rows_of(members, fixed, scores, score_name, count)
     else:
-        rows = _rows(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
-    return _from_rows(module.block, shape, rows, module.grouped)
+        rows = rows_of(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
+    return replace(from_rows(module.block, shape, rows, module.grouped), ungrouped=module.ungrouped)

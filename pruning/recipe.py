@@ -62,15 +62,16 @@ class HeadRule(_Strict):
 
     ``threshold`` is τ of Algorithm 2 in nats (None: similarity is not used); ``ratio`` is the
     share that must go in each block: what similarity did not remove is filled up by ``score``.
-    ``policy`` says what a unit is under grouped-query attention: a whole key/value group, or
-    the same number of query heads from every group. ``drop``: of two like heads, drop the
-    ``first`` (Algorithm 2 as written) or the ``weaker`` by ``score``.
+    ``policy`` under grouped-query attention: whole key/value groups, the same number of query
+    heads from every group, any heads of an ungrouped block, or whichever of these loses least.
+    ``drop``: of two like heads, drop the ``first`` (Algorithm 2 as written) or the ``weaker``
+    by ``score``.
     """
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)
     ratio: Ratio = 0.0
     score: str = "second_moment"
-    policy: Literal["kv_group", "query"] = "query"
+    policy: Literal["kv_group", "query", "ungroup", "auto"] = "query"
     drop: Literal["first", "weaker"] = "weaker"
 
 
@@ -90,8 +91,8 @@ class RecoveryRule(_Strict):
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
-    ``written``: further windows per calibration window that the dense model writes itself, going
-    on from pieces of them; more tokens to fit on without more data. 0 is quicker.
+    ``copies``: further copies of each window in which the dense model has rewritten half of the
+    tokens: more to fit on without more data. 0 is quicker.
     """
 
     method: str = "refit"
@@ -101,7 +102,7 @@ class RecoveryRule(_Strict):
     intercept: Literal["auto", "add"] = "auto"
     scope: Literal["pruned", "all"] = "pruned"
     samples: int | None = Field(None, ge=1, le=65536)
-    written: float = Field(3.0, ge=0.0, le=64.0)
+    copies: int = Field(3, ge=0, le=64)
 
 
 class Recipe(_Strict):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pruning.corpora.base import CORPORA, TokenCorpus
-from pruning.corpora.writing import write_on
+
+_BATCH = 16
 
 
 def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
@@ -13,8 +14,23 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
 
     generator = torch.Generator().manual_seed(seed)
     high = min(model.config.vocab_size, len(tokenizer)) if tokenizer else model.config.vocab_size
-    starts = torch.randint(0, high, (samples, 1), generator=generator)
-    return write_on(model, starts, seq_len, generator)
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, samples, _BATCH):
+            count = min(_BATCH, samples - start)
+            ids = torch.randint(0, high, (count, 1), generator=generator)
+            cache, step = None, ids
+            for _ in range(seq_len - 1):
+                output = model(
+                    step.to(model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
+                )
+                cache = output.past_key_values
+                odds = output.logits[:, -1].float().softmax(-1).cpu()
+                # drawn on the CPU so that the seed means the same on every device
+                step = torch.multinomial(odds, 1, generator=generator)
+                ids = torch.cat([ids, step], dim=1)
+            rows.append(ids)
+    return torch.cat(rows)
 
 
 CORPORA.add(

@@ -20,7 +20,8 @@ class Windows:
     """Token ids [samples, seq_len] (int64, CPU) and where they come from.
 
     ``fingerprint``: hash of the text (or of what was drawn); ``bos``: the text's first token
-    is a beginning-of-sequence token.
+    is a beginning-of-sequence token; ``family``: so many windows in a row stem from one piece
+    of text, and are held out together or not at all.
     """
 
     ids: Tensor
@@ -28,6 +29,7 @@ class Windows:
     fingerprint: str
     seed: int
     bos: bool
+    family: int = 1
 
 
 def read_text(source: str, split: Split) -> str:

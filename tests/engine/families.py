@@ -103,9 +103,9 @@ def recipe(**changes: Any) -> Recipe:
     """A recipe on random tokens; ``section__field=value`` changes one field."""
     data: dict[str, Any] = {
         "calibration": {"source": "random", "samples": 12, "seq_len": 16},
-        # the wider scope runs more of the engine than the default does; no windows that the
-        # model writes itself, which would only make it slower
-        "recovery": {"scope": "all", "written": 0.0},
+        # the wider scope runs more of the engine than the default does; no rewritten
+        # copies, which would only make it slower
+        "recovery": {"scope": "all", "copies": 0},
     }
     for key, value in changes.items():
         section, _, field = key.partition("__")

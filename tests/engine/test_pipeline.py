@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pruning.errors import Cancelled
 from pruning.pipeline import recovery_windows, windows_for
 from pruning.recipe import Recipe
 
 
-def recipe(share: float, samples: int | None = None) -> Recipe:
+def recipe(copies: int, samples: int | None = None, method: str = "refit") -> Recipe:
     return Recipe.parse(
         {
-            "calibration": {"source": "random", "samples": 8, "seq_len": 8},
-            "recovery": {"written": share, "samples": samples},
+            "calibration": {"source": "random", "samples": 8, "seq_len": 12},
+            "recovery": {"copies": copies, "samples": samples, "method": method},
             "seed": 3,
         }
     )
 
 
-def test_without_written_windows_recovery_sees_the_measured_windows(tiny_model):
+def test_without_copies_recovery_sees_the_measured_windows(tiny_model):
     loaded = tiny_model("gpt2")
-    assert torch.equal(
-        recovery_windows(loaded, recipe(0.0)).ids, windows_for(loaded, recipe(0.0)).ids
-    )
-    assert recovery_windows(loaded, recipe(0.0, samples=5)).ids.shape == (5, 8)
+    measured = windows_for(loaded, recipe(0))
+    assert torch.equal(recovery_windows(loaded, recipe(0)).ids, measured.ids)
+    assert recovery_windows(loaded, recipe(0, samples=5)).ids.shape == (5, 12)
+    # nothing is fitted, so nothing is written
+    assert torch.equal(recovery_windows(loaded, recipe(2, method="none")).ids, measured.ids)
 
 
-def test_written_windows_are_added_and_spread(tiny_model, model_folder):
-    import pruning
+def test_copies_follow_their_window_and_share_about_half_of_it(tiny_model):
+    loaded = tiny_model("gpt2")
+    text, found = windows_for(loaded, recipe(6)), recovery_windows(loaded, recipe(6))
+    families = found.ids.reshape(8, 7, 12)
+    assert found.family == 7
+    assert torch.equal(families[:, 0], text.ids)
+    copies, originals = families[:, 1:], text.ids[:, None]
+    assert torch.equal(copies[..., 0], originals[..., 0].expand(8, 6))
+    same = (copies[..., 1:] == originals[..., 1:]).float().mean().item()
+    # a drawn token may happen to be the same one
+    assert 0.4 < same < 0.65
+    assert not torch.equal(copies[:, 0], copies[:, 1])
+    assert torch.equal(found.ids, recovery_windows(loaded, recipe(6)).ids)
 
-    loaded = pruning.load(str(model_folder), device="cpu")
-    plain = recipe(0.5).changed(calibration={"source": "sample"})
-    text, mixed = windows_for(loaded, plain).ids, recovery_windows(loaded, plain).ids
-    assert mixed.shape == (12, 8)
-    from_text = [any(torch.equal(row, window) for window in text) for row in mixed]
-    assert sum(from_text) == 8
-    # neither half holds all of one kind: the held-out windows must know both
-    assert 2 <= sum(from_text[:6]) <= 5
-    assert torch.equal(mixed, recovery_windows(loaded, plain).ids)
+
+def test_rewriting_can_be_cancelled(tiny_model):
+    with pytest.raises(Cancelled):
+        recovery_windows(tiny_model("gpt2"), recipe(1), should_cancel=lambda: True)

@@ -19,7 +19,7 @@ FULL = {
     "ffn": {"ratio": 0.267, "score": "second_moment"},
     "allocation": "uniform",
     "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
-                 "intercept": "add", "scope": "pruned", "samples": 64, "written": 0.25},
+                 "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2},
     "seed": 7,
 }  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_later_modules_are_fitted_to_the_target(tiny, target):
 def test_the_damping_is_chosen_on_every_tenth_window(tiny):
     recipe = families.recipe(
         blocks__start=1, blocks__end=2, ffn__ratio=0.4, calibration__samples=30,
-        recovery__rescore=False, recovery__scope="pruned", recovery__written=0.0,
+        recovery__rescore=False, recovery__scope="pruned", recovery__copies=0,
     )  # fmt: skip
     run = prune(tiny, recipe)
     layer = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2

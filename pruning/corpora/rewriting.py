@@ -1,0 +1,54 @@
+"""Copies of windows in which the model has rewritten a share of the tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHARE = 0.5
+"""Share of tokens that are drawn anew."""
+
+_TOKENS_PER_BATCH = 512  # the odds of all tokens of a batch over the vocabulary are in memory
+
+
+def rewritten(
+    model: Any,
+    ids: Tensor,
+    copies: int,
+    seed: int,
+    *,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Tensor:
+    """``copies`` copies [copies·n, s] of the windows ``ids`` [n, s], window by window.
+
+    In each copy every token but the first is, with probability SHARE, drawn from what the
+    model expects at its place given the true tokens before it. All copies come from one forward
+    pass. The dense model's outputs are the target of every recovery, so tokens it expects serve
+    as well as the text's own, and each copy is new data to fit on. Raises Cancelled.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    size = max(1, _TOKENS_PER_BATCH // ids.shape[1])
+    parts = ids.split(size)
+    rows = []
+    for done, part in enumerate(parts, start=1):
+        stop_if(should_cancel)
+        with torch.inference_mode():
+            odds = model(part.to(model.device), use_cache=False).logits[:, :-1].float().softmax(-1)
+        # drawn on the CPU so that the seed means the same on every device
+        drawn = torch.multinomial(
+            odds.flatten(0, 1).cpu(), copies, replacement=True, generator=generator
+        )
+        drawn = drawn.T.reshape(copies, *odds.shape[:2]).transpose(0, 1)
+        anew = torch.rand(drawn.shape, generator=generator) < SHARE
+        copy = part[:, None].repeat(1, copies, 1)
+        copy[..., 1:] = torch.where(anew, drawn, copy[..., 1:])
+        rows.append(copy.flatten(0, 1))
+        progress(Progress("rewrite", done, len(parts), "Rewriting calibration text"))
+    return torch.cat(rows)
