@@ -8,7 +8,7 @@ import pytest
 import synthetic
 import torch
 
-from pruning.criteria import SCORES, unit_scores
+from pruning.criteria import unit_scores
 from pruning.pipeline import measure_model, windows_for
 
 
@@ -16,7 +16,7 @@ from pruning.pipeline import measure_model, windows_for
 def test_a_heads_score_is_the_sum_over_its_channels(name):
     measured = synthetic.measurement()
     shape, statistics = measured.shape.blocks[0].attention, measured.blocks[0].attention.statistics
-    scores = unit_scores(SCORES[name], statistics, shape)
+    scores = unit_scores(name, statistics, shape)
     for head in range(shape.units):
         own = range(head * synthetic.WIDTH, (head + 1) * synthetic.WIDTH)
         expected = sum(
@@ -29,7 +29,7 @@ def test_a_heads_score_is_the_sum_over_its_channels(name):
 def test_a_gated_channels_score_is_the_product_of_its_two_modules():
     measured = synthetic.measurement()
     shape, s = measured.shape.blocks[0].ffn, measured.blocks[0].ffn.statistics
-    scores = unit_scores(SCORES["second_moment"], s, shape)
+    scores = unit_scores("second_moment", s, shape)
     for c in range(shape.units):
         half = 0.5 * float(s["level2_sq"][c])
         up, gate = float(s["up_second_moment"][c]), float(s["gate_second_moment"][c])
@@ -39,7 +39,7 @@ def test_a_gated_channels_score_is_the_product_of_its_two_modules():
 def test_a_plain_channels_score_has_one_factor():
     s = dict(synthetic.measurement().blocks[0].ffn.statistics)
     plain = {name: values for name, values in s.items() if not name.startswith("gate")}
-    scores = unit_scores(SCORES["second_moment"], plain, synthetic.shape().blocks[0].ffn)
+    scores = unit_scores("second_moment", plain, synthetic.shape().blocks[0].ffn)
     np.testing.assert_allclose(scores, 0.5 * s["level2_sq"] * s["up_second_moment"], rtol=1e-6)
 
 
@@ -59,5 +59,5 @@ def test_the_exact_score_is_the_mean_energy_of_the_channels_contribution(family,
         for j in range(x.shape[1])
     ]
     shape = measured.shape.blocks[2].ffn
-    scores = unit_scores(SCORES["second_moment_exact"], measured.blocks[2].ffn.statistics, shape)
+    scores = unit_scores("second_moment_exact", measured.blocks[2].ffn.statistics, shape)
     np.testing.assert_allclose(scores, expected, rtol=1e-3)
