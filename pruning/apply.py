@@ -289,11 +289,16 @@ class _ModuleTask:
         set_layer(layer, fit.weight.T.to(layer.weight), bias)
 
     def rescore(self) -> None:
-        """Choose again, as many units, with the updated weights and inputs."""
-        rule = self.run.recipe.heads if self.kind == "attention" else self.run.recipe.ffn
+        """Choose again, as many units, with the updated weights and inputs; a criterion that
+        cannot be taken again leaves the planned decision."""
+        recipe = self.run.recipe
+        name = recipe.heads.score if self.kind == "attention" else recipe.ffn.score
+        if not SCORES[name].updates:
+            return
         shape = self.run.plan.shape.blocks[self.index].module(self.kind)
-        scores = unit_scores(SCORES[rule.score], self.sums.result().statistics, shape)
-        self.decision = rescored(self.decision, shape, scores, rule.score)
+        statistics = self.sums.result().statistics
+        scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=self.index)
+        self.decision = rescored(self.decision, shape, scores, name)
 
     def finish(self) -> tuple[float, Fit]:
         """Fit the kept channels and cut; returns the error without recovery, and the fit."""

@@ -13,6 +13,17 @@ class UsageError(HeadroomError):
     exit_code = 2
 
 
+class NeedsGradients(UsageError):
+    """A criterion or allocation uses statistics that this measurement was made without."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(
+            f"{title} needs a gradient pass; measure again with --gradients, or with a recipe "
+            "that asks for it."
+        )
+        self.title = title
+
+
 class Unsupported(HeadroomError):
     """The model is well formed but of a kind that cannot be pruned here."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruning.criteria import SCORES, unit_scores
+from pruning.criteria import unit_scores
 from pruning.criteria.similarity import edges
 from pruning.measurement import ActivationSummary, Measurement
 
@@ -81,11 +81,14 @@ def nearest(divergence: np.ndarray, head: int) -> list[tuple[int, float]]:
     return [(int(other), float(divergence[head, other])) for other in order if other != head]
 
 
-def head_importance(measurement: Measurement, block: int, score: str) -> np.ndarray:
-    """Importance per head [heads] of one block by the criterion ``score``."""
+def head_importance(
+    measurement: Measurement, block: int, score: str, seed: int = 0
+) -> np.ndarray:
+    """Importance per head [heads] of one block by the criterion ``score``; ``seed`` is the
+    recipe's. Raises NeedsGradients."""
     shape = measurement.shape.blocks[block].attention
     statistics = measurement.blocks[block].attention.statistics
-    return unit_scores(SCORES[score], statistics, shape)
+    return unit_scores(score, statistics, shape, seed=seed, block=block)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,17 @@ channels, ``groups`` key/value heads, ``w`` = ``unit_width``):
 ``level2_sq, level2_abs`` [units·w]: ``‖B_:j‖²`` and ``‖B_:j‖₁`` of the level-2 columns.
 ``P_second_moment`` [rows of P]: ``E[(A_j x)²]`` of a level-1 projection without its bias.
 ``P_sq, P_abs`` [rows of P]: its row norms. P is query, key, value; or up and, if gated, gate.
+
+Only after a gradient pass (:mod:`pruning.measure.gradients`), from fewer windows of s tokens each;
+the loss is the negative log-likelihood in nats:
+
+``taylor_vector, taylor_element1, taylor_element2`` [units·w]: Taylor terms of LLM-Pruner, summed
+over a channel's level-1 rows (key/value rows shared equally in a group) and its level-2 column.
+``fisher_unit`` [units·w]: mean over tokens of the squared first-order effect of a unit on the
+summed loss, ``(Σ_j ∂L/∂h_tj · h_tj)²``; each of the unit's w channels holds an equal share.
+``fisher_output`` [1]: mean over tokens of ``‖g_t‖²``, ``g_t`` the gradient of the summed loss by
+what the module adds to the residual stream. Both means are over the s - 1 tokens of a window
+that predict one; the last has no gradient.
 """
 
 from __future__ import annotations

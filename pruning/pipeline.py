@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -13,10 +14,10 @@ from pruning.corpora.rewriting import rewritten
 from pruning.errors import OutOfMemory
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
-from pruning.measure import cached_measurement, measure, measurement_key
+from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
 from pruning.measurement import Measurement
 from pruning.plan import Plan
-from pruning.planning import make_plan
+from pruning.planning import make_plan, needs_gradients
 from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
@@ -42,7 +43,14 @@ class PruneRun:
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
     """Calibration windows of the measurement; raises SourceError, UsageError."""
     calibration = recipe.calibration
-    return _windows(loaded, recipe, calibration.source, calibration.samples)
+    return _windows(loaded, recipe, calibration.source, calibration.samples, calibration.seq_len)
+
+
+def gradient_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
+    """Windows of the gradient pass, no longer than the model's positions."""
+    rule = recipe.calibration
+    seq_len = min(rule.gradient_seq_len, loaded.model.config.max_position_embeddings)
+    return _windows(loaded, recipe, rule.source, rule.gradient_samples, seq_len)
 
 
 def recovery_windows(
@@ -56,7 +64,8 @@ def recovery_windows(
     followed by ``recovery.copies`` copies in which the model has rewritten half of the tokens."""
     rule = recipe.recovery
     samples = rule.samples or recipe.calibration.samples
-    text = _windows(loaded, recipe, recipe.calibration.source, samples)
+    seq_len = recipe.calibration.seq_len
+    text = _windows(loaded, recipe, recipe.calibration.source, samples, seq_len)
     if rule.copies == 0 or not RECOVERIES[rule.method].uses_tokens:
         return text
     copies = rewritten(
@@ -68,8 +77,9 @@ def recovery_windows(
     return replace(text, ids=ids, family=1 + rule.copies)
 
 
-def _windows(loaded: LoadedModel, recipe: Recipe, source: str, samples: int) -> Windows:
-    seq_len = recipe.calibration.seq_len
+def _windows(
+    loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int
+) -> Windows:
     return calibration_windows(
         source, loaded.model, loaded.tokenizer, samples, seq_len, recipe.seed
     )
@@ -79,24 +89,35 @@ def measure_model(
     loaded: LoadedModel,
     recipe: Recipe,
     *,
+    gradients: bool = False,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
-    """Measure on the recipe's calibration text, or read the same measurement from the cache."""
+    """Measure on the recipe's calibration text, or read the same measurement from the cache.
+
+    The gradient pass is made when ``gradients`` or a criterion of the recipe asks for it.
+    """
+    hear = {"progress": progress, "should_cancel": should_cancel}
     with _memory_guard(loaded):
         windows = windows_for(loaded, recipe)
-        key = measurement_key(
+        about = (
             loaded.identity, loaded.revision, loaded.dtype, windows.fingerprint,
             *windows.ids.shape, recipe.seed,
         )  # fmt: skip
 
         def make() -> Measurement:
             return measure(
-                loaded.model, windows, name=loaded.source, revision=loaded.revision,
-                progress=progress, should_cancel=should_cancel,
-            )  # fmt: skip
+                loaded.model, windows, name=loaded.source, revision=loaded.revision, **hear
+            )
 
-        return replace(cached_measurement(key, make), model=loaded.source)
+        measurement = cached_measurement(measurement_key(*about), make)
+        if gradients or needs_gradients(recipe):
+            fewer = gradient_windows(loaded, recipe)
+            measurement = cached_measurement(
+                measurement_key(*about, gradients=tuple(fewer.ids.shape)),
+                partial(with_gradients, measurement, loaded.model, fewer, **hear),
+            )
+        return replace(measurement, model=loaded.source)
 
 
 def prune(

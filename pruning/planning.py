@@ -27,22 +27,32 @@ def block_range(recipe: Recipe, count: int) -> range:
     return range(recipe.blocks.start, end)
 
 
+def needs_gradients(recipe: Recipe) -> bool:
+    """Whether a plan by ``recipe`` needs statistics of the gradient pass."""
+    return any(SCORES[name].gradients for name in (recipe.heads.score, recipe.ffn.score))
+
+
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
-    """Decide what goes. Raises UsageError when the block range does not fit the model."""
+    """Decide what goes. Raises UsageError when the block range does not fit the model, and
+    NeedsGradients when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
     ratios = dict(
         zip(blocks, ALLOCATIONS[recipe.allocation](measurement, recipe, blocks), strict=True)
     )
-    head_score, ffn_score = SCORES[recipe.heads.score], SCORES[recipe.ffn.score]
     plans = []
     for index, (size, measured) in enumerate(zip(shape.blocks, measurement.blocks, strict=True)):
         if index not in ratios:
             plans.append(BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn)))
             continue
         ratio = ratios[index]
-        heads = unit_scores(head_score, measured.attention.statistics, size.attention)
-        channels = unit_scores(ffn_score, measured.ffn.statistics, size.ffn)
+        heads, channels = (
+            unit_scores(
+                name, measured.module(kind).statistics, size.module(kind),
+                seed=recipe.seed, block=index,
+            )
+            for kind, name in (("attention", recipe.heads.score), ("ffn", recipe.ffn.score))
+        )  # fmt: skip
         plans.append(
             BlockPlan(
                 plan_heads(index, size.attention, measured, heads, recipe.heads, ratio.heads),

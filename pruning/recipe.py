@@ -16,6 +16,8 @@ from pruning.recovery import RECOVERIES
 
 LN2 = math.log(2.0)
 RECIPE_VERSION = 1
+GRADIENT_SAMPLES, GRADIENT_SEQ_LEN = 10, 64
+"""The gradient pass of LLM-Pruner."""
 
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -37,11 +39,15 @@ class Calibration(_Strict):
     """Windows of text that the measurement and the recovery see.
 
     ``source``: a corpus name or a path; ``samples`` windows of ``seq_len`` tokens each.
+    ``gradient_*``: the same for the gradient pass, which only some criteria need; its windows
+    are never longer than the model's positions.
     """
 
     source: str = Field("sample", min_length=1)
     samples: int = Field(32, ge=1, le=65536)
     seq_len: int = Field(128, ge=2, le=131072)
+    gradient_samples: int = Field(GRADIENT_SAMPLES, ge=1, le=65536)
+    gradient_seq_len: int = Field(GRADIENT_SEQ_LEN, ge=2, le=131072)
 
 
 class BlockRange(_Strict):

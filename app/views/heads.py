@@ -153,7 +153,7 @@ def preview(measurement: Measurement, tau: float) -> tuple[Recipe, Plan]:
 def head_nodes(measurement: Measurement, block: int, recipe: Recipe, plan: Plan) -> list[HeadNode]:
     """What the graph says about each head."""
     divergence = measurement.blocks[block].divergence
-    importance = head_importance(measurement, block, recipe.heads.score)
+    importance = head_importance(measurement, block, recipe.heads.score, recipe.seed)
     places = ranks(importance)
     per_group = measurement.shape.blocks[block].attention.units_per_group
     reasons = plan.blocks[block].attention.reasons()

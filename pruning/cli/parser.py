@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from pruning import __version__
+from pruning.criteria import SCORES
 from pruning.recovery import RECOVERIES
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
@@ -30,6 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("measure", help="measure heads and activations")
     _common(measure)
     _calibration(measure)
+    measure.add_argument(
+        "--gradients", action="store_true", help="also make the gradient pass (Taylor, Fisher)"
+    )
     measure.add_argument("--out", required=True, metavar="FILE.json", help="where to write it")
 
     prune = commands.add_parser("prune", help="prune, recover and save")
@@ -72,9 +76,10 @@ def _decisions(parser: argparse.ArgumentParser) -> None:
     add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")
     add("--head-ratio", type=float, metavar="R", help="share of heads that must go, per block")
     add("--head-policy", choices=("query", "kv_group"), help="unit under grouped queries")
-    add("--head-score", metavar="NAME", help="criterion for heads")
-    add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
-    add("--ffn-score", metavar="NAME", help="criterion for FFN channels")
-    add("--blocks", metavar="START:END", help="blocks [START, END) may be cut")
     # any name is taken here: the recipe refuses an unknown one with the list
+    scores = ", ".join(SCORES.names())
+    add("--head-score", metavar="NAME", help=f"criterion for heads, one of: {scores}")
+    add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
+    add("--ffn-score", metavar="NAME", help="criterion for FFN channels, like --head-score")
+    add("--blocks", metavar="START:END", help="blocks [START, END) may be cut")
     add("--recovery", metavar="NAME", help=f"one of: {', '.join(RECOVERIES.names())}")

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES
+from pruning.criteria.base import SCORES, Criterion
 from pruning.shape import ModuleShape
 
 
-def score(statistics: Mapping[str, np.ndarray], shape: ModuleShape) -> np.ndarray:
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
     """``½ ‖B_:j‖² · E[(A_j x)²]``; for a gated FFN the product of its two modules' scores.
 
     For attention the second moment is that of the level-2 input (the values mixed by the
@@ -27,7 +29,7 @@ def score(statistics: Mapping[str, np.ndarray], shape: ModuleShape) -> np.ndarra
 
 SCORES.add(
     "second_moment",
-    score,
+    Criterion(score),
     title="Second moment (paper)",
     summary="Size of what the unit adds to the output, from the second moments of level 1; "
     "for a gated FFN the product over its two branches.",

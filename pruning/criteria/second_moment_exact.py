@@ -6,18 +6,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES
+from pruning.criteria.base import SCORES, Criterion
 from pruning.shape import ModuleShape
 
 
-def score(statistics: Mapping[str, np.ndarray], shape: ModuleShape) -> np.ndarray:
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
     """``½ ‖B_:j‖² · E[h_j²]`` with ``h`` the real level-2 input, after activation and gate."""
     return 0.5 * statistics["level2_sq"].astype(np.float64) * statistics["input_second_moment"]
 
 
 SCORES.add(
     "second_moment_exact",
-    score,
+    Criterion(score),
     title="Second moment (exact)",
     summary="The same with the measured second moment of the level-2 input itself, after "
     "activation and gate.",

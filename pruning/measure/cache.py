@@ -21,11 +21,13 @@ def measurement_key(
     samples: int,
     seq_len: int,
     seed: int,
+    gradients: tuple[int, int] | None = None,
 ) -> str:
-    """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents."""
+    """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
+    ``gradients``: windows of the gradient pass and their length, None without one."""
     parts = [
         MEASUREMENT_VERSION, __version__, model, revision, dtype,
-        corpus_fingerprint, samples, seq_len, seed,
+        corpus_fingerprint, samples, seq_len, seed, gradients,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -120,6 +120,11 @@ def test_every_component_changes_the_key(place, value):
     assert measurement_key(*KEY) == measurement_key(*KEY)
 
 
+def test_the_gradient_pass_changes_the_key():
+    keys = [measurement_key(*KEY, gradients=g) for g in (None, (10, 64), (10, 32), (5, 64))]
+    assert keys[0] == measurement_key(*KEY) and len(set(keys)) == 4
+
+
 def test_the_package_version_changes_the_key(monkeypatch):
     before = measurement_key(*KEY)
     monkeypatch.setattr("pruning.measure.cache.__version__", "99")

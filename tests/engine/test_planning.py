@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from pruning.criteria import SCORES, unit_scores
+from pruning.criteria import unit_scores
 from pruning.errors import UsageError
 from pruning.plan import BY_HAND, SIMILARITY, check
 from pruning.planning import make_plan, removed_count, rescored
@@ -30,7 +30,7 @@ def test_the_weakest_channels_go(ratio):
     measured = synthetic.measurement()
     plan = plan_of(measured, ffn__ratio=ratio)
     for block, shape, data in zip(plan.blocks, plan.shape.blocks, measured.blocks, strict=True):
-        scores = unit_scores(SCORES["second_moment_exact"], data.ffn.statistics, shape.ffn)
+        scores = unit_scores("second_moment_exact", data.ffn.statistics, shape.ffn)
         order = sorted(range(shape.ffn.units), key=lambda unit: (scores[unit], unit))
         count = min(int(ratio * 37 + 0.5), 36)
         assert list(block.ffn.removed) == sorted(order[:count])

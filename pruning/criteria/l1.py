@@ -1,0 +1,26 @@
+"""Size of a unit's weights in both layers, as a sum of absolute values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pruning.criteria.base import SCORES, Criterion, level1_sum
+from pruning.shape import ModuleShape
+
+
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
+    """``Σ_P ‖A_P,j‖₁ + ‖B_:j‖₁`` over the level-1 projections P; biases do not count."""
+    return level1_sum(statistics, shape, "abs") + statistics["level2_abs"]
+
+
+SCORES.add(
+    "l1",
+    Criterion(score),
+    title="Weight size, L1",
+    summary="Sum of the absolute weights of the unit in both layers; looks at no data.",
+    source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner); Li et al., ICLR 2017",
+)

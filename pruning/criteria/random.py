@@ -1,0 +1,26 @@
+"""Random choice: the floor that every other criterion has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pruning.criteria.base import SCORES, Criterion
+from pruning.shape import ModuleShape
+
+
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
+    """Lots drawn from ``rng``, which follows the recipe's seed, the block and the module."""
+    return rng.random(shape.units * shape.unit_width)
+
+
+SCORES.add(
+    "random",
+    Criterion(score, updates=False),
+    title="Random",
+    summary="Draws lots; the recipe's seed decides. The floor for every comparison.",
+    source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner)",
+)

@@ -1,0 +1,30 @@
+"""Second-order Taylor importance of single weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pruning.criteria.base import SCORES, Criterion
+from pruning.shape import ModuleShape
+
+
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
+    """``Σ_k w_k² · mean over samples of g_k²`` over all weights k of the unit; ``g`` is the
+    gradient of the mean loss of one sample. LLM-Pruner's option ``param_second``, measured in
+    :mod:`pruning.measure.gradients`.
+    """
+    return statistics["taylor_element2"]
+
+
+SCORES.add(
+    "taylor_element2",
+    Criterion(score, gradients=frozenset({"taylor_element2"}), updates=False),
+    title="Taylor, element 2 (LLM-Pruner)",
+    summary="Second-order change of the loss when the unit's weights go, with squared "
+    "gradients as the Hessian.",
+    source="Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner), Element²",
+)

@@ -1,0 +1,30 @@
+"""Wanda made structured: weight sizes times the size of what they multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pruning.criteria.base import SCORES, Criterion
+from pruning.shape import ModuleShape
+
+
+def score(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
+) -> np.ndarray:
+    """``Σ_i |B_ij| · √E[h_j²]`` with ``h`` the level-2 input: the column sum of Wanda's metric.
+
+    Wanda's ``‖h_j‖`` is ``√(n E[h_j²])``; the number of tokens ``n`` is the same for all units.
+    """
+    return statistics["level2_abs"] * np.sqrt(statistics["input_second_moment"], dtype=np.float64)
+
+
+SCORES.add(
+    "wanda_sp",
+    Criterion(score),
+    title="Wanda-sp",
+    summary="Absolute level-2 weights times the root mean square of their input, summed over "
+    "the unit.",
+    source="Sun et al., ICLR 2024 (Wanda); structured as in An et al., AAAI 2024 (FLAP)",
+)
