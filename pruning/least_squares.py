@@ -108,7 +108,7 @@ class NormalEquations:
         scale = gram.diagonal().mean().item()
         weight = present
         if scale > 0.0:
-            factor = _factor(gram, damping * scale)
+            factor = damped_factor(gram, damping * scale)
             if factor is not None:
                 weight = present + torch.cholesky_solve(cross - gram @ present, factor)
         if intercept:
@@ -116,7 +116,7 @@ class NormalEquations:
         return weight, bias
 
 
-def _factor(gram: Tensor, ridge: float) -> Tensor | None:
+def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
     """Cholesky factor of ``gram + ridge·I``; None when no damping makes it positive."""
     diagonal = gram.diagonal()
     for _ in range(_MAX_RAISES):
