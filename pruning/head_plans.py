@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pruning.criteria.similarity import candidates, group_divergence, weaker_candidates
 from pruning.measurement import BlockMeasurement
 from pruning.plan import SIMILARITY, ModulePlan
-from pruning.recipe import HeadRule
 from pruning.shape import ModuleShape
+
+if TYPE_CHECKING:
+    from pruning.recipe import HeadRule
 
 
 def keep_all(block: int, shape: ModuleShape) -> ModulePlan:

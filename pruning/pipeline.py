@@ -15,9 +15,10 @@ from pruning.errors import OutOfMemory
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
 from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
+from pruning.measure.curves import with_curves
 from pruning.measurement import Measurement
 from pruning.plan import Plan
-from pruning.planning import make_plan, needs_gradients
+from pruning.planning import make_plan, needs_curves, needs_gradients
 from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
@@ -66,15 +67,21 @@ def recovery_windows(
     samples = rule.samples or recipe.calibration.samples
     seq_len = recipe.calibration.seq_len
     text = _windows(loaded, recipe, recipe.calibration.source, samples, seq_len)
-    if rule.copies == 0 or not RECOVERIES[rule.method].uses_tokens:
+    copies = _copies(recipe)
+    if copies == 0:
         return text
-    copies = rewritten(
-        loaded.model, text.ids, rule.copies, recipe.seed,
+    drawn = rewritten(
+        loaded.model, text.ids, copies, recipe.seed,
         progress=progress, should_cancel=should_cancel,
     )  # fmt: skip
-    groups = copies.reshape(samples, rule.copies, -1)
-    ids = torch.cat([text.ids[:, None], groups], dim=1).flatten(0, 1)
-    return replace(text, ids=ids, family=1 + rule.copies)
+    families = torch.cat([text.ids[:, None], drawn.reshape(samples, copies, -1)], dim=1)
+    return replace(text, ids=families.flatten(0, 1), family=1 + copies)
+
+
+def _copies(recipe: Recipe) -> int:
+    """Rewritten copies per window; none where nothing is fitted."""
+    rule = recipe.recovery
+    return rule.copies if RECOVERIES[rule.method].uses_tokens else 0
 
 
 def _windows(
@@ -90,12 +97,14 @@ def measure_model(
     recipe: Recipe,
     *,
     gradients: bool = False,
+    curves: bool = False,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """Measure on the recipe's calibration text, or read the same measurement from the cache.
 
-    The gradient pass is made when ``gradients`` or a criterion of the recipe asks for it.
+    The gradient pass and the pass for refit errors are made when asked for, or when a criterion
+    or the allocation of the recipe needs them.
     """
     hear = {"progress": progress, "should_cancel": should_cancel}
     with _memory_guard(loaded):
@@ -110,14 +119,29 @@ def measure_model(
                 loaded.model, windows, name=loaded.source, revision=loaded.revision, **hear
             )
 
-        measurement = cached_measurement(measurement_key(*about), make)
+        found = cached_measurement(measurement_key(*about), make)
+        passed: dict = {}
         if gradients or needs_gradients(recipe):
             fewer = gradient_windows(loaded, recipe)
-            measurement = cached_measurement(
-                measurement_key(*about, gradients=tuple(fewer.ids.shape)),
-                partial(with_gradients, measurement, loaded.model, fewer, **hear),
+            passed["gradients"] = tuple(fewer.ids.shape)
+            found = cached_measurement(
+                measurement_key(*about, **passed),
+                partial(with_gradients, found, loaded.model, fewer, **hear),
             )
-        return replace(measurement, model=loaded.source)
+        if curves or needs_curves(recipe):
+            passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe))
+            found = cached_measurement(
+                measurement_key(*about, **passed),
+                partial(_with_curves, found, loaded, recipe, hear),
+            )
+        return replace(found, model=loaded.source)
+
+
+def _with_curves(
+    measurement: Measurement, loaded: LoadedModel, recipe: Recipe, hear: dict
+) -> Measurement:
+    """The refit errors come from what the recovery will be fitted to."""
+    return with_curves(measurement, loaded.model, recovery_windows(loaded, recipe, **hear), **hear)
 
 
 def prune(

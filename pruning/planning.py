@@ -29,7 +29,13 @@ def block_range(recipe: Recipe, count: int) -> range:
 
 def needs_gradients(recipe: Recipe) -> bool:
     """Whether a plan by ``recipe`` needs statistics of the gradient pass."""
-    return any(SCORES[name].gradients for name in (recipe.heads.score, recipe.ffn.score))
+    scores = (recipe.heads.score, recipe.ffn.score)
+    return needs_curves(recipe) or any(SCORES[name].gradients for name in scores)
+
+
+def needs_curves(recipe: Recipe) -> bool:
+    """Whether a plan by ``recipe`` needs the refit errors."""
+    return ALLOCATIONS[recipe.allocation].predicts
 
 
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
@@ -38,7 +44,11 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
     ratios = dict(
-        zip(blocks, ALLOCATIONS[recipe.allocation](measurement, recipe, blocks), strict=True)
+        zip(
+            blocks,
+            ALLOCATIONS[recipe.allocation].allocate(measurement, recipe, blocks),
+            strict=True,
+        )
     )
     plans = []
     for index, (size, measured) in enumerate(zip(shape.blocks, measurement.blocks, strict=True)):
@@ -55,18 +65,31 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
         )  # fmt: skip
         plans.append(
             BlockPlan(
-                plan_heads(index, size.attention, measured, heads, recipe.heads, ratio.heads),
-                plan_channels(index, size.ffn, channels, recipe.ffn.score, ratio.ffn),
+                plan_heads(
+                    index, size.attention, measured, heads, recipe.heads, ratio.heads, ratio.policy
+                ),
+                plan_channels(
+                    index, size.ffn, channels, recipe.ffn.score, ratio.ffn, recipe.ffn.multiple
+                ),
             )
         )
     return Plan(shape, tuple(plans), recipe.calibration.seq_len)
 
 
 def plan_channels(
-    block: int, shape: ModuleShape, scores: np.ndarray, score_name: str, ratio: float
+    block: int,
+    shape: ModuleShape,
+    scores: np.ndarray,
+    score_name: str,
+    ratio: float,
+    multiple: int = 1,
 ) -> ModulePlan:
-    """The ``ratio`` of FFN channels with the lowest ``scores`` [channels]."""
+    """The ``ratio`` of FFN channels with the lowest ``scores`` [channels]; what stays is rounded
+    to the nearest ``multiple`` (never to nothing; nothing goes where that would be all)."""
     count = removed_count(ratio, shape.units)
+    if count and multiple > 1:
+        kept = max(multiple, multiple * int((shape.units - count) / multiple + 0.5))
+        count = max(shape.units - kept, 0)
     if count == 0:
         return keep_all(block, shape)
     removed = _weakest(scores, count)

@@ -82,10 +82,41 @@ class HeadRule(_Strict):
 
 
 class FfnRule(_Strict):
-    """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block."""
+    """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block. ``multiple``:
+    the width that stays is rounded to a multiple of it (odd widths run slowly)."""
 
     ratio: Ratio = 0.0
     score: str = "second_moment_exact"
+    multiple: int = Field(1, ge=1, le=1024)
+
+
+class Budget(_Strict):
+    """What may be left of the whole model; it then takes the place of the two ratios.
+
+    ``kept``: share of the parameters, ``of`` the Transformer blocks or of the whole model.
+    ``megabytes``: size of the whole model's weights in its dtype, in 10^6 bytes. Give one.
+    """
+
+    kept: float | None = Field(None, gt=0.0, le=1.0)
+    of: Literal["blocks", "model"] = "blocks"
+    megabytes: float | None = Field(None, gt=0.0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if self.kept is not None and self.megabytes is not None:
+            raise ValueError("give either the share that is kept or megabytes, not both")
+        return self
+
+    @property
+    def given(self) -> bool:
+        return self.kept is not None or self.megabytes is not None
+
+
+class BlockRule(_Strict):
+    """Ratios of one block when the allocation is ``by_hand``."""
+
+    heads: Ratio = 0.0
+    ffn: Ratio = 0.0
 
 
 class RecoveryRule(_Strict):
@@ -112,7 +143,10 @@ class RecoveryRule(_Strict):
 
 
 class Recipe(_Strict):
-    """A whole run. The same recipe and seed give the same tensors twice."""
+    """A whole run. The same recipe and seed give the same tensors twice.
+
+    ``by_hand``: ratios of single blocks, by number, for the allocation of that name.
+    """
 
     version: Literal[1] = RECIPE_VERSION
     model: ModelChoice = ModelChoice()
@@ -120,7 +154,9 @@ class Recipe(_Strict):
     blocks: BlockRange = BlockRange()
     heads: HeadRule = HeadRule()
     ffn: FfnRule = FfnRule()
+    budget: Budget = Budget()
     allocation: str = "uniform"
+    by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
     recovery: RecoveryRule = RecoveryRule()
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockRatios:
-    """Share of heads and of FFN channels that must go in one block, each in [0, 1)."""
+    """Share of heads and of FFN channels that must go in one block, each in [0, 1). ``policy``:
+    how its heads go under grouped queries; None: as the recipe says."""
 
     heads: float
     ffn: float
+    policy: str | None = None
 
 
-Allocation = Callable[["Measurement", "Recipe", range], list[BlockRatios]]
-"""``(measurement, recipe, blocks in range) -> one entry per block in range``."""
+@dataclass(frozen=True)
+class Allocation:
+    """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
+    ``predicts``: it needs the gradient pass and the refit errors."""
+
+    allocate: Callable[[Measurement, Recipe, range], list[BlockRatios]]
+    predicts: bool = False
+
 
 ALLOCATIONS: Registry[Allocation] = Registry("allocation")

@@ -22,12 +22,14 @@ def measurement_key(
     seq_len: int,
     seed: int,
     gradients: tuple[int, int] | None = None,
+    curves: tuple[int, int] | None = None,
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
-    ``gradients``: windows of the gradient pass and their length, None without one."""
+    ``gradients``: windows of the gradient pass and their length, None without one; ``curves``:
+    windows and rewritten copies of the pass for refit errors."""
     parts = [
         MEASUREMENT_VERSION, __version__, model, revision, dtype,
-        corpus_fingerprint, samples, seq_len, seed, gradients,
+        corpus_fingerprint, samples, seq_len, seed, gradients, curves,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pruning.measurement import (
+    CURVE_POINTS,
     ActivationSummary,
     BlockMeasurement,
     Measurement,
@@ -57,3 +58,23 @@ def _module(random: np.random.Generator, inputs: int, **rows: int) -> ModuleMeas
     return ModuleMeasurement(
         {name: random.uniform(0.1, 2.0, size).astype(np.float32) for name, size in sizes.items()}
     )
+
+
+def predictable(seed: int = 0, **sizes: int) -> Measurement:
+    """The same with a gradient pass and refit errors: random falling curves."""
+    made, random = measurement(seed, **sizes), np.random.default_rng(seed + 1)
+    for size, block in zip(made.shape.blocks, made.blocks, strict=True):
+        heads, groups = size.attention.units, size.attention.groups
+        lengths = {"refit_error": heads, "query_refit_error": heads // groups,
+                   "kv_group_refit_error": groups}  # fmt: skip
+        for module, curves in (
+            (block.attention, lengths),
+            (block.ffn, {"refit_error": CURVE_POINTS}),
+        ):
+            scale = random.uniform(0.2, 5.0)
+            module.statistics["fisher_output"] = np.array([scale], dtype=np.float32)
+            for name, points in curves.items():
+                steps = np.sort(random.uniform(0.0, 1.0, points))[::-1]
+                curve = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
+                module.statistics[name] = curve.astype(np.float32)
+    return made

@@ -12,12 +12,15 @@ from pruning.recipe import Recipe
 
 FULL = {
     "model": {"source": "some/model", "revision": "abc", "dtype": "bfloat16"},
-    "calibration": {"source": "wikitext2", "samples": 16, "seq_len": 64},
+    "calibration": {"source": "wikitext2", "samples": 16, "seq_len": 64,
+                    "gradient_samples": 4, "gradient_seq_len": 32},
     "blocks": {"start": 3, "end": 28},
     "heads": {"threshold": 0.16, "ratio": 0.25, "score": "second_moment_exact",
               "policy": "kv_group", "drop": "first"},
-    "ffn": {"ratio": 0.267, "score": "second_moment"},
-    "allocation": "uniform",
+    "ffn": {"ratio": 0.267, "score": "second_moment", "multiple": 8},
+    "budget": {"kept": 0.8, "of": "model", "megabytes": None},
+    "allocation": "by_hand",
+    "by_hand": {3: {"heads": 0.1, "ffn": 0.2}},
     "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
                  "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2},
     "seed": 7,

@@ -1,0 +1,71 @@
+"""Ours: the widths that cost the least predicted loss for what may be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pruning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.allocation.budget import kept_parameters
+from pruning.prediction import Choice, ffn_choices, head_choices, require
+
+_HALVINGS = 100
+
+
+def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+    """Minimise the sum of the modules' predicted losses with at most the allowed parameters.
+
+    Each module offers its widths (and head policies) with parameters and loss; for a price λ per
+    parameter every module takes its best offer, and the smallest λ that meets the budget is found
+    by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises UsageError when
+    the measurement has no refit errors.
+    """
+    require(measurement)
+    hidden = measurement.shape.hidden_size
+    policy = recipe.heads.policy
+    policies = ("query", "kv_group", "ungroup") if policy == "auto" else (policy,)
+    offers: list[list[Choice]] = []
+    for index in blocks:
+        shape, measured = measurement.shape.blocks[index], measurement.blocks[index]
+        offers.append(
+            head_choices(measured.attention.statistics, shape.attention, hidden, policies)
+        )
+        offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, hidden, recipe.ffn.multiple))
+    taken = cheapest(offers, kept_parameters(measurement, recipe, blocks))
+    return [
+        BlockRatios(
+            heads=1.0 - heads.kept / measurement.shape.blocks[index].attention.units,
+            ffn=1.0 - ffn.kept / measurement.shape.blocks[index].ffn.units,
+            policy=heads.policy or None,
+        )
+        for index, heads, ffn in zip(blocks, taken[::2], taken[1::2], strict=True)
+    ]
+
+
+def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
+    """One choice per module with at most ``kept`` parameters in all, or the least there are."""
+
+    def best(price: float) -> list[Choice]:
+        return [min(module, key=lambda c: c.loss + price * c.parameters) for module in offers]
+
+    def fits(choices: Sequence[Choice]) -> bool:
+        return sum(choice.parameters for choice in choices) <= kept
+
+    low, high = 0.0, 1e-12
+    while not fits(best(high)):
+        high *= 10.0
+        if high > 1e12:
+            return [min(module, key=lambda c: c.parameters) for module in offers]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if fits(best(middle)) else (middle, high)
+    return best(high)
+
+
+ALLOCATIONS.add(
+    "predicted",
+    Allocation(allocate, predicts=True),
+    title="Least predicted loss",
+    summary="Each module gives up what costs least: refit error per parameter, weighed by how much "
+    "the loss depends on that place.",
+    source="Headroom; Fisher information, cf. Optimal Brain Surgeon",
+)

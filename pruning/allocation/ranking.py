@@ -1,0 +1,108 @@
+"""Shares from one ranking of units over several modules, as FLAP does it.
+
+Scores are standardised inside each module, so that modules can be compared; units are then taken
+from the weakest on until enough parameters are gone. Heads come in coarse shapes, so the channels
+are ranked once more for what the real head counts leave to be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pruning.allocation.base import BlockRatios
+from pruning.allocation.budget import attention_after, channel_parameters
+from pruning.criteria import unit_scores
+from pruning.shape import ModuleKind, ModuleShape
+
+if TYPE_CHECKING:
+    from pruning.measurement import Measurement
+    from pruning.recipe import Recipe
+
+
+def standardised(
+    measurement: Measurement, recipe: Recipe, index: int, kind: ModuleKind
+) -> np.ndarray:
+    """Scores of a module's units [units] with mean 0 and standard deviation 1."""
+    name = recipe.heads.score if kind == "attention" else recipe.ffn.score
+    statistics = measurement.blocks[index].module(kind).statistics
+    shape = measurement.shape.blocks[index].module(kind)
+    scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=index)
+    spread = scores.std()
+    return (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+
+
+def head_cost(shape: ModuleShape, policy: str) -> float:
+    """Parameters that one head less saves, about, under the given policy."""
+    if shape.units_per_group == 1 or policy in ("kv_group", "auto"):
+        return shape.parameters(shape.units, shape.groups) / shape.units
+    return shape.unit_weights + shape.unit_biases
+
+
+def weakest(scores: Sequence[np.ndarray], costs: Sequence[float], amount: float) -> list[int]:
+    """How many units each module loses when ``amount`` parameters must go, weakest units of all
+    modules first; the best unit of each module stays."""
+    values = [np.sort(module)[: len(module) - 1] for module in scores]
+    owner = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    order = np.argsort(np.concatenate(values), kind="stable")
+    spent = np.cumsum(np.asarray(costs, dtype=np.float64)[owner[order]])
+    taken = int(np.searchsorted(spent, max(amount, 0.0) - 1e-6)) + 1 if amount > 0 else 0
+    return np.bincount(owner[order[:taken]], minlength=len(values)).tolist()
+
+
+def share_of_ffn(
+    measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
+) -> list[float]:
+    """The same share of channels for all blocks, such that ``kept`` parameters stay in all."""
+    amount = ffn_amount(measurement, recipe, blocks, heads, kept)
+    sizes = [
+        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement, i) for i in blocks
+    ]
+    ratio = min(max(amount / sum(sizes), 0.0), 1.0 - 1e-9)
+    units = [measurement.shape.blocks[i].ffn.units for i in blocks]
+    # rounded up: a budget is a limit
+    return [min(int(np.ceil(ratio * n - 1e-9)), n - 1) / n for n in units]
+
+
+def ffn_amount(
+    measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
+) -> float:
+    """Parameters that the channels of ``blocks`` must give up, after the heads have."""
+    total = 0
+    for index, ratio in zip(blocks, heads, strict=True):
+        ffn = measurement.shape.blocks[index].ffn
+        total += attention_after(measurement, recipe, index, ratio)
+        total += ffn.parameters(ffn.units, 0)
+    return total - kept
+
+
+def ranked_ffn(
+    measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
+) -> list[BlockRatios]:
+    """``heads`` as given and, for the rest, one ranking of the channels of all ``blocks``."""
+    counts = weakest(
+        [standardised(measurement, recipe, index, "ffn") for index in blocks],
+        [channel_parameters(measurement, index) for index in blocks],
+        ffn_amount(measurement, recipe, blocks, heads, kept),
+    )
+    return [
+        BlockRatios(ratio, count / measurement.shape.blocks[index].ffn.units)
+        for index, ratio, count in zip(blocks, heads, counts, strict=True)
+    ]
+
+
+def ranked_heads(
+    measurement: Measurement, recipe: Recipe, blocks: range, amount: float, channels: bool
+) -> list[float]:
+    """Share of heads that each block loses when ``amount`` parameters go from the weakest heads of
+    all ``blocks``, or from the weakest heads and ``channels``."""
+    shapes = [measurement.shape.blocks[index] for index in blocks]
+    scores = [standardised(measurement, recipe, index, "attention") for index in blocks]
+    costs = [head_cost(shape.attention, recipe.heads.policy) for shape in shapes]
+    if channels:
+        scores += [standardised(measurement, recipe, index, "ffn") for index in blocks]
+        costs += [channel_parameters(measurement, index) for index in blocks]
+    counts = weakest(scores, costs, amount)[: len(blocks)]
+    return [count / shape.attention.units for count, shape in zip(counts, shapes, strict=True)]

@@ -1,0 +1,147 @@
+"""How much each module gives up: budgets, rankings, predicted losses."""
+
+from __future__ import annotations
+
+import itertools
+
+import families
+import numpy as np
+import pytest
+import synthetic
+
+from pruning.allocation import ALLOCATIONS
+from pruning.allocation.predicted import cheapest
+from pruning.allocation.ranking import weakest
+from pruning.errors import UsageError
+from pruning.plan import check
+from pruning.planning import make_plan, needs_curves, needs_gradients
+from pruning.prediction import Choice, plan_losses
+from pruning.recipe import Recipe
+
+BUDGETED = ["uniform", "adaptive_layers", "adaptive_modules", "adaptive", "predicted"]
+
+
+def plan_of(measured=None, **changes):
+    return make_plan(measured or synthetic.predictable(), families.recipe(**changes))
+
+
+@pytest.mark.parametrize("policy", ["query", "kv_group", "ungroup", "auto"])
+@pytest.mark.parametrize("kept", [0.9, 0.7, 0.5])
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_budget_is_met_and_used(name, kept, policy):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    plan = plan_of(measured, allocation=name, budget__kept=kept, heads__policy=policy)
+    check(plan)
+    assert plan.kept_block_parameters <= kept + 1e-9
+    # within what one channel per block and the coarsest step of the predicted widths make
+    assert plan.kept_block_parameters > kept - 0.02
+
+
+def test_budgets_of_the_whole_model_and_in_megabytes_agree():
+    measured = synthetic.predictable(blocks=6, channels=200)
+    whole = plan_of(measured, budget__kept=0.8, budget__of="model")
+    before = whole.before.parameters
+    assert whole.after.parameters <= 0.8 * before < whole.after.parameters * 1.02
+    same = plan_of(measured, budget__megabytes=0.8 * before * 4 / 1e6)
+    assert same.widths == whole.widths
+
+
+def test_an_impossible_budget_is_refused_with_what_is_possible():
+    with pytest.raises(UsageError, match="of the block parameters stay"):
+        plan_of(budget__kept=0.01)
+    with pytest.raises(UsageError, match="not both"):
+        Recipe.parse({"budget": {"kept": 0.5, "megabytes": 10}})
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_nothing_to_remove_removes_nothing(name):
+    assert plan_of(allocation=name).is_empty
+    assert plan_of(allocation=name, budget__kept=1.0).is_empty
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_the_range_holds_for_budgets(name):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    plan = plan_of(measured, allocation=name, budget__kept=0.8, blocks__start=2, blocks__end=5)
+    assert plan.kept_block_parameters <= 0.8
+    for index in (0, 1, 5):
+        assert not plan.blocks[index].attention.removed and not plan.blocks[index].ffn.removed
+
+
+@pytest.mark.parametrize("name", ["adaptive_layers", "adaptive_modules", "adaptive", "predicted"])
+def test_ratios_without_a_budget_set_the_size(name):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    uniform = plan_of(measured, heads__ratio=0.34, ffn__ratio=0.6)
+    found = plan_of(measured, allocation=name, heads__ratio=0.34, ffn__ratio=0.6)
+    assert found.kept_block_parameters <= uniform.kept_block_parameters + 1e-9
+    assert found.kept_block_parameters > uniform.kept_block_parameters - 0.02
+    assert found.widths != uniform.widths
+
+
+def test_the_weakest_units_of_all_modules_go():
+    scores = [np.array([0.0, 5.0, 1.0]), np.array([2.0, -1.0]), np.array([-9.0])]
+    assert weakest(scores, [10, 10, 10], 0) == [0, 0, 0]
+    assert weakest(scores, [10, 10, 10], 20) == [1, 1, 0]
+    assert weakest(scores, [10, 10, 10], 21) == [2, 1, 0]
+    # the best of each stays, also when it is the weakest of all
+    assert weakest(scores, [10, 10, 10], 1e9) == [2, 1, 0]
+
+
+def test_by_hand_takes_the_blocks_it_names():
+    plan = plan_of(allocation="by_hand", ffn__ratio=0.1, by_hand={1: {"heads": 0.5, "ffn": 0.4}})
+    assert [len(b.ffn.removed) for b in plan.blocks] == [4, 15, 4]
+    assert [len(b.attention.removed) for b in plan.blocks] == [0, 4, 0]
+
+
+def test_the_lagrangian_choice_is_the_best_of_its_size():
+    random = np.random.default_rng(0)
+    offers = [
+        [Choice(k, 10 * k, float(loss)) for k, loss in zip(range(4, 0, -1), losses, strict=True)]
+        for losses in np.cumsum(np.sort(random.uniform(0, 1, (4, 4)), axis=1), axis=1) - 0.1
+    ]
+    for kept in range(40, 170, 10):
+        found = cheapest(offers, kept)
+        size = sum(choice.parameters for choice in found)
+        assert size <= kept
+        loss = sum(choice.loss for choice in found)
+        rivals = (c for c in itertools.product(*offers) if sum(x.parameters for x in c) <= size)
+        assert loss <= min(sum(choice.loss for choice in rival) for rival in rivals) + 1e-12
+
+
+def test_predicted_losses_are_those_of_the_curves_and_least():
+    measured = synthetic.predictable(blocks=6, channels=64)
+    settings = {"budget__kept": 0.75, "heads__policy": "auto"}
+    best = plan_of(measured, allocation="predicted", **settings)
+    losses = plan_losses(measured, best)
+    block = measured.blocks[3]
+    price = 0.5 * block.ffn.statistics["fisher_output"][0] / synthetic.HIDDEN
+    kept = len(best.blocks[3].ffn.kept)
+    assert losses["ffn"][3] == pytest.approx(price * block.ffn.statistics["refit_error"][kept])
+    total = sum(losses["ffn"]) + sum(losses["attention"])
+    for name in ("uniform", "adaptive", "adaptive_layers"):
+        other = plan_losses(measured, plan_of(measured, allocation=name, **settings))
+        assert total < sum(other["ffn"]) + sum(other["attention"])
+
+
+def test_predicting_needs_its_passes_and_says_so():
+    recipe = Recipe.parse({"allocation": "predicted", "budget": {"kept": 0.8}})
+    assert needs_curves(recipe) and needs_gradients(recipe)
+    assert not needs_curves(Recipe()) and not needs_gradients(Recipe())
+    with pytest.raises(UsageError, match="measure the model again"):
+        make_plan(synthetic.measurement(), recipe)
+
+
+@pytest.mark.parametrize("multiple", [8, 32])
+@pytest.mark.parametrize("name", BUDGETED)
+def test_widths_are_multiples(name, multiple):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    plan = plan_of(measured, allocation=name, budget__kept=0.7, ffn__multiple=multiple)
+    for block in plan.blocks:
+        kept = len(block.ffn.kept)
+        assert kept == 200 or (kept % multiple == 0 and kept > 0)
+    assert plan.kept_block_parameters == pytest.approx(0.7, abs=0.08)
+
+
+def test_every_allocation_says_where_it_comes_from():
+    assert set(ALLOCATIONS.names()) == {*BUDGETED, "by_hand"}
+    assert all(entry.title and entry.summary and entry.source for entry in ALLOCATIONS)
