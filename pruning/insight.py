@@ -81,9 +81,7 @@ def nearest(divergence: np.ndarray, head: int) -> list[tuple[int, float]]:
     return [(int(other), float(divergence[head, other])) for other in order if other != head]
 
 
-def head_importance(
-    measurement: Measurement, block: int, score: str, seed: int = 0
-) -> np.ndarray:
+def head_importance(measurement: Measurement, block: int, score: str, seed: int = 0) -> np.ndarray:
     """Importance per head [heads] of one block by the criterion ``score``; ``seed`` is the
     recipe's. Raises NeedsGradients."""
     shape = measurement.shape.blocks[block].attention

@@ -7,7 +7,9 @@ import sys
 from typing import NoReturn
 
 from pruning import __version__
+from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
+from pruning.presets import PRESETS
 from pruning.recovery import RECOVERIES
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
@@ -33,6 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     _calibration(measure)
     measure.add_argument(
         "--gradients", action="store_true", help="also make the gradient pass (Taylor, Fisher)"
+    )
+    measure.add_argument(
+        "--curves", action="store_true", help="also measure refit errors (predicted losses)"
     )
     measure.add_argument("--out", required=True, metavar="FILE.json", help="where to write it")
 
@@ -73,9 +78,14 @@ def _calibration(parser: argparse.ArgumentParser) -> None:
 
 def _decisions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--preset", metavar="NAME", help=f"a whole method, one of: {', '.join(PRESETS.names())}")
+    add("--keep", type=float, metavar="K", help="share of the block parameters to keep")
+    add("--megabytes", type=float, metavar="MB", help="size that the whole model may have")
+    add("--allocation", metavar="NAME", help=f"one of: {', '.join(ALLOCATIONS.names())}")
+    add("--multiple", type=int, metavar="N", help="round FFN widths to a multiple of N")
     add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")
     add("--head-ratio", type=float, metavar="R", help="share of heads that must go, per block")
-    add("--head-policy", choices=("query", "kv_group"), help="unit under grouped queries")
+    add("--head-policy", metavar="NAME", help="grouped queries: query, kv_group, ungroup, auto")
     # any name is taken here: the recipe refuses an unknown one with the list
     scores = ", ".join(SCORES.names())
     add("--head-score", metavar="NAME", help=f"criterion for heads, one of: {scores}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pruning.errors import UsageError
+from pruning.presets import with_preset
 from pruning.recipe import Recipe
 
 # option -> (section of the recipe, field)
@@ -23,6 +24,9 @@ _FIELDS = {
     "ffn_ratio": ("ffn", "ratio"),
     "ffn_score": ("ffn", "score"),
     "recovery": ("recovery", "method"),
+    "keep": ("budget", "kept"),
+    "megabytes": ("budget", "megabytes"),
+    "multiple": ("ffn", "multiple"),
 }
 
 
@@ -30,6 +34,8 @@ def recipe_from(arguments: argparse.Namespace) -> Recipe:
     """The recipe that the command asks for; raises UsageError in one line."""
     path = getattr(arguments, "recipe", None)
     base = Recipe.read(Path(path)) if path else Recipe()
+    if getattr(arguments, "preset", None) is not None:
+        base = with_preset(base, arguments.preset)
     changes: dict[str, Any] = {"model": {"source": arguments.model}}
     if path and base.model.source != arguments.model and arguments.revision is None:
         # a revision belongs to the recipe's model, not to the one named here
@@ -38,8 +44,9 @@ def recipe_from(arguments: argparse.Namespace) -> Recipe:
         value = getattr(arguments, option, None)
         if value is not None:
             changes.setdefault(section, {})[field] = value
-    if getattr(arguments, "seed", None) is not None:
-        changes["seed"] = arguments.seed
+    for option in ("seed", "allocation"):
+        if getattr(arguments, option, None) is not None:
+            changes[option] = getattr(arguments, option)
     if getattr(arguments, "blocks", None) is not None:
         changes["blocks"] = parse_range(arguments.blocks)
     return base.changed(**changes)

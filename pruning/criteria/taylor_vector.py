@@ -24,7 +24,6 @@ SCORES.add(
     "taylor_vector",
     Criterion(score, gradients=frozenset({"taylor_vector"}), updates=False),
     title="Taylor, vector (LLM-Pruner)",
-    summary="First-order change of the loss when the unit's rows and columns go, each taken "
-    "whole.",
+    summary="First-order change of the loss when the unit's rows and columns go, each taken whole.",
     source="Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner), Vector",
 )

@@ -1,0 +1,161 @@
+"""``python -m benchmarks.quality``: every preset at every size, on two kinds of text.
+
+For each method and size: perplexity over that of the dense model on the evaluation text and on
+held-out text of another kind (mean and spread over the seeds), block parameters really kept,
+seconds from the loaded model to the pruned one (measuring included, nothing from a cache), and
+the process' peak memory. A Markdown table on stdout, one row per run in the CSV file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pruning.evaluate import perplexity
+from pruning.evaluate.speed import peak_memory_bytes
+from pruning.pipeline import prune
+from pruning.presets import PRESETS, with_preset
+from pruning.recipe import Recipe
+from pruning.sources import load
+
+FIELDS = ("method", "kept", "samples", "seed", "block_parameters", "ratio", "other_ratio",
+          "perplexity", "other_perplexity", "seconds", "peak_mib")  # fmt: skip
+
+
+def main() -> None:
+    """Run the benchmark, or (with ``--one``) a single method and seed for it."""
+    options = _options()
+    if options.one:
+        return _one(options)
+    loaded = load(options.model, dtype="float32", device=options.device)
+    dense = [_perplexity(loaded.model, loaded, text, options) for text in _texts(options)]
+    del loaded
+    rows = []
+    with open(options.csv, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, FIELDS)
+        table.writeheader()
+        for kept in options.kept:
+            for method in options.methods:
+                for seed in options.seeds:
+                    rows.append(_in_its_own_process(options, dense, method, kept, seed))
+                    table.writerow(rows[-1])
+                    file.flush()
+    _print(rows, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--calibration", default="sample", help="corpus or path")
+    parser.add_argument("--text", default="sample", help="corpus or path for the perplexity")
+    parser.add_argument("--other-text", default="sample", help="text of another kind")
+    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--seq-len", type=int, default=128)
+    parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=PRESETS.names())
+    parser.add_argument("--csv", default="quality.csv")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _texts(options: argparse.Namespace) -> tuple[str, str]:
+    return options.text, options.other_text
+
+
+def _in_its_own_process(
+    options: argparse.Namespace, dense: list[float], method: str, kept: float, seed: int
+) -> dict:
+    """Peak memory belongs to a process, and an empty cache makes the seconds honest."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "row.csv"
+        command = [sys.executable, "-m", "benchmarks.quality", "--csv", str(path)]
+        command += ["--one", method, str(kept), str(seed), "--dense", *map(str, dense)]
+        for name in ("model", "device", "calibration", "text", "other_text", "windows",
+                     "samples", "seq_len"):  # fmt: skip
+            command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+        subprocess.run(command, check=True)
+        with path.open(newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file))
+    print({name: row[name] for name in FIELDS[:7]}, file=sys.stderr, flush=True)
+    return row
+
+
+def _one(options: argparse.Namespace) -> None:
+    method, kept, seed = options.one[0], float(options.one[1]), int(options.one[2])
+    loaded = load(options.model, dtype="float32", device=options.device)
+    # the model may come from the cache, measurements may not
+    os.environ["HEADROOM_CACHE"] = str(Path(options.csv).parent)
+    recipe = with_preset(
+        Recipe.parse(
+            {
+                "calibration": {
+                    "source": options.calibration,
+                    "samples": options.samples,
+                    "seq_len": options.seq_len,
+                },
+                "budget": {"kept": kept},
+                "seed": seed,
+            }
+        ),
+        method,
+    )
+    run = prune(loaded, recipe)
+    peak = peak_memory_bytes(loaded.model.device)
+    dense = options.dense
+    after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
+    row = {
+        "method": method, "kept": kept, "samples": options.samples, "seed": seed,
+        "block_parameters": run.report.kept_block_parameters,
+        "ratio": after[0] / dense[0], "other_ratio": after[1] / dense[1],
+        "perplexity": after[0], "other_perplexity": after[1],
+        "seconds": run.seconds, "peak_mib": peak / 2**20,
+    }  # fmt: skip
+    with open(options.csv, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, FIELDS)
+        table.writeheader()
+        table.writerow(row)
+
+
+def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
+    return perplexity(
+        model, loaded.tokenizer, text, seq_len=options.seq_len, windows=options.windows
+    ).perplexity
+
+
+def _print(rows: list[dict], options: argparse.Namespace) -> None:
+    print(f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
+          f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
+          f"tokens of {options.text} and {options.other_text}; seeds {options.seeds}\n")  # fmt: skip
+    print("| block parameters | method | perplexity / dense | other text / dense | kept | "
+          "seconds | peak MiB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for kept in options.kept:
+        for method in options.methods:
+            same = [r for r in rows if r["method"] == method and float(r["kept"]) == kept]
+            print(f"| {kept:.0%} | {PRESETS.entry(method).title} | {_spread(same, 'ratio')} | "
+                  f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
+                  f"{_mean(same, 'seconds'):.0f} | {_mean(same, 'peak_mib'):,.0f} |")  # fmt: skip
+
+
+def _mean(rows: list[dict], name: str) -> float:
+    return statistics.mean(float(row[name]) for row in rows)
+
+
+def _spread(rows: list[dict], name: str) -> str:
+    values = [float(row[name]) for row in rows]
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""The best pruned model that Headroom makes."""
+
+from pruning.presets.base import PRESETS
+
+PRESETS.add(
+    "best",
+    {
+        "heads": {"score": "second_moment_exact", "policy": "auto"},
+        "ffn": {"score": "second_moment_exact"},
+        "allocation": "predicted",
+        "calibration": {"gradient_samples": 32, "gradient_seq_len": 128},
+        "recovery": {"method": "refit", "copies": 9},
+    },
+    title="Best",
+    summary="Widths by predicted loss, then a refit on the text and nine rewritten copies of it.",
+    source="Headroom",
+)

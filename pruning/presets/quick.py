@@ -1,0 +1,15 @@
+"""A good pruned model in little time."""
+
+from pruning.presets.base import PRESETS
+
+PRESETS.add(
+    "quick",
+    {
+        "heads": {"score": "second_moment_exact"},
+        "ffn": {"score": "second_moment_exact"},
+        "recovery": {"method": "refit", "copies": 0},
+    },
+    title="Quick",
+    summary="The same share everywhere and a refit on the calibration text alone.",
+    source="Headroom",
+)
