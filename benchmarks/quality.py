@@ -135,7 +135,7 @@ def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
 def _print(rows: list[dict], options: argparse.Namespace) -> None:
     print(f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
           f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
-          f"tokens of {options.text} and {options.other_text}; seeds {options.seeds}\n")  # fmt: skip
+          f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}\n")  # fmt: skip
     print("| block parameters | method | perplexity / dense | other text / dense | kept | "
           "seconds | peak MiB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")
