@@ -11,6 +11,7 @@ import pruning.corpora  # noqa: F401  (fills the registry)
 from app import state, work
 from app.jobs import Job
 from pruning.corpora.base import CORPORA, TextCorpus
+from pruning.errors import NeedsGradients
 from pruning.registry import Registry
 
 HOME = {
@@ -120,6 +121,14 @@ def calibration_fields() -> None:
             min_value=0, max_value=2**31 - 1, step=1,
             help="Decides which windows are drawn. Same recipe and seed, same result.",
         )  # fmt: skip
+
+
+def no_gradients(error: NeedsGradients) -> str:
+    """What to do here about a measurement without the gradient pass."""
+    return (
+        f"{error.title} needs a gradient pass, which this measurement was made without. Measure "
+        "on the Model page makes it for this recipe."
+    )
 
 
 def show_problem() -> None:

@@ -14,13 +14,14 @@ from app.charts.positions import node_positions
 from app.explain import amount, explain_head
 from app.state import current_measurement, draft_recipe, set_draft
 from app.theme import PLAIN_CONFIG
-from app.widgets import page_header, show_problem
+from app.widgets import no_gradients, page_header, show_problem
+from pruning.criteria import SCORES
 from pruning.criteria.similarity import edges
-from pruning.errors import HeadroomError
+from pruning.errors import HeadroomError, NeedsGradients
 from pruning.insight import SimilarityCount, count_similar, head_importance, nearest, ranks
 from pruning.measurement import Measurement
 from pruning.plan import Plan
-from pruning.planning import make_plan
+from pruning.planning import block_range, make_plan
 from pruning.recipe import LN2, Recipe
 
 # τ that is drawn until the recipe has one
@@ -143,10 +144,20 @@ def preview(measurement: Measurement, tau: float) -> tuple[Recipe, Plan]:
     """The draft with the drawn τ and its plan, so that fates follow the recipe's other rules."""
     recipe = draft_recipe().changed(heads={"threshold": tau if tau > 0 else None})
     try:
-        return recipe, make_plan(measurement, recipe)
-    except HeadroomError as error:  # a block range meant for another model
+        block_range(recipe, len(measurement.blocks))
+    except HeadroomError as error:  # meant for another model
         st.warning(f"{error} Until then this page counts every block.")
         recipe = recipe.changed(blocks={"start": 0, "end": None})
+    try:
+        return recipe, make_plan(measurement, recipe)
+    except NeedsGradients as error:
+        usual = Recipe()
+        st.warning(
+            f"{no_gradients(error)} Until then this page ranks heads by "
+            f"{SCORES.entry(usual.heads.score).title}."
+        )
+        scores = {kind: {"score": getattr(usual, kind).score} for kind in ("heads", "ffn")}
+        recipe = recipe.changed(**scores, allocation=usual.allocation)
         return recipe, make_plan(measurement, recipe)
 
 

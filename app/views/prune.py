@@ -13,12 +13,13 @@ from app.widgets import (
     count,
     duration,
     job_line,
+    no_gradients,
     outcome,
     page_header,
     show_problem,
     size,
 )
-from pruning.errors import HeadroomError
+from pruning.errors import HeadroomError, NeedsGradients
 from pruning.plan import Plan
 from pruning.planning import block_range, make_plan
 from pruning.recipe import Recipe
@@ -63,6 +64,10 @@ def preview(chart: bool) -> Plan | None:
         return None
     try:
         plan = make_plan(measurement, draft)
+    except NeedsGradients as error:
+        st.warning(f"{no_gradients(error)} Run makes it as well, only without a preview.")
+        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        return None
     except HeadroomError as error:
         st.error(str(error))
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from stand_ins import MAIN, OWNER, FakeReport, failing, wait_for, words
 
 from app import report, state, tasks, work
+from pruning.criteria import SCORES
 from pruning.recipe import Recipe
 
 
@@ -94,6 +95,27 @@ def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
     at = visit("prune", **{"headroom.draft": other})
     assert "not measured yet" in at.warning[0].value and not at.metric
     assert not button(at, "Run").disabled
+
+
+def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
+    at = visit("prune")
+    box = next(s for s in at.selectbox if s.label == "Score for FFN channels")
+    assert box.options == [entry.title for entry in SCORES]
+    box.select("taylor_element1").run()
+    assert at.session_state["headroom.draft"].ffn.score == "taylor_element1"
+    assert not at.exception and not at.error and not at.metric
+    assert "needs a gradient pass" in at.warning[0].value
+    assert not button(at, "Run").disabled
+
+
+def test_every_other_score_previews_on_the_demo(visit):
+    at = visit("prune")
+    for entry in SCORES:
+        if not entry.value.gradients:
+            for label in ("Score for heads", "Score for FFN channels"):
+                next(s for s in at.selectbox if s.label == label).select(entry.name)
+            at.run()
+            assert not at.exception and not at.warning and at.metric
 
 
 def test_prune_while_it_runs_can_be_cancelled(visit, engine):

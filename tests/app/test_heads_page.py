@@ -136,3 +136,13 @@ def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
     at = visit("heads", **{"headroom.draft": draft})
     assert not at.exception and len(charts(at)) == 3
     assert "30 blocks" in at.warning[0].value.replace("\n", " ")
+
+
+@pytest.mark.parametrize("blocks", [{"start": 0, "end": None}, {"start": 40, "end": 50}])
+def test_a_score_that_was_not_measured_falls_back_to_the_usual_one(visit, blocks):
+    draft = state.initial_recipe().changed(heads={"score": "fisher", "ratio": 0.3}, blocks=blocks)
+    heads = visit("heads", **{"headroom.draft": draft})
+    assert not heads.exception and len(charts(heads)) == 3
+    assert "needs a gradient pass" in heads.warning[-1].value
+    assert "Second moment" in heads.warning[-1].value
+    assert heads.session_state["headroom.draft"].heads.score == "fisher"

@@ -111,6 +111,18 @@ def test_measure(run, model_folder, tmp_path):
     assert measured.corpus == "sample" and "[measure 3/3]" in err
 
 
+def test_scores_that_need_a_gradient_pass(run, model_folder, tmp_path):
+    out, common = tmp_path / "m.json", ("--calibration", "sample", *SMALL)
+    status, _, err = run("measure", model_folder, *common, "--gradients", "--out", out)
+    assert status == 0 and "Gradients of block 0" in err, err
+    assert "taylor_vector" in Measurement.read(out).blocks[0].attention.statistics
+    status, _, err = run(
+        "prune", model_folder, *common, "--ffn-ratio", "0.3", "--ffn-score", "taylor_element2",
+        "--out", tmp_path / "pruned",
+    )  # fmt: skip
+    assert status == 0 and "[prune " in err, err
+
+
 PRUNE_KEYS = {
     "parameters_before", "parameters_after", "kept_block_parameters", "seconds",
     "peak_memory_bytes", "blocks",
