@@ -11,19 +11,33 @@ from app.widgets import calibration_fields, choose, drafted
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
 from pruning.errors import HeadroomError
+from pruning.presets import PRESETS, with_preset
 from pruning.recipe import LN2, Recipe
 from pruning.recovery import RECOVERIES
-from pruning.shape import ModelShape
+from pruning.shape import ModelShape, footprint, full_widths
 
 TAU_START = 0.10
 """τ in nats when similarity is switched on; small models need less than the paper's 0.16."""
 
 _TAU = "headroom.tau"
 _UPLOAD = "recipe.upload"
+_PRESET = "prune.preset"
+_SIZE = "prune.size"
+
+KEPT_START = 0.8
+"""Share kept when a budget is switched on."""
+
+BUDGETS = {
+    "blocks": "Share of the blocks' parameters",
+    "model": "Share of all parameters",
+    "megabytes": "Megabytes",
+}
 
 POLICIES = {
     "query": "Same number of query heads from every group",
     "kv_group": "Whole key/value groups",
+    "ungroup": "Any heads, each with its own key and value",
+    "auto": "Whichever loses least",
 }
 DROPS = {"weaker": "The weaker one, by score", "first": "The first one (paper's Algorithm 2)"}
 TARGETS = {"residual": "Output and the drift so far", "dense": "The dense module's output (paper)"}
@@ -32,8 +46,80 @@ SCOPES = {"all": "Every module after a cut", "pruned": "Only modules that lose u
 
 
 def rules(shape: ModelShape) -> None:
-    """What goes: similarity, ratios, block range."""
+    """How much goes: a method to start from, similarity, ratios or a budget, block range."""
+    _method()
     _similarity()
+    by_budget = state.draft_recipe().budget.given
+    st.session_state[_SIZE] = "Budget" if by_budget else "Ratios"
+    st.segmented_control(
+        "Size", ["Ratios", "Budget"], key=_SIZE,
+        on_change=_size_changed, required=True, width="stretch",
+        help="Ratios: the share of heads and of channels that goes. Budget: what may be left of "
+        "the whole model; where it is taken is for the spread over blocks to say.",
+    )  # fmt: skip
+    if by_budget:
+        _budget()
+    else:
+        _ratios()
+    _block_range(len(shape.blocks))
+
+
+def _method() -> None:
+    """A whole method at once; every setting can still be changed after."""
+    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
+
+    def chosen() -> None:
+        name = st.session_state[_PRESET]
+        if name is not None:
+            state.replace_draft(with_preset(state.draft_recipe(), name))
+
+    draft = state.draft_recipe()
+    same = [entry.name for entry in PRESETS if with_preset(draft, entry.name) == draft]
+    st.session_state[_PRESET] = same[0] if same else None
+    st.selectbox(
+        "Method", PRESETS.names(), key=_PRESET, on_change=chosen, placeholder="Your own settings",
+        format_func=lambda name: PRESETS.entry(name).title,
+        help=f"Sets everything but the size, the text and the blocks.\n\n{lines}",
+    )  # fmt: skip
+
+
+def _size_changed() -> None:
+    if st.session_state[_SIZE] == "Budget":
+        state.set_draft(budget={"kept": KEPT_START, "of": "blocks", "megabytes": None})
+    else:
+        state.set_draft(budget={"kept": None, "megabytes": None})
+
+
+def _budget() -> None:
+    """Share of the parameters, or megabytes."""
+    drafted(
+        st.selectbox, "Budget", None, "budget", options=list(BUDGETS), format_func=BUDGETS.get,
+        shown=lambda budget: "megabytes" if budget.megabytes is not None else budget.of,
+        stored=_budget_of,
+    )  # fmt: skip
+    if state.draft_recipe().budget.megabytes is not None:
+        drafted(
+            st.number_input, "Megabytes", "budget", "megabytes", min_value=1.0, step=10.0,
+            format="%.0f", help="Weights of the whole model in the dtype that is loaded.",
+        )  # fmt: skip
+    else:
+        drafted(
+            st.slider, "Parameters to keep", "budget", "kept", min_value=0.1, max_value=1.0,
+            step=0.01, format="percent",
+        )  # fmt: skip
+
+
+def _budget_of(choice: str) -> dict[str, Any]:
+    before = state.draft_recipe().budget
+    if choice == "megabytes":
+        shape = state.current_measurement().shape
+        whole = footprint(shape, full_widths(shape), 1).bytes / 1e6
+        share = before.kept or KEPT_START
+        return {"kept": None, "of": "blocks", "megabytes": round(share * whole)}
+    return {"kept": before.kept or KEPT_START, "of": choice, "megabytes": None}
+
+
+def _ratios() -> None:
     drafted(
         st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9, step=0.01,
         format="percent",
@@ -46,7 +132,6 @@ def rules(shape: ModelShape) -> None:
         help="Share of the feed-forward network's inner channels that go in each block, lowest "
         "score first.",
     )  # fmt: skip
-    _block_range(len(shape.blocks))
 
 
 def _similarity() -> None:
@@ -104,10 +189,16 @@ def choosing(shape: ModelShape) -> None:
     if grouped:
         _pick(
             "Grouped queries", "heads", "policy", POLICIES,
-            help="In this model several query heads share one key/value head. Either whole "
-            "groups go, or every group gives up the same number of query heads.",
+            help="In this model several query heads share one key/value head. Whole groups can "
+            "go, or the same number of query heads from every group; or the block is rewritten "
+            "so that any heads can go, where that still saves parameters.",
         )  # fmt: skip
     choose("Spread over blocks", ALLOCATIONS, None, "allocation")
+    drafted(
+        st.number_input, "Round FFN widths to a multiple of", "ffn", "multiple",
+        min_value=1, max_value=1024, step=8,
+        help="Hardware runs odd widths slowly; 64 or 128 suits most.",
+    )  # fmt: skip
 
 
 def recovery() -> None:

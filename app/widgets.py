@@ -11,7 +11,7 @@ import pruning.corpora  # noqa: F401  (fills the registry)
 from app import state, work
 from app.jobs import Job
 from pruning.corpora.base import CORPORA, TextCorpus
-from pruning.errors import NeedsGradients
+from pruning.errors import NeedsMeasurement
 from pruning.registry import Registry
 
 HOME = {
@@ -123,10 +123,10 @@ def calibration_fields() -> None:
         )  # fmt: skip
 
 
-def no_gradients(error: NeedsGradients) -> str:
-    """What to do here about a measurement without the gradient pass."""
+def needs_measurement(error: NeedsMeasurement) -> str:
+    """What to do here about a measurement that lacks a pass."""
     return (
-        f"{error.title} needs a gradient pass, which this measurement was made without. Measure "
+        f"{error.title} needs {error.what}, which this measurement was made without. Measure "
         "on the Model page makes it for this recipe."
     )
 

@@ -13,15 +13,17 @@ class UsageError(HeadroomError):
     exit_code = 2
 
 
-class NeedsGradients(UsageError):
-    """A criterion or allocation uses statistics that this measurement was made without."""
+class NeedsMeasurement(UsageError):
+    """A criterion or allocation uses statistics that this measurement was made without.
 
-    def __init__(self, title: str) -> None:
+    ``title``: what asks for them; ``what``: the pass that gives them.
+    """
+
+    def __init__(self, title: str, what: str = "a gradient pass", option: str = "--gradients"):
         super().__init__(
-            f"{title} needs a gradient pass; measure again with --gradients, or with a recipe "
-            "that asks for it."
+            f"{title} needs {what}; measure again with {option}, or with a recipe that asks for it."
         )
-        self.title = title
+        self.title, self.what = title, what
 
 
 class Unsupported(HeadroomError):

@@ -83,7 +83,7 @@ def nearest(divergence: np.ndarray, head: int) -> list[tuple[int, float]]:
 
 def head_importance(measurement: Measurement, block: int, score: str, seed: int = 0) -> np.ndarray:
     """Importance per head [heads] of one block by the criterion ``score``; ``seed`` is the
-    recipe's. Raises NeedsGradients."""
+    recipe's. Raises NeedsMeasurement."""
     shape = measurement.shape.blocks[block].attention
     statistics = measurement.blocks[block].attention.statistics
     return unit_scores(score, statistics, shape, seed=seed, block=block)

@@ -40,7 +40,7 @@ def needs_curves(recipe: Recipe) -> bool:
 
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     """Decide what goes. Raises UsageError when the block range does not fit the model, and
-    NeedsGradients when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
+    NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
     ratios = dict(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruning.errors import UsageError
+from pruning.errors import NeedsMeasurement
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.plan import ModulePlan, Plan
 from pruning.shape import KINDS, ModuleShape
@@ -40,12 +40,9 @@ def can_predict(measurement: Measurement) -> bool:
 
 
 def require(measurement: Measurement) -> None:
-    """Raise UsageError when the loss cannot be predicted from ``measurement``."""
+    """Raise NeedsMeasurement when the loss cannot be predicted from ``measurement``."""
     if not can_predict(measurement):
-        raise UsageError(
-            "This measurement has no refit errors, which predicting the loss needs; measure the "
-            "model again with this recipe."
-        )
+        raise NeedsMeasurement("Predicting the loss", "a pass for refit errors", "--curves")
 
 
 def per_squared_error(statistics: Mapping[str, np.ndarray], hidden_size: int) -> float:
@@ -110,7 +107,7 @@ def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
     """Expected loss in nats per token of each block's attention and FFN under ``plan``.
 
     Each module is looked at alone; the sum over modules is a first guess of the whole.
-    Raises UsageError when the measurement does not allow it.
+    Raises NeedsMeasurement.
     """
     require(measurement)
     hidden = measurement.shape.hidden_size

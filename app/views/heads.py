@@ -14,10 +14,10 @@ from app.charts.positions import node_positions
 from app.explain import amount, explain_head
 from app.state import current_measurement, draft_recipe, set_draft
 from app.theme import PLAIN_CONFIG
-from app.widgets import no_gradients, page_header, show_problem
+from app.widgets import needs_measurement, page_header, show_problem
 from pruning.criteria import SCORES
 from pruning.criteria.similarity import edges
-from pruning.errors import HeadroomError, NeedsGradients
+from pruning.errors import HeadroomError, NeedsMeasurement
 from pruning.insight import SimilarityCount, count_similar, head_importance, nearest, ranks
 from pruning.measurement import Measurement
 from pruning.plan import Plan
@@ -150,10 +150,10 @@ def preview(measurement: Measurement, tau: float) -> tuple[Recipe, Plan]:
         recipe = recipe.changed(blocks={"start": 0, "end": None})
     try:
         return recipe, make_plan(measurement, recipe)
-    except NeedsGradients as error:
+    except NeedsMeasurement as error:
         usual = Recipe()
         st.warning(
-            f"{no_gradients(error)} Until then this page ranks heads by "
+            f"{needs_measurement(error)} Until then this page ranks heads by "
             f"{SCORES.entry(usual.heads.score).title}."
         )
         scores = {kind: {"score": getattr(usual, kind).score} for kind in ("heads", "ffn")}

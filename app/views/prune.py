@@ -13,15 +13,16 @@ from app.widgets import (
     count,
     duration,
     job_line,
-    no_gradients,
+    needs_measurement,
     outcome,
     page_header,
     show_problem,
     size,
 )
-from pruning.errors import HeadroomError, NeedsGradients
+from pruning.errors import HeadroomError, NeedsMeasurement
 from pruning.plan import Plan
 from pruning.planning import block_range, make_plan
+from pruning.prediction import can_predict, plan_losses
 from pruning.recipe import Recipe
 
 
@@ -64,14 +65,15 @@ def preview(chart: bool) -> Plan | None:
         return None
     try:
         plan = make_plan(measurement, draft)
-    except NeedsGradients as error:
-        st.warning(f"{no_gradients(error)} Run makes it as well, only without a preview.")
+    except NeedsMeasurement as error:
+        st.warning(f"{needs_measurement(error)} Run makes it as well, only without a preview.")
         st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
         return None
     except HeadroomError as error:
         st.error(str(error))
         return None
     metrics(plan)
+    expected(plan)
     if chart:
         st.plotly_chart(
             plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
@@ -105,6 +107,20 @@ def metrics(plan: Plan) -> None:
         "Heads going", f"{heads:,} of {all_heads:,}",
         delta=f"{channels:,} of {all_channels:,} channels", delta_color="off", delta_arrow="off",
     )  # fmt: skip
+
+
+def expected(plan: Plan) -> None:
+    """What the cut is expected to cost, where the measurement can say."""
+    measurement = state.current_measurement()
+    if plan.is_empty or not can_predict(measurement):
+        return
+    losses = plan_losses(measurement, plan)
+    attention, ffn = sum(losses["attention"]), sum(losses["ffn"])
+    st.caption(
+        f"Expected to cost about **{attention + ffn:.2f} nats per token** after a refit "
+        f"(attention {attention:.2f}, FFN {ffn:.2f}): each module looked at alone, so a guess to "
+        "compare plans by, not a promise.",
+    )
 
 
 def notes(draft: Recipe) -> None:

@@ -16,8 +16,8 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
 
     Each module offers its widths (and head policies) with parameters and loss; for a price λ per
     parameter every module takes its best offer, and the smallest λ that meets the budget is found
-    by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises UsageError when
-    the measurement has no refit errors.
+    by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises NeedsMeasurement
+    when the measurement has no refit errors.
     """
     require(measurement)
     hidden = measurement.shape.hidden_size

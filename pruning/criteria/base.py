@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruning.errors import NeedsGradients
+from pruning.errors import NeedsMeasurement
 from pruning.registry import Registry
 from pruning.shape import KINDS, ModuleShape
 
@@ -43,11 +43,11 @@ def unit_scores(
     """Importance per unit [units], float64, by the criterion ``name``: the sum over the channels
     that the unit owns. ``seed`` and ``block`` matter only to criteria that draw lots.
 
-    Raises NeedsGradients when the measurement was made without the gradient pass.
+    Raises NeedsMeasurement when the measurement was made without the gradient pass.
     """
     entry = SCORES.entry(name)
     if not entry.value.gradients <= statistics.keys():
-        raise NeedsGradients(entry.title)
+        raise NeedsMeasurement(entry.title)
     rng = np.random.default_rng((seed, block, KINDS.index(shape.kind)))
     channels = np.asarray(entry.value.score(statistics, shape, rng), dtype=np.float64)
     return channels.reshape(shape.units, shape.unit_width).sum(axis=1)

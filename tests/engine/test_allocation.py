@@ -12,7 +12,7 @@ import synthetic
 from pruning.allocation import ALLOCATIONS
 from pruning.allocation.predicted import cheapest
 from pruning.allocation.ranking import weakest
-from pruning.errors import UsageError
+from pruning.errors import NeedsMeasurement, UsageError
 from pruning.plan import check
 from pruning.planning import make_plan, needs_curves, needs_gradients
 from pruning.prediction import Choice, plan_losses
@@ -127,7 +127,7 @@ def test_predicting_needs_its_passes_and_says_so():
     recipe = Recipe.parse({"allocation": "predicted", "budget": {"kept": 0.8}})
     assert needs_curves(recipe) and needs_gradients(recipe)
     assert not needs_curves(Recipe()) and not needs_gradients(Recipe())
-    with pytest.raises(UsageError, match="measure the model again"):
+    with pytest.raises(NeedsMeasurement, match="measure again with --curves"):
         make_plan(synthetic.measurement(), recipe)
 
 

@@ -11,7 +11,7 @@ import synthetic
 import torch
 
 from pruning.criteria import SCORES, unit_scores
-from pruning.errors import Cancelled, NeedsGradients, Unsupported
+from pruning.errors import Cancelled, NeedsMeasurement, Unsupported
 from pruning.measure import measure, with_gradients
 from pruning.pipeline import gradient_windows, measure_model, prune
 from pruning.planning import make_plan, needs_gradients
@@ -260,7 +260,9 @@ def test_a_measurement_without_gradients_is_refused_in_one_sentence(name):
     for rule in ({"ffn__score": name}, {"heads__score": name}):
         recipe = families.recipe(**rule, ffn__ratio=0.2, heads__ratio=0.2)
         assert needs_gradients(recipe)
-        with pytest.raises(NeedsGradients, match="needs a gradient pass; measure again") as caught:
+        with pytest.raises(
+            NeedsMeasurement, match="needs a gradient pass; measure again"
+        ) as caught:
             make_plan(synthetic.measurement(), recipe)
         assert "\n" not in str(caught.value)
     assert not needs_gradients(families.recipe())
