@@ -29,15 +29,20 @@ def expand(units: Sequence[int], width: int) -> Tensor:
 
 
 def cut_level1(module: DepthTwo, units: Sequence[int], groups: Sequence[int]) -> None:
-    """Keep only the level-1 rows of ``units`` and (for key and value) ``groups``."""
+    """Keep only the level-1 rows of ``units`` and (for key and value) ``groups``, which may name
+    a group once per query head."""
     for layer in module.level1_layers():
         kept = [
             projection.rows[expand(groups if name in GROUPED else units, module.unit_width)]
             for name, projection in module.level1.items()
             if projection.layer is layer
         ]
-        # sorted: the order inside a fused layer stays what the family expects
-        rows = torch.cat(kept).sort().values.to(layer.weight.device)
+        rows = torch.cat(kept)
+        # the order inside a fused layer stays what the family expects; rows that are repeated
+        # (ungrouped key and value heads) are whole heads in order already
+        if len(rows.unique()) == len(rows):
+            rows = rows.sort().values
+        rows = rows.to(layer.weight.device)
         bias = None if layer.bias is None else layer.bias.data[rows]
         set_layer(layer, layer_matrix(layer).data[rows], bias)
 

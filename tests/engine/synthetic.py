@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pruning.criteria import unit_scores
 from pruning.measurement import (
     CURVE_POINTS,
     ActivationSummary,
@@ -78,3 +79,9 @@ def predictable(seed: int = 0, **sizes: int) -> Measurement:
                 curve = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
                 module.statistics[name] = curve.astype(np.float32)
     return made
+
+
+def head_scores(measured: Measurement, index: int) -> np.ndarray:
+    """Second-moment scores of block ``index``'s heads [heads]."""
+    shape = measured.shape.blocks[index].attention
+    return unit_scores("second_moment", measured.blocks[index].attention.statistics, shape)
