@@ -19,12 +19,11 @@ summed loss, ``(Σ_j ∂L/∂h_tj · h_tj)²``; each of the unit's w channels ho
 what the module adds to the residual stream. Both means are over the s - 1 tokens of a window
 that predict one; the last has no gradient.
 
-Only after a pass for refit errors (:mod:`pruning.measure.curves`): mean over tokens of the squared
-error of the module's output, summed over its channels, when the best units are kept and level 2 is
-fitted again. ``refit_error``: FFN [CURVE_POINTS + 1], keeping ``k / CURVE_POINTS`` of the
-channels; attention [units + 1], keeping k heads of any group. With grouped queries also
-``query_refit_error`` [units/groups + 1], k heads of each group, and ``kv_group_refit_error``
-[groups + 1], k whole groups.
+Only after a pass for expected losses (:mod:`pruning.measure.curves`): nats per token that it costs
+to keep only the best units of the module and refit level 2. ``expected_loss``: FFN
+[CURVE_POINTS + 1], keeping ``k / CURVE_POINTS`` of the channels; attention [units + 1], keeping k
+heads of any group. With grouped queries also ``query_expected_loss`` [units/groups + 1], k heads
+of each group, and ``kv_group_expected_loss`` [groups + 1], k whole groups.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
 
 MEASUREMENT_VERSION = 1
 LOG_BASE = "e"
-CURVE_POINTS = 64
+CURVE_POINTS = 8
 
 
 @dataclass(frozen=True)

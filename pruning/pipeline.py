@@ -103,7 +103,7 @@ def measure_model(
 ) -> Measurement:
     """Measure on the recipe's calibration text, or read the same measurement from the cache.
 
-    The gradient pass and the pass for refit errors are made when asked for, or when a criterion
+    The gradient pass and the pass for expected losses are made when asked for, or when a criterion
     or the allocation of the recipe needs them.
     """
     hear = {"progress": progress, "should_cancel": should_cancel}
@@ -140,7 +140,7 @@ def measure_model(
 def _with_curves(
     measurement: Measurement, loaded: LoadedModel, recipe: Recipe, hear: dict
 ) -> Measurement:
-    """The refit errors come from what the recovery will be fitted to."""
+    """The expected losses come from what the recovery will be fitted to."""
     return with_curves(measurement, loaded.model, recovery_windows(loaded, recipe, **hear), **hear)
 
 

@@ -30,11 +30,11 @@ def block_range(recipe: Recipe, count: int) -> range:
 def needs_gradients(recipe: Recipe) -> bool:
     """Whether a plan by ``recipe`` needs statistics of the gradient pass."""
     scores = (recipe.heads.score, recipe.ffn.score)
-    return needs_curves(recipe) or any(SCORES[name].gradients for name in scores)
+    return any(SCORES[name].gradients for name in scores)
 
 
 def needs_curves(recipe: Recipe) -> bool:
-    """Whether a plan by ``recipe`` needs the refit errors."""
+    """Whether a plan by ``recipe`` needs the expected losses."""
     return ALLOCATIONS[recipe.allocation].predicts
 
 

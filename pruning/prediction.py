@@ -1,9 +1,7 @@
-"""The loss that a cut is expected to cost, from cached statistics alone.
+"""The loss that a cut is expected to cost, from cached statistics alone (numpy only).
 
-To second order, an error δ of what a module adds to the residual stream costs
-``½ E[(g·δ)²]`` nats per token, with g the loss gradient there (Fisher information). Taking g and
-δ as unrelated in direction gives ``½ E‖g‖² E‖δ‖² / d``, and ``E‖δ‖²`` after a refit is measured
-for every number of kept units (:mod:`pruning.measure.curves`). Numpy only.
+What it costs to keep a number of units of a module is measured for some numbers
+(:mod:`pruning.measure.curves`); between them it is read off a power law of what is removed.
 """
 
 from __future__ import annotations
@@ -18,8 +16,14 @@ from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.plan import ModulePlan, Plan
 from pruning.shape import KINDS, ModuleShape
 
-CURVES = {"query": "query_refit_error", "kv_group": "kv_group_refit_error"}
-"""Refit errors by head policy; of any other, ``refit_error``."""
+CURVES = {"query": "query_expected_loss", "kv_group": "kv_group_expected_loss"}
+"""Expected losses by head policy; of any other, ``expected_loss``."""
+
+WIDTHS = 64
+"""Widths that an FFN is offered in, about."""
+
+
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -34,31 +38,25 @@ class Choice:
 
 
 def can_predict(measurement: Measurement) -> bool:
-    """Whether ``measurement`` has the gradient pass and the refit errors."""
-    names = measurement.blocks[0].ffn.statistics.keys()
-    return {"fisher_output", "refit_error"} <= names
+    """Whether ``measurement`` has the expected losses."""
+    return "expected_loss" in measurement.blocks[0].ffn.statistics
 
 
 def require(measurement: Measurement) -> None:
     """Raise NeedsMeasurement when the loss cannot be predicted from ``measurement``."""
     if not can_predict(measurement):
-        raise NeedsMeasurement("Predicting the loss", "a pass for refit errors", "--curves")
-
-
-def per_squared_error(statistics: Mapping[str, np.ndarray], hidden_size: int) -> float:
-    """Nats per unit of squared error of the module's output: ``½ E‖g‖² / d``."""
-    return 0.5 * float(statistics["fisher_output"][0]) / hidden_size
+        raise NeedsMeasurement("Predicting the loss", "a pass for expected losses", "--curves")
 
 
 def ffn_choices(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, hidden_size: int, multiple: int = 1
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, multiple: int = 1
 ) -> list[Choice]:
-    """Widths of an FFN, the whole one first, in steps of 1/CURVE_POINTS or of ``multiple``."""
+    """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides."""
     step = max(multiple, 1)
-    if step * CURVE_POINTS < shape.units:
-        step *= -(-shape.units // (step * CURVE_POINTS))
+    if step * WIDTHS < shape.units:
+        step *= -(-shape.units // (step * WIDTHS))
     kept = np.unique([*range(step, shape.units, step), shape.units])[::-1]
-    losses = ffn_losses(statistics, shape, hidden_size, kept)
+    losses = ffn_losses(statistics, shape, kept)
     return [
         Choice(int(k), shape.parameters(int(k), 0), float(loss))
         for k, loss in zip(kept, losses, strict=True)
@@ -66,32 +64,36 @@ def ffn_choices(
 
 
 def ffn_losses(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, hidden_size: int, kept: Iterable[int]
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, kept: Iterable[int]
 ) -> np.ndarray:
     """Expected loss of an FFN that keeps ``kept`` channels [k]."""
-    places = np.linspace(0, shape.units, CURVE_POINTS + 1).round()
-    errors = np.interp(np.asarray(kept), places, statistics["refit_error"])
-    return errors * per_squared_error(statistics, hidden_size)
+    # by share removed, ascending
+    losses = np.maximum(statistics["expected_loss"][::-1].astype(np.float64), _TINY)
+    places = np.log(np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS)
+    heights = np.log(losses[1:])
+    removed = 1.0 - np.asarray(list(kept), dtype=np.float64) / shape.units
+    wanted = np.log(np.maximum(removed, _TINY))
+    # below the first point the power of the first two, never less than proportional
+    power = max((heights[1] - heights[0]) / (places[1] - places[0]), 1.0)
+    found = np.interp(wanted, places, heights)
+    found = np.where(wanted < places[0], heights[0] + power * (wanted - places[0]), found)
+    return np.where(removed > 0.0, np.exp(found), 0.0)
 
 
 def head_choices(
-    statistics: Mapping[str, np.ndarray],
-    shape: ModuleShape,
-    hidden_size: int,
-    policies: Iterable[str],
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, policies: Iterable[str]
 ) -> list[Choice]:
     """Ways to cut a module's heads by the given policies, the whole module first."""
-    price = per_squared_error(statistics, hidden_size)
     whole = shape.parameters(shape.units, shape.groups)
     found = [Choice(shape.units, whole, 0.0)]
     for policy in policies if shape.units_per_group > 1 else ("",):
-        curve = statistics[CURVES.get(policy, "refit_error")]
+        curve = statistics[CURVES.get(policy, "expected_loss")]
         step = shape.units // (len(curve) - 1)
         for place in range(len(curve) - 2, 0, -1):
             kept = step * place
             parameters = shape.parameters(kept, _groups_left(shape, policy, kept))
             if parameters < whole:
-                found.append(Choice(kept, parameters, float(curve[place]) * price, policy))
+                found.append(Choice(kept, parameters, float(curve[place]), policy))
     return found
 
 
@@ -110,22 +112,23 @@ def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
     Raises NeedsMeasurement.
     """
     require(measurement)
-    hidden = measurement.shape.hidden_size
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for size, measured, block in zip(
         measurement.shape.blocks, measurement.blocks, plan.blocks, strict=True
     ):
-        ffn = ffn_losses(measured.ffn.statistics, size.ffn, hidden, [len(block.ffn.kept)])
+        ffn = ffn_losses(measured.ffn.statistics, size.ffn, [len(block.ffn.kept)])
         found["ffn"].append(float(ffn[0]))
-        heads = _head_loss(measured.attention.statistics, size.attention, hidden, block.attention)
+        heads = _head_loss(measured.attention.statistics, size.attention, block.attention)
         found["attention"].append(heads)
     return found
 
 
-def _head_loss(statistics, shape: ModuleShape, hidden: int, module: ModulePlan) -> float:
-    curve = statistics["refit_error"]
+def _head_loss(
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, module: ModulePlan
+) -> float:
+    curve = statistics["expected_loss"]
     place = len(module.kept)
     if shape.units_per_group > 1 and not module.ungrouped:
         curve = statistics[CURVES["kv_group" if module.grouped else "query"]]
         place = place * (len(curve) - 1) // shape.units
-    return float(curve[place]) * per_squared_error(statistics, hidden)
+    return float(curve[place])

@@ -26,7 +26,7 @@ class BlockRatios:
 @dataclass(frozen=True)
 class Allocation:
     """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
-    ``predicts``: it needs the gradient pass and the refit errors."""
+    ``predicts``: it needs the expected losses."""
 
     allocate: Callable[[Measurement, Recipe, range], list[BlockRatios]]
     predicts: bool = False

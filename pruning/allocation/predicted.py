@@ -17,19 +17,16 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
     Each module offers its widths (and head policies) with parameters and loss; for a price λ per
     parameter every module takes its best offer, and the smallest λ that meets the budget is found
     by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises NeedsMeasurement
-    when the measurement has no refit errors.
+    when the measurement has no expected losses.
     """
     require(measurement)
-    hidden = measurement.shape.hidden_size
     policy = recipe.heads.policy
     policies = ("query", "kv_group", "ungroup") if policy == "auto" else (policy,)
     offers: list[list[Choice]] = []
     for index in blocks:
         shape, measured = measurement.shape.blocks[index], measurement.blocks[index]
-        offers.append(
-            head_choices(measured.attention.statistics, shape.attention, hidden, policies)
-        )
-        offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, hidden, recipe.ffn.multiple))
+        offers.append(head_choices(measured.attention.statistics, shape.attention, policies))
+        offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, recipe.ffn.multiple))
     taken = cheapest(offers, kept_parameters(measurement, recipe, blocks))
     return [
         BlockRatios(
@@ -58,14 +55,39 @@ def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if fits(best(middle)) else (middle, high)
-    return best(high)
+    return _filled(best(high), offers, kept)
+
+
+def _filled(taken: list[Choice], offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
+    """``taken`` with what the budget still allows given back where it saves most per parameter:
+    off the convex hull, and when a few modules take large steps."""
+    taken, left = list(taken), kept - sum(choice.parameters for choice in taken)
+
+    def gain(step: tuple[int, Choice]) -> float:
+        place, choice = step
+        more = choice.parameters - taken[place].parameters
+        return (taken[place].loss - choice.loss) / more
+
+    while True:
+        steps = [
+            (place, choice)
+            for place, module in enumerate(offers)
+            for choice in module
+            if 0 < choice.parameters - taken[place].parameters <= left
+            and choice.loss < taken[place].loss
+        ]
+        if not steps:
+            return taken
+        place, choice = max(steps, key=gain)
+        left -= choice.parameters - taken[place].parameters
+        taken[place] = choice
 
 
 ALLOCATIONS.add(
     "predicted",
     Allocation(allocate, predicts=True),
     title="Least predicted loss",
-    summary="Each module gives up what costs least: refit error per parameter, weighed by how much "
-    "the loss depends on that place.",
+    summary="Each module gives up what costs least per parameter: the error that a refit leaves, "
+    "weighed token by token by how much the loss depends on it.",
     source="Headroom; Fisher information, cf. Optimal Brain Surgeon",
 )

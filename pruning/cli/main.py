@@ -85,8 +85,7 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     check_writable(Path(arguments.out))
     loaded = _load(arguments, recipe.model.dtype)
     measurement = measure_model(
-        loaded, recipe, gradients=arguments.gradients or arguments.curves,
-        curves=arguments.curves, progress=show,
+        loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show,
     )  # fmt: skip
     measurement.write(Path(arguments.out))
     return {

@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--gradients", action="store_true", help="also make the gradient pass (Taylor, Fisher)"
     )
     measure.add_argument(
-        "--curves", action="store_true", help="also measure refit errors (predicted losses)"
+        "--curves", action="store_true", help="also measure expected losses (allocation predicted)"
     )
     measure.add_argument("--out", required=True, metavar="FILE.json", help="where to write it")
 

@@ -26,7 +26,7 @@ def measurement_key(
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
     ``gradients``: windows of the gradient pass and their length, None without one; ``curves``:
-    windows and rewritten copies of the pass for refit errors."""
+    windows and rewritten copies of the pass for expected losses."""
     parts = [
         MEASUREMENT_VERSION, __version__, model, revision, dtype,
         corpus_fingerprint, samples, seq_len, seed, gradients, curves,

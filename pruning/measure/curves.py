@@ -1,15 +1,15 @@
-"""Refit errors: how well level 2 can still do when only the best units of a module are kept.
+"""Expected loss of keeping fewer units of a module, for every module, before anything is cut.
 
-One Cholesky factor gives the error of *every* prefix of an order of channels: with
-``L Lᵀ = XᵀX`` (channels in that order) and ``Z = L⁻¹ XᵀX W``, least squares on the first k
-channels explains ``‖Z[:k]‖²`` of ``‖X W‖²``, for the factor of a leading block is the leading
-block of the factor.
+For a handful of widths level 2 is fitted to the best units, as the refit will do, on one half of
+the windows; on the other half the error δ it leaves is weighed with the loss gradient g at the
+module's output: ``½ E[(g·δ)²]`` nats per token, the divergence to second order. Token by token,
+because large errors and large gradients meet at the same tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from pruning.adapters.base import DepthTwo, adapter_for
 from pruning.adapters.projection import layer_matrix
 from pruning.corpora.windows import Windows
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.least_squares import damped_factor, sum_dtype
+from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
+from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, BlockMeasurement, Measurement, ModuleMeasurement
 from pruning.shape import KINDS
 from pruning.streaming import batches, block_contexts, embed, run_tapped
 
-_RIDGE = 1e-6
-_LEAST_SHARE = 0.125
+PROBES = 32
+"""Windows at most that the gradients are taken on."""
 
 
 def with_curves(
@@ -36,111 +37,145 @@ def with_curves(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
-    """``measurement`` of ``model`` with the refit errors over ``windows`` (ids [n, s]) added
-    (names in :mod:`pruning.measurement`).
+    """``measurement`` of ``model`` with the expected losses added (names in
+    :mod:`pruning.measurement`), from ``windows`` (ids [n, s], in families).
 
-    Memory: the residual stream [n, s, d] and one module's Gram matrix. Raises Cancelled.
+    Memory: the residual stream [n, s, d], the probes' gradients by every module's output
+    (bfloat16), one module's Gram matrix and its probed inputs. Raises Cancelled.
     """
     adapter = adapter_for(model.config)
     blocks = adapter.blocks(model)
     measured = list(measurement.blocks)
+    fit_ids, probe_ids = _halves(windows)
+    hear = {"progress": progress, "should_cancel": should_cancel}
+    gradients = output_gradients(model, adapter, probe_ids, windows.seed, **hear)
     with torch.no_grad():
-        contexts = block_contexts(model, adapter, windows.ids.shape[1])
-        hidden = embed(model, adapter, windows.ids)
+        contexts = block_contexts(model, adapter, fit_ids.shape[1])
+        streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            entering = hidden.clone() if adapter.parallel else None
+            entering = [s.clone() for s in streams] if adapter.parallel else streams
             for kind in KINDS:
                 module = adapter.module(block, kind)
-                gram = _GramSum(module, model.device)
-                for batch in batches(*hidden.shape[:2]):
-                    source = hidden if entering is None else entering
-                    part = source[batch].to(model.device)
-                    gram.add(run_tapped(adapter, block, module, part, context).level2_input)
-                    hidden[batch] += adapter.run(block, kind, part, context).to(hidden.device)
-                measured[index] = _merged(measured[index], module, gram.curves())
-            progress(Progress("measure", index + 1, len(blocks), f"Refit errors of block {index}"))
+                task = _Curves(module, gradients.pop((index, kind)), model.device)
+                for place, stream in enumerate(streams):
+                    for batch in batches(*stream.shape[:2]):
+                        part = entering[place][batch].to(model.device)
+                        seen = run_tapped(adapter, block, module, part, context).level2_input
+                        (task.fit if place == 0 else task.probe)(seen)
+                        added = adapter.run(block, kind, part, context)
+                        stream[batch] += added.to(stream.device)
+                measured[index] = _merged(measured[index], module, task.result())
+            progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
     return replace(measurement, blocks=tuple(measured))
 
 
-class _GramSum:
-    """Gram matrix of a module's level-2 input, and the errors that follow from it."""
+def _halves(windows: Windows) -> tuple[Tensor, Tensor]:
+    """Even families to fit on; of the odd ones first the texts, then their copies, to probe."""
+    families = windows.ids.unflatten(0, (-1, windows.family))
+    odd = families[1::2] if len(families) > 1 else families
+    fit = families[::2].flatten(0, 1)
+    return fit, odd.transpose(0, 1).flatten(0, 1)[:PROBES]
 
-    def __init__(self, module: DepthTwo, device: torch.device) -> None:
-        self.module = module
+
+@dataclass(frozen=True)
+class _Order:
+    """Units, best first, and how many of them each point of the curve keeps."""
+
+    units: Tensor
+    counts: list[int]
+
+
+class _Curves:
+    """The work on one module."""
+
+    def __init__(self, module: DepthTwo, gradient: Tensor, device: torch.device) -> None:
+        self.module, self.gradient, self.device = module, gradient.flatten(0, 1), device
         size = module.units * module.unit_width
         self.gram = torch.zeros(size, size, dtype=sum_dtype(device), device=device)
-        self.count = 0
+        self.probed: list[Tensor] = []
 
-    def add(self, values: Tensor) -> None:
-        flat = values.reshape(-1, values.shape[-1]).float()
-        self.count += flat.shape[0]
+    def fit(self, values: Tensor) -> None:
+        """Add level-2 inputs [n, s, units·w] of the fitted half."""
+        flat = values.flatten(0, 1).float()
         self.gram += flat.T @ flat
 
-    def curves(self) -> dict[str, np.ndarray]:
-        """Error per token by policy; see :mod:`pruning.measurement` for lengths."""
-        device = "cpu" if self.gram.device.type == "mps" else self.gram.device
-        gram = self.gram.to(device, torch.float64)
-        weight = layer_matrix(self.module.level2).to(device, torch.float64).T
-        importance = gram.diagonal() * weight.square().sum(1)
+    def probe(self, values: Tensor) -> None:
+        """Add those of the probed half."""
+        self.probed.append(values.flatten(0, 1).float())
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Nats per token by policy; see :mod:`pruning.measurement` for lengths."""
+        solver = "cpu" if self.gram.device.type == "mps" else self.gram.device
+        self.gram, self.seen = self.gram.to(solver, torch.float64), torch.cat(self.probed)
+        self.weight = layer_matrix(self.module.level2).to(self.gram.device, torch.float64).T
+        importance = self.gram.diagonal() * self.weight.square().sum(1)
         importance = importance.reshape(self.module.units, -1).sum(1).cpu()
-        found = {}
-        for name, (order, counts) in _orders(self.module, importance).items():
-            errors = prefix_errors(gram, weight, order.to(device), self.count)
-            found[name] = errors[torch.as_tensor(counts) * self.module.unit_width].numpy()
+        self.by_output = self.gradient.to(self.device).float()
+        found, damping = {}, None
+        for name, order in _orders(self.module, importance).items():
+            losses = [0.0]
+            for count in reversed(order.counts[:-1]):
+                loss, damping = self._loss(order.units[:count], damping)
+                # fewer units never cost less
+                losses.append(max(loss, losses[-1]))
+            found[name] = np.array(losses[::-1])
         return found
 
+    def _loss(self, units: Tensor, damping: float | None) -> tuple[float, float | None]:
+        """Expected loss of keeping ``units``, and the damping. None: the best one is looked for,
+        which is done once for each module, where it loses least."""
+        kept = _channels(self.module, units).to(self.gram.device)
+        gone = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
+        gone[kept] = False
+        unfitted = self._probe(kept, gone, None)
+        scale = self.gram.diagonal().mean().item()
+        if len(kept) == 0 or scale <= 0.0:
+            return unfitted, damping
+        wanted, tried = self.gram[kept][:, gone] @ self.weight[gone], {}
+        for candidate in DAMPINGS if damping is None else (damping,):
+            factor = damped_factor(self.gram[kept][:, kept], candidate * scale)
+            if factor is not None:
+                change = torch.cholesky_solve(wanted, factor)
+                tried[candidate] = self._probe(kept, gone, change)
+        best = min(tried, key=tried.get, default=None)
+        return min(unfitted, tried.get(best, unfitted)), damping or best
 
-def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, tuple[Tensor, list[int]]]:
-    """By curve: channels, most important first, and how many units each point keeps."""
+    def _probe(self, kept: Tensor, gone: Tensor, change: Tensor | None) -> float:
+        """``½ E[(g·δ)²]`` on the probes, δ what the removed channels gave less the repair."""
+        error = -self.weight
+        if change is not None:
+            error = error.clone()
+            error[kept] = change
+        else:
+            error = error * gone[:, None]
+        delta = self.seen @ error.to(self.seen)
+        return 0.5 * (delta * self.by_output).sum(-1).double().square().mean().item()
+
+
+def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, _Order]:
+    """By curve: units, most important first."""
     units, groups = module.units, module.groups
     best = importance.argsort(descending=True, stable=True)
     if module.kind == "ffn":
         counts = [round(units * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)]
-        return {"refit_error": (best, counts)}
-    found = {"refit_error": (_channels(module, best), list(range(units + 1)))}
+        return {"expected_loss": _Order(best, counts)}
+    found = {"expected_loss": _Order(best, list(range(units + 1)))}
     per_group = units // groups
     if per_group > 1:
         table = importance.reshape(groups, per_group)
         inside = table.argsort(dim=1, descending=True, stable=True)
         even = (inside + torch.arange(groups)[:, None] * per_group).T.flatten()
-        found["query_refit_error"] = (_channels(module, even), list(range(0, units + 1, groups)))
+        found["query_expected_loss"] = _Order(even, list(range(0, units + 1, groups)))
         whole = table.sum(1).argsort(descending=True, stable=True)
         members = (whole[:, None] * per_group + torch.arange(per_group)).flatten()
         counts = list(range(0, units + 1, per_group))
-        found["kv_group_refit_error"] = (_channels(module, members), counts)
+        found["kv_group_expected_loss"] = _Order(members, counts)
     return found
 
 
 def _channels(module: DepthTwo, units: Tensor) -> Tensor:
     return (units[:, None] * module.unit_width + torch.arange(module.unit_width)).flatten()
-
-
-def prefix_errors(gram: Tensor, weight: Tensor, order: Tensor, tokens: int) -> Tensor:
-    """Mean squared error [m + 1] (CPU, float64) of ``X W`` per token, summed over outputs, when
-    only the first k of the channels in ``order`` [m] are kept and level 2 is fitted to them.
-
-    ``gram`` [m, m] = XᵀX over ``tokens`` tokens, ``weight`` [m, out]. What is fitted to few
-    tokens does worse on others: the error on the fitted ones is multiplied by Akaike's final
-    prediction error, (n + k) / (n - k); never more than without a fit.
-    """
-    gram, weight = gram[order][:, order], weight[order]
-    size = len(order)
-    scale = gram.diagonal().mean()
-    if scale <= 0.0:
-        return torch.zeros(size + 1, dtype=torch.float64)
-    outer = gram * (weight @ weight.T)
-    # lost without a fit: sums over the lower right corners of ``outer``
-    corners = outer.flip(0, 1).cumsum(0).cumsum(1).diagonal().flip(0)
-    unfitted = torch.cat([corners, corners.new_zeros(1)]).clamp_min(0.0)
-    factor = damped_factor(gram, _RIDGE * scale.item())
-    if factor is None:
-        return (unfitted / tokens).cpu()
-    explained = torch.linalg.solve_triangular(factor, gram @ weight, upper=False).square().sum(1)
-    left = explained.sum() - torch.cat([explained.new_zeros(1), explained.cumsum(0)])
-    kept = torch.arange(size + 1, dtype=gram.dtype, device=gram.device)
-    few = (tokens + kept) / (tokens - kept).clamp_min(_LEAST_SHARE * tokens)
-    return (torch.minimum(left.clamp_min(0.0) * few, unfitted) / tokens).cpu()
 
 
 def _merged(

@@ -8,10 +8,9 @@ PRESETS.add(
         "heads": {"score": "second_moment_exact", "policy": "auto"},
         "ffn": {"score": "second_moment_exact"},
         "allocation": "predicted",
-        "calibration": {"gradient_samples": 32, "gradient_seq_len": 128},
         "recovery": {"method": "refit", "copies": 9},
     },
     title="Best",
-    summary="Widths by predicted loss, then a refit on the text and nine rewritten copies of it.",
+    summary="Widths by expected loss, then a refit on the text and nine rewritten copies of it.",
     source="Headroom",
 )

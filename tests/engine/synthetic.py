@@ -62,21 +62,20 @@ def _module(random: np.random.Generator, inputs: int, **rows: int) -> ModuleMeas
 
 
 def predictable(seed: int = 0, **sizes: int) -> Measurement:
-    """The same with a gradient pass and refit errors: random falling curves."""
+    """The same with expected losses: random falling curves."""
     made, random = measurement(seed, **sizes), np.random.default_rng(seed + 1)
     for size, block in zip(made.shape.blocks, made.blocks, strict=True):
         heads, groups = size.attention.units, size.attention.groups
-        lengths = {"refit_error": heads, "query_refit_error": heads // groups,
-                   "kv_group_refit_error": groups}  # fmt: skip
+        lengths = {"expected_loss": heads, "query_expected_loss": heads // groups,
+                   "kv_group_expected_loss": groups}  # fmt: skip
         for module, curves in (
             (block.attention, lengths),
-            (block.ffn, {"refit_error": CURVE_POINTS}),
+            (block.ffn, {"expected_loss": CURVE_POINTS}),
         ):
-            scale = random.uniform(0.2, 5.0)
-            module.statistics["fisher_output"] = np.array([scale], dtype=np.float32)
+            scale = random.uniform(0.02, 0.5)
             for name, points in curves.items():
                 steps = np.sort(random.uniform(0.0, 1.0, points))[::-1]
-                curve = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
+                curve = scale * np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
                 module.statistics[name] = curve.astype(np.float32)
     return made
 

@@ -13,9 +13,10 @@ from pruning.allocation import ALLOCATIONS
 from pruning.allocation.predicted import cheapest
 from pruning.allocation.ranking import weakest
 from pruning.errors import NeedsMeasurement, UsageError
+from pruning.measurement import CURVE_POINTS
 from pruning.plan import check
 from pruning.planning import make_plan, needs_curves, needs_gradients
-from pruning.prediction import Choice, plan_losses
+from pruning.prediction import Choice, ffn_losses, plan_losses
 from pruning.recipe import Recipe
 
 BUDGETED = ["uniform", "adaptive_layers", "adaptive_modules", "adaptive", "predicted"]
@@ -113,10 +114,10 @@ def test_predicted_losses_are_those_of_the_curves_and_least():
     settings = {"budget__kept": 0.75, "heads__policy": "auto"}
     best = plan_of(measured, allocation="predicted", **settings)
     losses = plan_losses(measured, best)
-    block = measured.blocks[3]
-    price = 0.5 * block.ffn.statistics["fisher_output"][0] / synthetic.HIDDEN
-    kept = len(best.blocks[3].ffn.kept)
-    assert losses["ffn"][3] == pytest.approx(price * block.ffn.statistics["refit_error"][kept])
+    kept, curve = len(best.blocks[3].ffn.kept), measured.blocks[3].ffn.statistics["expected_loss"]
+    place = kept * CURVE_POINTS / 64
+    low, high = curve[int(np.ceil(place))], curve[int(np.floor(place))]
+    assert low - 1e-6 <= losses["ffn"][3] <= high + 1e-6
     total = sum(losses["ffn"]) + sum(losses["attention"])
     for name in ("uniform", "adaptive", "adaptive_layers"):
         other = plan_losses(measured, plan_of(measured, allocation=name, **settings))
@@ -125,7 +126,7 @@ def test_predicted_losses_are_those_of_the_curves_and_least():
 
 def test_predicting_needs_its_passes_and_says_so():
     recipe = Recipe.parse({"allocation": "predicted", "budget": {"kept": 0.8}})
-    assert needs_curves(recipe) and needs_gradients(recipe)
+    assert needs_curves(recipe) and not needs_gradients(recipe)
     assert not needs_curves(Recipe()) and not needs_gradients(Recipe())
     with pytest.raises(NeedsMeasurement, match="measure again with --curves"):
         make_plan(synthetic.measurement(), recipe)
@@ -145,3 +146,13 @@ def test_widths_are_multiples(name, multiple):
 def test_every_allocation_says_where_it_comes_from():
     assert set(ALLOCATIONS.names()) == {*BUDGETED, "by_hand"}
     assert all(entry.title and entry.summary and entry.source for entry in ALLOCATIONS)
+
+
+def test_losses_between_the_points_follow_a_power_law():
+    shape = synthetic.shape(channels=800)
+    removed = np.arange(CURVE_POINTS, -1, -1) / CURVE_POINTS
+    statistics = {"expected_loss": (0.3 * removed**1.5).astype(np.float32)}
+    kept = [800, 790, 750, 430, 123, 1]
+    found = ffn_losses(statistics, shape.blocks[0].ffn, kept)
+    assert found[0] == 0.0
+    assert found == pytest.approx([0.3 * (1 - k / 800) ** 1.5 for k in kept], rel=1e-4)
