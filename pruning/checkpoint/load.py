@@ -40,7 +40,7 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
         line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
         raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
     model.tie_weights()
-    everything = dict(model.named_parameters(remove_duplicate=False))
+    everything = model.state_dict(keep_vars=True)  # buffers that are stored count as well
     given = {id(p) for name, p in everything.items() if name not in missing}
     # a tied weight is stored once, under the other name
     absent = [name for name, p in everything.items() if id(p) not in given]
