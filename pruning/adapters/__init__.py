@@ -4,6 +4,7 @@ from pruning.adapters.base import ADAPTERS, ModelAdapter, adapter_for, supported
 from pruning.adapters import (  # noqa: F401  (they register)
     llama,
     mistral,
+    qwen2,
     gpt2,
 )
 
