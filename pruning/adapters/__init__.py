@@ -5,6 +5,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     llama,
     mistral,
     qwen2,
+    qwen3,
     gpt2,
 )
 
