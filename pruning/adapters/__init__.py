@@ -6,6 +6,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     mistral,
     qwen2,
     qwen3,
+    gemma2,
     gpt2,
 )
 
