@@ -7,6 +7,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     qwen2,
     qwen3,
     gemma2,
+    gemma3,
     gpt2,
 )
 
