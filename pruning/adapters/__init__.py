@@ -8,6 +8,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     qwen3,
     gemma2,
     gemma3,
+    olmo2,
     gpt2,
 )
 
