@@ -9,6 +9,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     gemma2,
     gemma3,
     olmo2,
+    stablelm,
     gpt2,
 )
 
