@@ -10,6 +10,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     gemma3,
     olmo2,
     stablelm,
+    phi,
     gpt2,
 )
 
