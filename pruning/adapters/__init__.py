@@ -11,6 +11,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     olmo2,
     stablelm,
     phi,
+    phi3,
     gpt2,
 )
 
