@@ -13,6 +13,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     phi,
     phi3,
     gpt2,
+    gptj,
 )
 
 __all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
