@@ -14,6 +14,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     phi3,
     gpt2,
     gptj,
+    gpt_neox,
 )
 
 __all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
