@@ -15,6 +15,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     gpt2,
     gptj,
     gpt_neox,
+    opt,
 )
 
 __all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
