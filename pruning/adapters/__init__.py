@@ -16,6 +16,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     gptj,
     gpt_neox,
     opt,
+    bloom,
 )
 
 __all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
