@@ -17,6 +17,7 @@ from pruning.adapters import (  # noqa: F401  (they register)
     gpt_neox,
     opt,
     bloom,
+    falcon,
 )
 
 __all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
