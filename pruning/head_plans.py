@@ -41,9 +41,13 @@ def plan_heads(
     ``query`` takes the same number of heads from every group (the mean of what was asked,
     rounded); ``ungroup`` gives every head its own key/value head and takes any, where that
     still saves parameters, else acts as ``query``; ``auto`` takes of these three the one that
-    loses the least score and saves at least ``ratio`` of the module's parameters.
+    loses the least score and saves at least ``ratio`` of the module's parameters. A single group
+    cannot go whole, and not every family can be ungrouped; those act as ``query`` as well. A
+    module that is ``fixed`` keeps everything.
     """
     policy = policy or rule.policy
+    if shape.fixed:
+        return keep_all(block, shape)
     if shape.units_per_group == 1:
         return _plan_free(block, shape, measured, scores, rule, ratio)
     if policy == "auto":
@@ -76,6 +80,8 @@ def _plan_query(block, shape, measured, scores, rule, ratio) -> ModulePlan:
 
 
 def _plan_groups(block, shape, measured, scores, rule, ratio) -> ModulePlan:
+    if shape.groups == 1:
+        return _plan_query(block, shape, measured, scores, rule, ratio)
     per_group = shape.units_per_group
     group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
     between = group_divergence(measured.divergence, per_group)
@@ -94,7 +100,7 @@ def _plan_ungrouped(block, shape, measured, scores, rule, ratio) -> ModulePlan:
     free = _plan_free(block, shape, measured, scores, rule, ratio)
     plan = replace(free, ungrouped=True)
     whole = shape.parameters(shape.units, shape.groups)
-    if free.removed and attention_parameters(plan, shape) < whole:
+    if shape.ungroups and free.removed and attention_parameters(plan, shape) < whole:
         return plan
     return _plan_query(block, shape, measured, scores, rule, ratio)
 

@@ -86,7 +86,7 @@ def plan_channels(
 ) -> ModulePlan:
     """The ``ratio`` of FFN channels with the lowest ``scores`` [channels]; what stays is rounded
     to the nearest ``multiple`` (never to nothing; nothing goes where that would be all)."""
-    count = removed_count(ratio, shape.units)
+    count = 0 if shape.fixed else removed_count(ratio, shape.units)
     if count and multiple > 1:
         kept = max(multiple, multiple * int((shape.units - count) / multiple + 0.5))
         count = max(shape.units - kept, 0)

@@ -52,6 +52,8 @@ def ffn_choices(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, multiple: int = 1
 ) -> list[Choice]:
     """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides."""
+    if shape.fixed:
+        return [Choice(shape.units, shape.parameters(shape.units, 0), 0.0)]
     step = max(multiple, 1)
     if step * WIDTHS < shape.units:
         step *= -(-shape.units // (step * WIDTHS))
@@ -86,7 +88,11 @@ def head_choices(
     """Ways to cut a module's heads by the given policies, the whole module first."""
     whole = shape.parameters(shape.units, shape.groups)
     found = [Choice(shape.units, whole, 0.0)]
+    if shape.fixed:
+        return found
     for policy in policies if shape.units_per_group > 1 else ("",):
+        if policy == "ungroup" and not shape.ungroups:
+            continue
         curve = statistics[CURVES.get(policy, "expected_loss")]
         step = shape.units // (len(curve) - 1)
         for place in range(len(curve) - 2, 0, -1):

@@ -74,6 +74,8 @@ def preview(chart: bool) -> Plan | None:
         return None
     metrics(plan)
     expected(plan)
+    for reason in plan.shape.fixed.values():
+        st.info(reason)
     if chart:
         st.plotly_chart(
             plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",

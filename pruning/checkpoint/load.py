@@ -31,8 +31,8 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
     """
     adapter = adapter_for(config)
     widths = from_config(getattr(config, KEY), config.num_hidden_layers, str(folder))
-    stored = config.dtype or torch.float32
-    model = skeleton(config, stored)
+    # float32: buffers that are computed (GPT-J's positions) stay as exact as from_pretrained's
+    model = skeleton(config, torch.float32)
     shrink(model, adapter, widths)
     try:
         missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
@@ -40,7 +40,8 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
         line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
         raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
     model.tie_weights()
-    everything = dict(model.named_parameters(remove_duplicate=False))
+    model.config.dtype = model.dtype
+    everything = model.state_dict(keep_vars=True)  # buffers that are stored count as well
     given = {id(p) for name, p in everything.items() if name not in missing}
     # a tied weight is stored once, under the other name
     absent = [name for name, p in everything.items() if id(p) not in given]

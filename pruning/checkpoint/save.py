@@ -27,7 +27,8 @@ def save(run: PruneRun, folder: Path) -> Path:
     model = run.pruned.model
     setattr(model.config, KEY, to_config(recorded(run.dense.model, run.widths)))
     with written_aside(folder) as place:
-        model.save_pretrained(place, max_shard_size="5GB")
+        # under the live model's own names: the loader matches them without renaming
+        model.save_pretrained(place, max_shard_size="5GB", save_original_format=False)
         if run.pruned.tokenizer is not None:
             run.pruned.tokenizer.save_pretrained(place)
         (place / MARKER).write_text(run.recipe.to_yaml(), encoding="utf-8")

@@ -108,6 +108,8 @@ def _prune(arguments: Any, recipe: Any) -> dict[str, Any]:
     check_target(Path(arguments.out))
     arguments.revision = recipe.model.revision
     loaded = _load(arguments, recipe.model.dtype)
+    for reason in loaded.adapter.fixed.values():
+        sys.stderr.write(f"[prune] {reason}\n")
     run = prune(loaded, recipe, progress=show)
     save(run, Path(arguments.out))
     return {"out": str(arguments.out), **run.report.as_dict()}

@@ -54,7 +54,7 @@ def with_curves(
         streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            entering = [s.clone() for s in streams] if adapter.parallel else streams
+            entering = [s.clone() for s in streams] if adapter.parallel(block) else streams
             for kind in KINDS:
                 module = adapter.module(block, kind)
                 task = _Curves(module, gradients.pop((index, kind)), model.device)

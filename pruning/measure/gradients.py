@@ -115,7 +115,7 @@ class _BlockBackward:
     def run(self, hidden: Tensor, gradient: Tensor) -> dict[ModuleKind, dict[str, np.ndarray]]:
         """Statistics of both modules; ``gradient`` [n, s, d] by the block's output becomes, in
         place, that by its input ``hidden`` [n, s, d]."""
-        if self.adapter.parallel:
+        if self.adapter.parallel(self.block):
             by_output = gradient.clone()
             return {kind: self._module(kind, hidden, by_output, gradient) for kind in KINDS}
         middle = hidden.clone()

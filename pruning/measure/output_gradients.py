@@ -1,4 +1,4 @@
-"""Loss gradients by what every module adds to the residual stream, token by token."""
+"""Loss gradients by the level-2 output of every module, token by token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pruning.adapters.base import ModelAdapter
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.shape import KINDS, ModuleKind
-from pruning.streaming import block_contexts, embed
+from pruning.streaming import block_contexts, embed, run_with_output
 
 TOKENS_AT_ONCE = 512
 
@@ -25,8 +25,8 @@ def output_gradients(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> dict[tuple[int, ModuleKind], Tensor]:
-    """Gradient [n, s, d] (CPU, bfloat16) of the summed loss by the output of each module, for
-    windows ``ids`` [n, s].
+    """Gradient [n, s, d] (CPU, bfloat16) of the summed loss by the level-2 output of each module,
+    for windows ``ids`` [n, s].
 
     The next tokens are drawn from the model itself, so ``E[(g·δ)²] / 2`` is to second order the
     Kullback-Leibler divergence that an error δ of the output causes (Fisher information), and not
@@ -59,11 +59,15 @@ def output_gradients(
 
 
 def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> list[Tensor]:
-    """What attention and FFN add, and the block's output, each [n, s, d]."""
-    attention = adapter.run(block, "attention", hidden, context)
-    middle = hidden + attention
-    ffn = adapter.run(block, "ffn", hidden if adapter.parallel else middle, context)
-    return [attention, ffn, middle + ffn]
+    """Level-2 outputs of attention and FFN and the block's output, each [n, s, d]."""
+    entering, outputs = hidden, []
+    for kind in KINDS:
+        module = adapter.module(block, kind)
+        reads = entering if adapter.parallel(block) else hidden
+        added, output = run_with_output(adapter, block, module, reads, context)
+        hidden = hidden + added
+        outputs.append(output)
+    return [*outputs, hidden]
 
 
 def _by_last_block(

@@ -19,7 +19,16 @@ WIDTH, HIDDEN = 4, 24
 
 def shape(blocks: int = 3, heads: int = 6, groups: int = 2, channels: int = 37) -> ModelShape:
     attention = ModuleShape(
-        "attention", heads, groups, WIDTH, 2 * WIDTH * HIDDEN, 0, 2 * WIDTH * HIDDEN, 0, 0
+        "attention",
+        heads,
+        groups,
+        WIDTH,
+        2 * WIDTH * HIDDEN,
+        0,
+        2 * WIDTH * HIDDEN,
+        0,
+        0,
+        ungroups=heads > groups,
     )
     ffn = ModuleShape("ffn", channels, 0, 1, 3 * HIDDEN, 0, 0, 0, 0)
     block = BlockShape(attention, ffn, 2 * HIDDEN)
