@@ -221,12 +221,7 @@ def recovery() -> None:
             help="Windows of the calibration text to solve on; empty means as many as for "
             "measuring. More give a better repair and take longer.",
         )  # fmt: skip
-        drafted(
-            st.number_input, "Rewritten copies of each sample", "recovery", "copies",
-            min_value=0, max_value=64, step=1,
-            help="More text for the repair without more data: copies in which the model has drawn "
-            "half of the tokens anew. More give a better repair and take longer.",
-        )  # fmt: skip
+        _copies()
         drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",
             help="Uses the weights as already repaired. What goes may then differ a little from "
@@ -246,6 +241,21 @@ def _damping() -> None:
         drafted(
             st.number_input, "Damping", "recovery", "damping",
             min_value=0.0001, max_value=100.0, step=0.1, format="%.4f",
+        )  # fmt: skip
+
+
+def _copies() -> None:
+    drafted(
+        st.toggle, "Choose rewritten copies by itself", "recovery", "copies",
+        shown=lambda value: value == "auto", stored=lambda on: "auto" if on else 3,
+        help="More text for the repair without more data: copies of each sample in which the "
+        "model has drawn half of the tokens anew. More give a better repair and take longer. By "
+        "itself: as many as make about 320 windows.",
+    )  # fmt: skip
+    if state.draft_recipe().recovery.copies != "auto":
+        drafted(
+            st.number_input, "Rewritten copies of each sample", "recovery", "copies",
+            min_value=0, max_value=64, step=1,
         )  # fmt: skip
 
 

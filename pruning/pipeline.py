@@ -19,7 +19,7 @@ from pruning.measure.curves import with_curves
 from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.planning import make_plan, needs_curves, needs_gradients
-from pruning.recipe import Recipe
+from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
 from pruning.shape import Widths
@@ -81,7 +81,12 @@ def recovery_windows(
 def _copies(recipe: Recipe) -> int:
     """Rewritten copies per window; none where nothing is fitted."""
     rule = recipe.recovery
-    return rule.copies if RECOVERIES[rule.method].uses_tokens else 0
+    if not RECOVERIES[rule.method].uses_tokens:
+        return 0
+    if rule.copies == "auto":
+        samples = rule.samples or recipe.calibration.samples
+        return min(max(round(ENOUGH_WINDOWS / samples) - 1, 1), 64)
+    return rule.copies
 
 
 def _windows(

@@ -19,6 +19,9 @@ RECIPE_VERSION = 1
 GRADIENT_SAMPLES, GRADIENT_SEQ_LEN = 10, 64
 """The gradient pass of LLM-Pruner."""
 
+ENOUGH_WINDOWS = 320
+"""Windows that ``copies: auto`` aims at."""
+
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -129,7 +132,8 @@ class RecoveryRule(_Strict):
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
     ``copies``: further copies of each window in which the dense model has rewritten half of the
-    tokens: more to fit on without more data. 0 is quicker.
+    tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
+    ENOUGH_WINDOWS windows in all, at least one.
     """
 
     method: str = "refit"
@@ -139,7 +143,7 @@ class RecoveryRule(_Strict):
     intercept: Literal["auto", "add"] = "auto"
     scope: Literal["pruned", "all"] = "pruned"
     samples: int | None = Field(None, ge=1, le=65536)
-    copies: int = Field(3, ge=0, le=64)
+    copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = 3
 
 
 class Recipe(_Strict):

@@ -8,9 +8,9 @@ PRESETS.add(
         "heads": {"score": "second_moment_exact", "policy": "auto"},
         "ffn": {"score": "second_moment_exact"},
         "allocation": "predicted",
-        "recovery": {"method": "refit", "copies": 9},
+        "recovery": {"method": "refit", "copies": "auto"},
     },
     title="Best",
-    summary="Widths by expected loss, then a refit on the text and nine rewritten copies of it.",
+    summary="Widths by expected loss, then a refit on the text and rewritten copies of it.",
     source="Headroom",
 )

@@ -44,6 +44,13 @@ def test_copies_follow_their_window_and_share_about_half_of_it(tiny_model):
     assert torch.equal(found.ids, recovery_windows(loaded, recipe(6)).ids)
 
 
+def test_copies_by_themselves_make_enough_windows(tiny_model):
+    loaded = tiny_model("gpt2")
+    for samples, copies in ((160, 1), (16, 19), (700, 1)):
+        found = recovery_windows(loaded, recipe("auto", samples=samples))
+        assert (found.family, len(found.ids)) == (1 + copies, samples * (1 + copies))
+
+
 def test_rewriting_can_be_cancelled(tiny_model):
     with pytest.raises(Cancelled):
         recovery_windows(tiny_model("gpt2"), recipe(1), should_cancel=lambda: True)
