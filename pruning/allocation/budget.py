@@ -58,8 +58,9 @@ def _least(measurement: Measurement, blocks: range) -> int:
     total = 0
     for index in blocks:
         block = measurement.shape.blocks[index]
-        total += block.attention.parameters(1, min(1, block.attention.groups))
-        total += block.ffn.parameters(1, 0)
+        for module in (block.attention, block.ffn):
+            units, groups = (module.units, module.groups) if module.fixed else (1, 1)
+            total += module.parameters(units, min(groups, module.groups))
     return total
 
 
@@ -69,7 +70,7 @@ def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) 
         block = measurement.shape.blocks[index]
         whole = block.attention.parameters(block.attention.units, block.attention.groups)
         total += whole - attention_after(measurement, recipe, index, recipe.heads.ratio)
-        gone = removed_count(recipe.ffn.ratio, block.ffn.units)
+        gone = 0 if block.ffn.fixed else removed_count(recipe.ffn.ratio, block.ffn.units)
         total += gone * (block.ffn.unit_weights + block.ffn.unit_biases)
     return total
 

@@ -29,6 +29,8 @@ def standardised(
     name = recipe.heads.score if kind == "attention" else recipe.ffn.score
     statistics = measurement.blocks[index].module(kind).statistics
     shape = measurement.shape.blocks[index].module(kind)
+    if shape.fixed:
+        return np.zeros(1)  # the best unit of a module stays, so this offers nothing
     scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=index)
     spread = scores.std()
     return (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
@@ -58,8 +60,10 @@ def share_of_ffn(
     """The same share of channels for all blocks, such that ``kept`` parameters stay in all."""
     amount = ffn_amount(measurement, recipe, blocks, heads, kept)
     sizes = [
-        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement, i) for i in blocks
-    ]
+        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement, i)
+        for i in blocks
+        if not measurement.shape.blocks[i].ffn.fixed
+    ] or [1]
     ratio = min(max(amount / sum(sizes), 0.0), 1.0 - 1e-9)
     units = [measurement.shape.blocks[i].ffn.units for i in blocks]
     # rounded up: a budget is a limit

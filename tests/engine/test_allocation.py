@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import families
 import numpy as np
@@ -156,3 +157,17 @@ def test_losses_between_the_points_follow_a_power_law():
     found = ffn_losses(statistics, shape.blocks[0].ffn, kept)
     assert found[0] == 0.0
     assert found == pytest.approx([0.3 * (1 - k / 800) ** 1.5 for k in kept], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_what_fixed_modules_keep_the_others_give(name):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    fixed = tuple(
+        replace(block, attention=replace(block.attention, fixed="Heads share one norm."))
+        for block in measured.shape.blocks
+    )
+    measured = replace(measured, shape=replace(measured.shape, blocks=fixed))
+    plan = plan_of(measured, allocation=name, budget__kept=0.7)
+    check(plan)
+    assert not any(block.attention.removed for block in plan.blocks)
+    assert 0.68 < plan.kept_block_parameters <= 0.7
