@@ -45,7 +45,7 @@ lint: setup-dev
 	$(PY) -m ruff check .
 
 assets: setup
-	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 \
+	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 --curves \
 		--out assets/demo-measurement.json.gz
 
 bench: setup-dev

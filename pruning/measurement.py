@@ -42,7 +42,7 @@ from pruning.errors import SourceError
 from pruning.files import write_bytes
 from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
 
-MEASUREMENT_VERSION = 1
+MEASUREMENT_VERSION = 2
 LOG_BASE = "e"
 CURVE_POINTS = 8
 
