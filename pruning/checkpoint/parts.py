@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,3 @@ def parts_from(folder: Path, dtype: str = "auto") -> Parts:
         )
     widths = from_config(getattr(config, KEY), config.num_hidden_layers, str(folder)).widths
     return Parts(loaded, widths, records, origin_of_folder(folder))
-
-
-def with_evaluation(parts: Parts, evaluation: Evaluation) -> Parts:
-    """The same parts with perplexities measured meanwhile."""
-    return replace(parts, records=replace(parts.records, evaluation=evaluation))

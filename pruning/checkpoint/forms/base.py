@@ -1,16 +1,18 @@
-"""What a form of a saved model must do."""
+"""What a form of a saved model must do. Listing the forms needs no torch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from pruning.checkpoint.parts import Parts
 from pruning.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruning.checkpoint.parts import Parts
 
 SHARD = "5GB"
 GgufType = Literal["f32", "f16", "q8_0"]
@@ -47,19 +49,9 @@ class Form(ABC):
 FORMS: Registry[Form] = Registry("form")
 
 
-def write_tokenizer(parts: Parts, place: Path) -> None:
-    """Tokenizer and chat template, when the model has them."""
+def write_model(model: nn.Module, parts: Parts, place: Path) -> None:
+    """Weights in shards, config and generation config of ``model``; tokenizer and chat template
+    when there are any."""
+    model.save_pretrained(place, max_shard_size=SHARD)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)
-
-
-@torch.no_grad()
-def same_function(one: torch.nn.Module, other: torch.nn.Module, vocabulary: int) -> float:
-    """Largest difference of the logits on a few tokens, relative to their largest value."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, vocabulary, (1, 8), generator=generator)
-    first, second = (
-        model(input_ids=ids.to(model.device), use_cache=False).logits.float().cpu()
-        for model in (one, other)
-    )
-    return ((first - second).abs().max() / first.abs().max().clamp_min(1e-9)).item()

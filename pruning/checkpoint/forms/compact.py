@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from pruning.checkpoint import modeling_headroom
-from pruning.checkpoint.forms.base import FORMS, SHARD, Form, write_tokenizer
-from pruning.checkpoint.layout import layout
-from pruning.checkpoint.load import skeleton
-from pruning.checkpoint.widths import KEY, Record, plain_config, to_config
+from pruning.checkpoint.forms.base import FORMS, Form, write_model
 
 CLASS = "HeadroomForCausalLM"
 MODULE = "modeling_headroom"
@@ -20,13 +17,16 @@ class Compact(Form):
     """Safetensors, the widths under our key of the config, and a modelling file beside them."""
 
     def write(self, parts, place, options):
+        from pruning.checkpoint.layout import layout
+        from pruning.checkpoint.load import skeleton
+        from pruning.checkpoint.widths import KEY, Record, plain_config, to_config
+
         model = parts.model
         architecture = type(model).__name__
         dense = skeleton(plain_config(model.config), model.dtype)
         record = Record(architecture, parts.widths, layout(model, dense))
-        model.save_pretrained(place, max_shard_size=SHARD)
-        write_tokenizer(parts, place)
-        _complete_config(place / "config.json", record)
+        write_model(model, parts, place)
+        _complete_config(place / "config.json", {KEY: to_config(record)})
         (place / f"{MODULE}.py").write_text(modelling_file(architecture), encoding="utf-8")
         return ()
 
@@ -53,18 +53,18 @@ Other tools need another form: `python -m pruning export THIS_FOLDER --form unif
 
 def modelling_file(architecture: str) -> str:
     """The source of the modelling file for one architecture class of transformers."""
-    source = Path(modeling_headroom.__file__).read_text(encoding="utf-8")
+    source = (Path(__file__).parents[1] / f"{MODULE}.py").read_text(encoding="utf-8")
     assert source.count(_IMPORT) == 1
     return source.replace(_IMPORT, _IMPORT.replace("LlamaForCausalLM", architecture))
 
 
-def _complete_config(path: Path, record: Record) -> None:
+def _complete_config(path: Path, record: dict[str, Any]) -> None:
     """Add our key, and the class to build, so that no tool takes it for the dense model."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {
         "architectures": [CLASS],
         "auto_map": {"AutoModelForCausalLM": f"{MODULE}.{CLASS}"},
-        KEY: to_config(record),
+        **record,
     }
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

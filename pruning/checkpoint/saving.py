@@ -55,8 +55,10 @@ def export(
     return write(parts_from(Path(folder), dtype), Path(out), form, options)
 
 
-def write(parts: Parts, out: Path, form: str, options: FormOptions | None) -> tuple[str, ...]:
-    """The common part: remarks of the form."""
+def write(
+    parts: Parts, out: Path, form: str = DEFAULT_FORM, options: FormOptions | None = None
+) -> tuple[str, ...]:
+    """Write ``parts`` to a target that was checked; returns remarks for the user."""
     value, options = FORMS[form], options or FormOptions()
     if value.single_file and out.suffix == value.single_file:
         with file_aside(out) as place:
