@@ -122,7 +122,7 @@ def demo(tmp_path_factory):
     return run, save(run, tmp_path_factory.mktemp("demo") / "compact")
 
 
-@pytest.mark.parametrize(("stored", "share"), [("f16", 0.01), ("q8_0", 0.02)])
+@pytest.mark.parametrize(("stored", "share"), [("f32", 0.001), ("f16", 0.01), ("q8_0", 0.02)])
 def test_the_embedded_model_writes_the_same_and_is_as_good(demo, stored, share, tmp_path):
     run, folder = demo
     file = tmp_path / "demo.gguf"
@@ -137,7 +137,7 @@ def test_the_embedded_model_writes_the_same_and_is_as_good(demo, stored, share, 
     assert found["tokens"] == ids
     print(f"{stored}: perplexity {math.exp(found['nll']):.3f} by llama.cpp, {math.exp(nll):.3f}")
     assert abs(math.exp(found["nll"] - nll) - 1) < share
-    if stored == "f16":
+    if stored == "f32":  # rounding decides near ties
         assert found["written"] == written
 
 
