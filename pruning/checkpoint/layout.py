@@ -6,12 +6,15 @@ as head counts. The record is enough to rebuild the pruned modules from the dens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from pruning.errors import Unsupported
+
+HEADS = "kept_heads"
+"""Buffer of attention modules whose heads have positions' slopes of their own (ALiBi)."""
 
 _PLAIN = (bool, int, float)
 
@@ -19,14 +22,13 @@ _PLAIN = (bool, int, float)
 @dataclass(frozen=True)
 class Layout:
     """``layers``: {module path: {parameter: shape or None}}; ``attributes``: {path: {name:
-    value}}; only what differs from the dense model."""
+    value}}; ``heads``: {path: the dense model's number of each head that is left, where it
+    matters}; ``absent``: paths of modules that went. Only what differs from the dense model."""
 
     layers: dict[str, dict[str, list[int] | None]]
     attributes: dict[str, dict[str, Any]]
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.layers and not self.attributes
+    heads: dict[str, list[int]] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
 
 
 def layout(model: nn.Module, dense: nn.Module) -> Layout:
@@ -35,7 +37,7 @@ def layout(model: nn.Module, dense: nn.Module) -> Layout:
     Raises Unsupported when they differ in more than shapes and plain attributes.
     """
     before = dict(dense.named_modules())
-    layers, attributes = {}, {}
+    layers, attributes, heads = {}, {}, {}
     for path, module in model.named_modules():
         other = before.pop(path, None)
         if other is None or type(other) is not type(module):
@@ -45,13 +47,14 @@ def layout(model: nn.Module, dense: nn.Module) -> Layout:
         }
         if shapes:
             layers[path] = shapes
+        if HEADS in module._buffers:
+            heads[path] = module.get_buffer(HEADS).tolist()
         now, was = _plain(module), _plain(other)
         changed = {name: value for name, value in now.items() if value != was.get(name)}
         if changed:
             attributes[path] = changed
-    if before:
-        raise Unsupported(f"The pruned model lacks the module {next(iter(before))!r}.")
-    return Layout(layers, attributes)
+    absent = [path for path in before if path.rpartition(".")[0] not in before]
+    return Layout(layers, attributes, heads, absent)
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int] | None]:

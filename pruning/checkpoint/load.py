@@ -27,14 +27,16 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
 
     Raises SourceError when a file is missing or damaged.
     """
-    model = pruned_skeleton(config, config.dtype or torch.float32, str(folder))
+    # float32: buffers that are computed stay as exact as from_pretrained's
+    model = pruned_skeleton(config, torch.float32, str(folder))
     try:
         missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
     except RuntimeError as error:
         line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
         raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
     model.tie_weights()
-    everything = dict(model.named_parameters(remove_duplicate=False))
+    model.config.dtype = model.dtype
+    everything = model.state_dict(keep_vars=True)  # buffers that are stored count as well
     given = {id(p) for name, p in everything.items() if name not in missing}
     # a tied weight is stored once, under the other name
     absent = [name for name, p in everything.items() if id(p) not in given]
@@ -88,8 +90,8 @@ def pruned_skeleton(config: Any, dtype: torch.dtype, origin: str) -> nn.Module:
     record = from_config(getattr(config, KEY), config.num_hidden_layers, origin)
     model = skeleton(plain_config(config), dtype)
     try:
-        reshape(model, record.layout.layers, record.layout.attributes)
-    except (ValueError, TypeError) as error:
+        reshape(model, **vars(record.layout))
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise SourceError(f"{origin} has a damaged config.json ({error}); save it again.") from None
     _check(model, adapter_for(config), record, origin)
     setattr(model.config, KEY, getattr(config, KEY))

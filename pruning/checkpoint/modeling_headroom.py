@@ -4,17 +4,30 @@ Needs torch and transformers only. It builds the architecture that it was made f
 layers the shapes that ``config.json`` records under ``headroom``; nothing else is changed.
 """
 
+import torch
 from torch import nn
 from transformers import LlamaForCausalLM as Architecture
 
 
-def reshape(model, layers, attributes):
+def reshape(model, layers, attributes, heads=None, absent=()):
     """Give the modules of ``model`` their recorded shapes and plain attributes, in place.
 
     ``layers``: {module path: {parameter: shape, or None where there is none}}; ``attributes``:
-    {module path: {name: value}}. New parameters are zeros. Raises ValueError when the record
-    does not fit the model.
+    {module path: {name: value}}; ``heads``: {attention path: the original number of each head
+    that is left}, for position biases that are made for all heads at once; ``absent``: paths of
+    modules that are taken out. New parameters are zeros. Raises ValueError when the record does
+    not fit the model.
     """
+    for path in reversed(absent):
+        parent, _, name = path.rpartition(".")
+        if name not in _module(model, parent)._modules:
+            raise ValueError(f"the model has no module {path!r}")
+        del _module(model, parent)._modules[name]
+    for path, numbers in (heads or {}).items():
+        # on the CPU: values that are not computed by a model's own class must survive "meta"
+        kept = torch.tensor(numbers, dtype=torch.long, device="cpu")
+        _module(model, path).register_buffer("kept_heads", kept)
+        _module(model, path).register_forward_pre_hook(_pick_heads, with_kwargs=True)
     for path, shapes in layers.items():
         module = _module(model, path)
         like = next(module.parameters(recurse=False))
@@ -37,6 +50,21 @@ def reshape(model, layers, attributes):
             setattr(module, name, tuple(value) if isinstance(known, tuple) else value)
 
 
+def _pick_heads(attention, args, kwargs):
+    """Of biases [n, heads, ...] or [n·heads, 1, s] and masks that contain them, those left."""
+    kept, samples = attention.kept_heads, len(args[0] if args else kwargs["hidden_states"])
+    picked = {}
+    for name in ("alibi", "attention_mask"):
+        value = kwargs.get(name)
+        if value is None:
+            continue
+        if value.dim() == 4 and value.shape[1] > 1:
+            picked[name] = value[:, kept]
+        elif value.dim() == 3:
+            picked[name] = value.unflatten(0, (samples, -1))[:, kept].flatten(0, 1)
+    return args, {**kwargs, **picked}
+
+
 def _module(model, path):
     try:
         return model.get_submodule(path)
@@ -51,4 +79,5 @@ class HeadroomForCausalLM(Architecture):
         super().__init__(config, *args, **kwargs)
         record = getattr(config, "headroom", None)
         if record:
-            reshape(self, record["layers"], record["attributes"])
+            parts = ("layers", "attributes", "heads", "absent")
+            reshape(self, *(record[part] for part in parts))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
 from pruning.adapters.projection import layer_matrix, set_layer
 from pruning.checkpoint.biases import config_with_biases
+from pruning.checkpoint.layout import HEADS
 from pruning.checkpoint.load import skeleton
 from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.widths import plain_config
@@ -31,14 +32,18 @@ def padded_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     """
     pruned, adapter = parts.model, parts.adapter
     config, remarks = config_with_biases(plain_config(pruned.config), parts)
-    dense = skeleton(config, pruned.dtype)
+    dense = skeleton(config, torch.float32)  # computed buffers as exact as from_pretrained's
     filled: set[int] = set()
     sides = (adapter.blocks(dense), adapter.blocks(pruned))
     for index, (block, kept) in enumerate(zip(*sides, strict=True)):
         for kind in KINDS:
             wide, narrow = adapter.module(block, kind), adapter.module(kept, kind)
             units, groups = _places(wide, narrow, parts.records.plan, index)
+            if kind == "attention":
+                units, groups = _numbered(kept, narrow) or (units, groups)
             _fill(wide, narrow, units, groups)
+            if kind == "attention":
+                filled |= _fill_lists(block, kept, units, groups)
             filled |= {id(layer) for layer in (*wide.level1_layers(), wide.level2)}
     take_the_rest(dense, pruned, filled)
     check_same(dense, pruned, adapter)
@@ -68,6 +73,16 @@ def _places(
     return heads, range(narrow.groups)
 
 
+def _numbered(block: nn.Module, narrow: DepthTwo) -> tuple[list[int], Sequence[int]] | None:
+    """Original places of heads that carry their number (ALiBi), however often pruned."""
+    for module in block.modules():
+        if HEADS in module._buffers:
+            numbers = module.get_buffer(HEADS).tolist()
+            shared = narrow.groups < narrow.units
+            return numbers, range(narrow.groups) if shared else numbers
+    return None
+
+
 def _fill(wide: DepthTwo, narrow: DepthTwo, units: Sequence[int], groups: Sequence[int]) -> None:
     """Give ``wide`` zeros, and ``narrow``'s weights at the given places."""
     width = wide.unit_width
@@ -91,6 +106,25 @@ def _fill(wide: DepthTwo, narrow: DepthTwo, units: Sequence[int], groups: Sequen
     set_layer(wide.level2, weight, bias)
 
 
+def _fill_lists(
+    wide: nn.Module, narrow: nn.Module, units: Sequence[int], groups: Sequence[int]
+) -> set[int]:
+    """Put what every head has of its own (a norm) at its place; ids of the modules filled."""
+    done: set[int] = set()
+    for path, owned in narrow.named_modules():
+        places = wide.get_submodule(path)
+        if not isinstance(owned, nn.ModuleList) or len(owned) == len(places):
+            continue
+        kept = units if len(owned) == len(units) else groups
+        for place, module in zip(kept, owned, strict=True):
+            places[place].load_state_dict(module.state_dict(), assign=True)
+        dtype = next(owned.parameters()).dtype
+        for module in places:  # the others see zeros only
+            module.to(dtype)
+            done |= {id(part) for part in module.modules()}
+    return done
+
+
 def _zeros(layer: nn.Module, narrow: DepthTwo) -> tuple[Tensor, Tensor | None]:
     dtype = narrow.level2.weight.dtype
     weight = torch.zeros(layer_matrix(layer).shape, dtype=dtype)
@@ -112,7 +146,7 @@ def take_the_rest(model: nn.Module, pruned: nn.Module, filled: Collection[int] =
             if full in given and given[full].shape == parameter.shape:
                 data = given[full].detach().cpu()
             elif full not in given and name == "bias":
-                data = torch.zeros(parameter.shape, dtype=parameter.dtype)
+                data = torch.zeros(parameter.shape, dtype=pruned.dtype)
             else:
                 raise Unsupported(
                     f"The weight {full} has no counterpart in the original shape; use the "
@@ -120,6 +154,7 @@ def take_the_rest(model: nn.Module, pruned: nn.Module, filled: Collection[int] =
                 )
             setattr(module, name, nn.Parameter(data, requires_grad=False))
     model.tie_weights()
+    model.config.dtype = pruned.dtype
     model.eval()
     model.generation_config = pruned.generation_config
 

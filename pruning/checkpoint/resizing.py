@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from pruning.checkpoint.biases import config_with_biases
@@ -60,7 +61,7 @@ def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
     """The model of these sizes without memory, or why there is none."""
     try:
         smaller = _resized(config, shape, parts)
-        model = skeleton(smaller, parts.model.dtype)
+        model = skeleton(smaller, torch.float32)
     except Exception as error:  # validators of config classes raise what they like
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # a config's validator puts its reason last, after the error's name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from pruning.checkpoint.layout import Layout
@@ -57,8 +57,7 @@ def to_config(record: Record) -> dict[str, Any]:
         "format": FORMAT,
         "architecture": record.architecture,
         "blocks": [asdict(width) for width in record.widths],
-        "layers": record.layout.layers,
-        "attributes": record.layout.attributes,
+        **asdict(record.layout),
     }
 
 
@@ -76,10 +75,10 @@ def from_config(value: Any, blocks: int, origin: str) -> Record:
             raise ValueError("a width is not a positive whole number")
         if len(widths) != blocks:
             raise ValueError(f"{len(widths)} widths for {blocks} blocks")
-        layers, attributes = value["layers"], value["attributes"]
-        for part in (layers, attributes):
+        layout = Layout(*(value[part.name] for part in fields(Layout)))
+        for part in (layout.layers, layout.attributes):
             if not isinstance(part, dict) or not all(isinstance(v, dict) for v in part.values()):
                 raise ValueError("its layers are not a table")
-        return Record(value["architecture"], widths, Layout(layers, attributes))
+        return Record(value["architecture"], widths, layout)
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{origin} has a damaged config.json ({error}); save it again.") from None

@@ -85,7 +85,7 @@ def _evaluation(run: PruneRun, arguments: Any) -> Evaluation | None:
     source = arguments.evaluate
     if source == "none" or run.dense.tokenizer is None:
         return None
-    length = min(128, run.dense.model.config.max_position_embeddings)
+    length = min(128, run.plan.shape.max_positions)
     try:
         before, after = (
             perplexity(

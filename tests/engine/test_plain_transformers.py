@@ -84,7 +84,7 @@ def test_the_modelling_file_stands_alone(tiny_model, tmp_path):
     text = (_saved(tiny_model("gpt2"), tmp_path, "none") / "modeling_headroom.py").read_text()
     assert "GPT2LMHeadModel as Architecture" in text
     assert "pruning" not in text.split('"""', 2)[2]
-    assert text.count("import") == 2
+    assert text.count("import") == 3
 
 
 def test_without_trust_it_is_refused_and_not_loaded_wrong(tiny_model, tmp_path):

@@ -49,9 +49,9 @@ class Form(ABC):
 FORMS: Registry[Form] = Registry("form")
 
 
-def write_model(model: nn.Module, parts: Parts, place: Path) -> None:
+def write_model(model: nn.Module, parts: Parts, place: Path, **options: bool) -> None:
     """Weights in shards, config and generation config of ``model``; tokenizer and chat template
-    when there are any."""
-    model.save_pretrained(place, max_shard_size=SHARD)
+    when there are any. ``options`` are those of transformers' ``save_pretrained``."""
+    model.save_pretrained(place, max_shard_size=SHARD, **options)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)

@@ -25,7 +25,8 @@ class Compact(Form):
         architecture = type(model).__name__
         dense = skeleton(plain_config(model.config), model.dtype)
         record = Record(architecture, parts.widths, layout(model, dense))
-        write_model(model, parts, place)
+        # under the live model's own names, which the record uses as well
+        write_model(model, parts, place, save_original_format=False)
         _complete_config(place / "config.json", {KEY: to_config(record)})
         (place / f"{MODULE}.py").write_text(modelling_file(architecture), encoding="utf-8")
         return ()
