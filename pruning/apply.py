@@ -30,7 +30,7 @@ from pruning.planning import block_range, rescored
 from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES, Recovery
 from pruning.shape import KINDS, ModuleKind, Widths
-from pruning.streaming import batches, block_contexts, embed, run_tapped
+from pruning.streaming import batches, block_contexts, embed, run_tapped, run_with_output
 from pruning.surgery import cut, expand, shared_copy
 
 HELD_OUT_EVERY = 10
@@ -73,7 +73,7 @@ def apply(
     run = _Run(model, pruned, adapter, plan, recipe, windows)
     touched = run.last_block() + 1
     for index in range(touched):
-        run.enter_block()
+        run.enter_block(index)
         for kind in KINDS:
             stop_if(should_cancel)
             event = run.module(index, kind)
@@ -122,9 +122,9 @@ class _Run:
     def _repairs_everywhere(self) -> bool:
         return self.recovery.everywhere and self.recipe.recovery.scope == "all"
 
-    def enter_block(self) -> None:
-        """Remember the block's input for families whose two modules both read it."""
-        parallel = self.adapter.parallel
+    def enter_block(self, index: int) -> None:
+        """Remember the block's input where both of its modules read it."""
+        parallel = self.adapter.parallel(self.dense_blocks[index])
         self.block_inputs = (self.dense.clone(), self.pruned.clone()) if parallel else None
 
     def inputs(self) -> tuple[Tensor, Tensor]:
@@ -257,8 +257,8 @@ class _ModuleTask:
     def collect(self) -> None:
         """One pass: the dense contribution, and the equations of level 2 on the pruned stream.
 
-        The target is the dense contribution plus what the residual stream has lost so far, or
-        the dense contribution alone (``recovery.target``).
+        The target is the dense output plus what the residual stream has lost so far, or the
+        dense output alone (``recovery.target``, or a norm after the module: ``DepthTwo.normed``).
         """
         run, level2 = self.run, layer_matrix(self.module.level2)
         self.parts = [
@@ -268,16 +268,26 @@ class _ModuleTask:
         dense_in, pruned_in = run.inputs()
         residual = run.recipe.recovery.target == "residual" and run.diverged
         for batch in batches(*dense_in.shape[:2]):
-            block = run.dense_blocks[self.index]
-            target = run.run(block, self.kind, self.index, dense_in[batch])
-            self.contribution[batch] = target
+            added, target = self._dense_outputs(dense_in[batch])
+            self.contribution[batch] = added.to(self.contribution.device)
             self.energy += target.double().square().sum().item()
-            if residual:
+            if residual and not self.module.normed:
                 lost = run.dense[batch].float() - run.pruned[batch].float()
-                target = target.float() + lost
+                target = target.float() + lost.to(run.device)
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
             self.sums.add(tap)
-            _add_split(self.parts, batch, tap.level2_input, target.to(run.device))
+            _add_split(self.parts, batch, tap.level2_input, target)
+
+    def _dense_outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The dense module's contribution to the stream and its level-2 output, on the device."""
+        run = self.run
+        return run_with_output(
+            run.adapter,
+            run.dense_blocks[self.index],
+            self._dense_module(),
+            hidden.to(run.device),
+            run.contexts[self.index],
+        )
 
     def reconstruct_level2(self) -> None:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""

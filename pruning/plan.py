@@ -189,6 +189,8 @@ def check(plan: Plan) -> None:
                 0 <= unit < size.units for unit in module.removed
             ):
                 raise UsageError(f"{where} names units that do not exist or names one twice.")
+            if module.removed and size.fixed:
+                raise UsageError(f"{where} cannot lose units: {size.fixed}")
             if len(module.removed) >= size.units:
                 raise UsageError(f"{where} would lose every unit; keep at least one.")
             columns = (module.criteria, module.values, module.partners, module.ranks)

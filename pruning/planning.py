@@ -66,7 +66,7 @@ def plan_channels(
     block: int, shape: ModuleShape, scores: np.ndarray, score_name: str, ratio: float
 ) -> ModulePlan:
     """The ``ratio`` of FFN channels with the lowest ``scores`` [channels]."""
-    count = removed_count(ratio, shape.units)
+    count = 0 if shape.fixed else removed_count(ratio, shape.units)
     if count == 0:
         return keep_all(block, shape)
     removed = _weakest(scores, count)
@@ -104,9 +104,13 @@ def plan_heads(
     """Similarity at τ first, then ``scores`` [heads] for what ``ratio`` still asks.
 
     Grouped queries: policy ``kv_group`` decides over whole groups; ``query`` takes the same
-    number of heads from every group (the mean of what was asked, rounded).
+    number of heads from every group (the mean of what was asked, rounded). A single group cannot
+    go whole, so multi-query attention gives up query heads under either policy. A module that
+    is ``fixed`` keeps everything.
     """
-    if shape.units_per_group > 1 and rule.policy == "kv_group":
+    if shape.fixed:
+        return keep_all(block, shape)
+    if shape.units_per_group > 1 and shape.groups > 1 and rule.policy == "kv_group":
         return _plan_groups(block, shape, measured, scores, rule, ratio)
     found = _similar(measured.divergence, scores, rule)
     wanted = max(len(found), removed_count(ratio, shape.units))

@@ -64,8 +64,9 @@ class HeadRule(_Strict):
     ``threshold`` is τ of Algorithm 2 in nats (None: similarity is not used); ``ratio`` is the
     share that must go in each block: what similarity did not remove is filled up by ``score``.
     ``policy`` says what a unit is under grouped-query attention: a whole key/value group, or
-    the same number of query heads from every group. ``drop``: of two like heads, drop the
-    ``first`` (Algorithm 2 as written) or the ``weaker`` by ``score``.
+    the same number of query heads from every group (always so where there is a single group,
+    which cannot go whole). ``drop``: of two like heads, drop the ``first`` (Algorithm 2 as
+    written) or the ``weaker`` by ``score``.
     """
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)

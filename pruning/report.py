@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,6 +15,7 @@ from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.shape import KINDS, Footprint, Widths, footprint
 
+NAMES = {"attention": "the attention heads", "ffn": "the FFN channels"}
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
@@ -44,7 +45,8 @@ class BlockReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run. ``seconds`` covers measuring, planning, cutting and recovery."""
+    """A whole run. ``seconds`` covers measuring, planning, cutting and recovery; ``fixed``: kinds
+    of module that cannot lose units in this family, and why."""
 
     model: str
     revision: str | None
@@ -64,6 +66,7 @@ class Report:
     recipe: dict[str, Any]
     versions: dict[str, str]
     blocks: tuple[BlockReport, ...]
+    fixed: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with the flat names of the command line's contract."""
@@ -98,6 +101,7 @@ class Report:
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
         rows = "\n".join(_block_row(block) for block in self.blocks)
+        fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
         return f"""{heading} What was removed
 
 | | before | after |
@@ -113,7 +117,7 @@ Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, see
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
 output; before and after recovery.
-
+{fixed}
 | block | heads kept | heads removed | channels kept | attention error | FFN error |
 |---|---|---|---|---|---|
 {rows}
@@ -157,6 +161,7 @@ def make_report(
         recipe=recipe,
         versions=versions(),
         blocks=tuple(blocks),
+        fixed=plan.shape.fixed,
     )
 
 

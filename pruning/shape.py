@@ -21,6 +21,7 @@ class ModuleShape:
     ``units`` are heads or FFN channels; ``groups`` are key/value heads (0 for an FFN);
     ``unit_width`` is how many level-2 input channels one unit owns (``head_dim``, or 1).
     ``*_weights`` count matrix elements (= multiply-adds per token), ``*_biases`` the rest.
+    ``fixed``: the sentence that says why no unit can go; empty when units can.
     """
 
     kind: ModuleKind
@@ -32,6 +33,7 @@ class ModuleShape:
     group_weights: int
     group_biases: int
     fixed_biases: int
+    fixed: str = ""
 
     @property
     def units_per_group(self) -> int:
@@ -62,7 +64,8 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a whole model. ``head_weights`` are the multiply-adds of the output layer."""
+    """Sizes of a whole model. ``head_weights`` are the multiply-adds outside the blocks: those
+    of the output layer, and of projections next to the embedding where a family has them."""
 
     architecture: str
     family: str
@@ -77,6 +80,12 @@ class ModelShape:
     @property
     def bytes_per_element(self) -> int:
         return BYTES_PER_ELEMENT[self.dtype]
+
+    @property
+    def fixed(self) -> dict[ModuleKind, str]:
+        """The kinds of module that lose nothing in some block, and the sentence that says why."""
+        found = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
+        return {kind: reason for kind, reason in sorted(found) if reason}
 
 
 @dataclass(frozen=True)

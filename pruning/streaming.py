@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruning.adapters.base import DepthTwo, ModelAdapter
 
 TOKENS_PER_BATCH = 2048
-_NOT_CONTEXT = {"hidden_states", "past_key_values", "use_cache", "kwargs"}
+_NOT_CONTEXT = {"hidden_states", "past_key_values", "layer_past", "use_cache", "kwargs"}
 
 
 class _Stop(Exception):
@@ -55,9 +55,7 @@ def _context_hooks(
     def record(block: nn.Module, args: tuple, kwargs: dict) -> None:
         bound = inspect.signature(block.forward).bind(*args, **kwargs).arguments
         extra = bound.get("kwargs", {})
-        contexts.append(
-            {k: v for k, v in {**bound, **extra}.items() if k not in _NOT_CONTEXT and v is not None}
-        )
+        contexts.append({k: v for k, v in {**bound, **extra}.items() if k not in _NOT_CONTEXT})
 
     handles = [
         block.register_forward_pre_hook(record, with_kwargs=True) for block in adapter.blocks(model)
@@ -142,3 +140,23 @@ def run_tapped(
     with Tap(module, stop_at_level2=True) as tap:
         adapter.run(block, module.kind, hidden, context)
     return tap
+
+
+def run_with_output(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    module: DepthTwo,
+    hidden: Tensor,
+    context: Mapping[str, Any],
+) -> tuple[Tensor, Tensor]:
+    """Contribution of a module to the residual stream, and its level-2 output, both [n, s, d].
+
+    They differ in families with a norm after the module.
+    """
+    outputs: list[Tensor] = []
+    handle = module.level2.register_forward_hook(lambda _layer, _inputs, out: outputs.append(out))
+    try:
+        added = adapter.run(block, module.kind, hidden, context)
+    finally:
+        handle.remove()
+    return added, outputs[0]

@@ -61,6 +61,8 @@ def cut(
     if level2_weight is None:
         columns = expand(units, module.unit_width).to(level2.weight.device)
         level2_weight, level2_bias = layer_matrix(level2).data[:, columns], level2.bias
+    if module.kind == "attention":
+        adapter.keep_heads(block, units, groups)
     cut_level1(module, units, groups)
     set_layer(
         level2,

@@ -17,6 +17,7 @@ from app.widgets import (
 )
 from pruning.errors import HeadroomError
 from pruning.recipe import ModelChoice
+from pruning.report import NAMES
 from pruning.shape import ModelShape, footprint, full_widths
 
 SOURCES = {
@@ -228,6 +229,7 @@ def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) ->
         "Vocabulary": f"{shape.vocab_size:,}",
         "Longest text": f"{shape.max_positions:,} tokens",
         "FLOPs per token": f"{count(price.flops_per_token)} at {price.context} tokens of context",
+        **{f"Fixed: {NAMES[kind]}": reason for kind, reason in shape.fixed.items()},
         **more,
     }
     first, *rest = [f"| {key} | {value} |" for key, value in rows.items()]

@@ -67,6 +67,8 @@ def preview(chart: bool) -> Plan | None:
         st.error(str(error))
         return None
     metrics(plan)
+    for reason in plan.shape.fixed.values():
+        st.info(reason)
     if chart:
         st.plotly_chart(
             plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class DepthTwo:
     """A depth-2 module of one live block: its level-1 projections by name, and level 2.
 
     Rows of a projection belong to units (or groups, see GROUPED) in order, ``unit_width`` each.
+    ``unit_parameters`` and ``group_parameters`` lie outside the two layers and go with a unit or
+    group (a norm per head). ``normed``: a norm stands between level 2 and the residual stream, so
+    the contribution is not linear in level 2. Recovery then aims at the dense level-2 *output*,
+    before the norm, and cannot make up for what the stream has lost.
     """
 
     kind: ModuleKind
@@ -31,6 +36,9 @@ class DepthTwo:
     units: int
     groups: int
     unit_width: int
+    unit_parameters: int = 0
+    group_parameters: int = 0
+    normed: bool = False
 
     def level1_layers(self) -> list[nn.Module]:
         """The layers behind the projections, each once (fused projections share one)."""
@@ -52,9 +60,9 @@ class DepthTwo:
             groups=self.groups,
             unit_width=width,
             unit_weights=weights[False] + width * out_features,
-            unit_biases=biases[False],
+            unit_biases=biases[False] + self.unit_parameters,
             group_weights=weights[True],
-            group_biases=biases[True],
+            group_biases=biases[True] + self.group_parameters,
             fixed_biases=out_features if self.level2.bias is not None else 0,
         )
 
@@ -63,8 +71,8 @@ class ModelAdapter(ABC):
     """Describes one family: where its blocks are, their two modules, how a block runs."""
 
     model_types: tuple[str, ...]
-    parallel: bool = False
-    """True when attention and FFN both read the block's input."""
+    fixed: Mapping[ModuleKind, str] = MappingProxyType({})
+    """Modules that cannot lose units in this family: kind -> a sentence that says why."""
 
     @abstractmethod
     def backbone(self, model: nn.Module) -> nn.Module:
@@ -82,6 +90,10 @@ class ModelAdapter(ABC):
     def ffn(self, block: nn.Module) -> DepthTwo:
         """The FFN module of a live block."""
 
+    def parallel(self, block: nn.Module) -> bool:
+        """True when attention and FFN of a live block both read the block's input."""
+        return False
+
     @abstractmethod
     def run_attention(
         self, block: nn.Module, hidden: Tensor, context: Mapping[str, Any]
@@ -97,6 +109,11 @@ class ModelAdapter(ABC):
     def set_widths(self, block: nn.Module, heads: int, groups: int) -> None:
         """Update the attributes of an attention module that was cut to these head counts."""
 
+    def keep_heads(  # noqa: B027  (most families have nothing else per head)
+        self, block: nn.Module, heads: Sequence[int], groups: Sequence[int]
+    ) -> None:
+        """Before the cut: keep what else belongs to these live heads (norms, position slopes)."""
+
     def check_config(self, config: Any) -> None:  # noqa: B027  (most families have no such variant)
         """Raise Unsupported when a variant of the family cannot be pruned."""
 
@@ -111,6 +128,14 @@ class ModelAdapter(ABC):
             return self.run_attention(block, hidden, context)[0]
         return self.run_ffn(block, hidden)
 
+    def max_positions(self, config: Any) -> int:
+        """Longest text in tokens."""
+        return config.max_position_embeddings
+
+    def outside_weights(self, model: nn.Module) -> int:
+        """Multiply-adds per token outside the blocks."""
+        return model.get_output_embeddings().weight.numel()
+
     def model_shape(self, model: nn.Module) -> ModelShape:
         """Sizes of the whole model; tied parameters count once."""
         blocks = tuple(self._block_shape(block) for block in self.blocks(model))
@@ -121,10 +146,10 @@ class ModelAdapter(ABC):
             family=config.model_type,
             hidden_size=config.hidden_size,
             vocab_size=config.vocab_size,
-            max_positions=config.max_position_embeddings,
+            max_positions=self.max_positions(config),
             blocks=blocks,
             other_parameters=sum(p.numel() for p in model.parameters()) - in_blocks,
-            head_weights=model.get_output_embeddings().weight.numel(),
+            head_weights=self.outside_weights(model),
             dtype=str(model.dtype).removeprefix("torch."),
         )
 
@@ -132,7 +157,11 @@ class ModelAdapter(ABC):
         attention, ffn = self.attention(block).shape(), self.ffn(block).shape()
         inside = attention.parameters(attention.units, attention.groups)
         inside += ffn.parameters(ffn.units, 0)
-        return BlockShape(attention, ffn, sum(p.numel() for p in block.parameters()) - inside)
+        return BlockShape(
+            replace(attention, fixed=self.fixed.get("attention", "")),
+            replace(ffn, fixed=self.fixed.get("ffn", "")),
+            sum(p.numel() for p in block.parameters()) - inside,
+        )
 
 
 ADAPTERS: Registry[ModelAdapter] = Registry("family")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from pruning.adapters.base import ADAPTERS, DepthTwo, ModelAdapter
 from pruning.adapters.projection import Projection
 from pruning.errors import Unsupported
@@ -31,10 +29,9 @@ class GPT2Adapter(ModelAdapter):
         width = layer.c_attn.nf // 3
         return DepthTwo(
             kind="attention",
-            level1={
-                name: Projection(layer.c_attn, torch.arange(part * width, (part + 1) * width))
-                for part, name in enumerate(("query", "key", "value"))
-            },
+            level1=Projection.in_turn(
+                layer.c_attn, dict.fromkeys(("query", "key", "value"), width)
+            ),
             level2=layer.c_proj,
             units=width // layer.head_dim,
             groups=width // layer.head_dim,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,26 @@ class Projection:
     @classmethod
     def whole(cls, layer: nn.Module) -> Projection:
         return cls(layer, torch.arange(layer_matrix(layer).shape[0]))
+
+    @classmethod
+    def in_turn(cls, layer: nn.Module, sizes: Mapping[str, int]) -> dict[str, Projection]:
+        """Projections fused one after the other: name -> number of rows, in order."""
+        rows = torch.arange(sum(sizes.values())).split(list(sizes.values()))
+        return {name: cls(layer, part) for name, part in zip(sizes, rows, strict=True)}
+
+    @classmethod
+    def by_group(
+        cls, layer: nn.Module, groups: int, per_group: int, width: int
+    ) -> dict[str, Projection]:
+        """Query, key and value fused group by group: ``per_group`` query heads, then the key and
+        the value head that they share, ``width`` rows each."""
+        heads = per_group + 2
+        rows = torch.arange(groups * heads * width).reshape(groups, heads, width)
+        return {
+            "query": cls(layer, rows[:, :-2].reshape(-1)),
+            "key": cls(layer, rows[:, -2].reshape(-1)),
+            "value": cls(layer, rows[:, -1].reshape(-1)),
+        }
 
     def weight(self) -> Tensor:
         """Weight [out, in]; a view or copy, in the layer's dtype."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ def prune(arguments: Any, recipe: Any) -> dict[str, Any]:
     before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
     arguments.revision = recipe.model.revision
     loaded = load_model(arguments, recipe.model.dtype)
+    for reason in loaded.adapter.fixed.values():
+        sys.stderr.write(f"[prune] {reason}\n")
     run = run_prune(loaded, recipe, progress=show)
     evaluation = _evaluation(run, arguments)
     parts = parts_of(run, evaluation)

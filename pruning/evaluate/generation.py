@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pruning.adapters import adapter_for
 from pruning.errors import SourceError, UsageError
 
 
@@ -35,7 +36,7 @@ def generate(
     started = time.perf_counter()
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     length = inputs["input_ids"].shape[1]
-    limit = model.config.max_position_embeddings
+    limit = adapter_for(model.config).max_positions(model.config)
     if length + max_new_tokens > limit:
         raise UsageError(
             f"The prompt of {length} tokens and {max_new_tokens} new ones exceed the model's "

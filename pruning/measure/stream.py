@@ -74,6 +74,7 @@ def _measure_block(
 ) -> BlockMeasurement:
     """Measure one block and advance ``hidden`` [n, s, d] through it in place."""
     attention, ffn = adapter.attention(block), adapter.ffn(block)
+    parallel = adapter.parallel(block)
     divergence = DivergenceSum(attention.units)
     sums = {"attention": ModuleSums(attention), "ffn": ModuleSums(ffn)}
     places = {place: MagnitudeSum() for place in ("residual", "attention", "ffn")}
@@ -88,7 +89,7 @@ def _measure_block(
         del probabilities
         leaving = entering + added
         with Tap(ffn) as tap:
-            leaving = leaving + adapter.run_ffn(block, entering if adapter.parallel else leaving)
+            leaving = leaving + adapter.run_ffn(block, entering if parallel else leaving)
         sums["ffn"].add(tap)
         places["ffn"].add(tap.level2_input)
         hidden[batch] = leaving.to(hidden.device)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_configs import BLOCKS, CONFIGS, POSITIONS, VOCABULARY
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from pruning.adapters import adapter_for
 from pruning.corpora import Windows, calibration_windows
@@ -17,10 +26,6 @@ from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.recipe import Recipe
 from pruning.shape import ModelShape, ModuleShape
 from pruning.sources.loaded import LoadedModel
-
-VOCABULARY = 61
-BLOCKS = 3
-POSITIONS = 48
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 
@@ -60,34 +65,53 @@ def gpt2() -> nn.Module:
     )
 
 
+def from_settings(name: str) -> nn.Module:
+    """The model of one entry of ``tiny_configs.CONFIGS``."""
+    kind, settings = CONFIGS[name]
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
+
+
 FAMILIES: Mapping[str, Callable[[], nn.Module]] = {
     "llama_grouped": llama_grouped,
     "llama_biased": llama_biased,
     "gpt2": gpt2,
 }
+"""Three layouts on which the engine is tested in depth."""
+
+EVERY_FAMILY: Mapping[str, Callable[[], nn.Module]] = {
+    **FAMILIES,
+    **{name: partial(from_settings, name) for name in CONFIGS},
+}
+"""Every family and variant, for what each adapter must satisfy."""
+
+_PEAKED = ("q_proj", "k_proj", "c_attn", "query_key_value", "qkv_proj")
 
 
 def randomise(model: nn.Module, seed: int) -> None:
     """Weights whose attention patterns are far from uniform and whose biases matter."""
+    plus_one = "Gemma" in type(model).__name__  # its norms multiply by 1 + weight
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:
                 scale = 0.3
-                base = 1.0 if ("norm" in name or "ln_" in name) and "bias" not in name else 0.0
+                norm = ("norm" in name or "ln_" in name) and "bias" not in name
+                base = 1.0 if norm and not plus_one else 0.0
                 parameter.copy_(base + scale * noise)
             elif "embed" in name or "wte" in name or "wpe" in name:
                 parameter.copy_(0.7 * noise)
             else:
-                peaked = any(part in name for part in ("q_proj", "k_proj", "c_attn"))
+                peaked = any(part in name for part in _PEAKED)
                 parameter.copy_((2.0 if peaked else 1.0) * noise / parameter.shape[-1] ** 0.5)
 
 
 def build(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
-    model = FAMILIES[family]()
+    model = EVERY_FAMILY[family]()
     randomise(model, seed)
-    return model.to(dtype).eval().requires_grad_(False)
+    for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
+        parameter.data = parameter.data.to(dtype)
+    return model.eval().requires_grad_(False)
 
 
 def wrap(model: nn.Module, name: str) -> LoadedModel:
@@ -176,10 +200,14 @@ def plan_by_hand(
 def uneven_plan(model: LoadedModel) -> Plan:
     """Other widths in every block: the first keeps all heads, the last loses the most."""
     shape = model.adapter.model_shape(model.model)
-    per_group = shape.blocks[0].attention.units_per_group
-    groups = shape.blocks[0].attention.groups
-    one_each = [group * per_group + 1 for group in range(groups)] if per_group > 1 else [1]
-    heads = {1: one_each, 2: range(per_group)}
+    attention = shape.blocks[0].attention
+    per_group, groups = attention.units_per_group, attention.groups
+    if attention.fixed:
+        heads = {}
+    elif per_group > 1 and groups > 1:
+        heads = {1: [group * per_group + 1 for group in range(groups)], 2: range(per_group)}
+    else:
+        heads = {1: [1], 2: [0, 2]}
     return plan_by_hand(shape, heads, {0: range(3, 12), 1: [0], 2: range(0, 30, 2)})
 
 

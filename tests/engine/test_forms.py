@@ -23,7 +23,7 @@ UNEVEN = {**CUT, "blocks": {"start": 1, "end": 3}}
 FFN_ONLY = {"ffn__ratio": 0.4}
 
 
-@pytest.fixture(params=families.FAMILIES, scope="module")
+@pytest.fixture(params=families.EVERY_FAMILY, scope="module")
 def tiny(request, tiny_model):
     return tiny_model(request.param)
 

@@ -11,7 +11,7 @@ import requests
 import torch
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, OPTConfig
+from transformers import BertConfig, T5Config
 
 import pruning
 from pruning.errors import SourceError, Unsupported, UsageError
@@ -51,7 +51,7 @@ def test_a_folder_with_and_without_a_tokenizer(model_folder, tiny_model, tmp_pat
     assert pruning.load(str(tmp_path / "bare"), device="cpu").tokenizer is None
 
 
-@pytest.mark.parametrize("config", [OPTConfig(num_hidden_layers=1), BertConfig()])
+@pytest.mark.parametrize("config", [T5Config(num_layers=1), BertConfig()])
 def test_another_architecture_is_refused_by_name(tmp_path, config):
     config.save_pretrained(tmp_path)
     _refused(Unsupported, tmp_path, config.model_type, "gpt2", "llama")

@@ -1,0 +1,21 @@
+"""Gemma 3, text models: as Gemma 2, with a norm on every query and key head."""
+
+from __future__ import annotations
+
+from pruning.adapters.base import ADAPTERS
+from pruning.adapters.gemma2 import Gemma2Adapter
+
+
+class Gemma3Adapter(Gemma2Adapter):
+    """Each block gets the rotary angles of its own window as well as its mask."""
+
+    model_types = ("gemma3_text",)
+
+
+ADAPTERS.add(
+    "gemma3",
+    Gemma3Adapter(),
+    title="Gemma 3 (text)",
+    summary="Gemma 3 text models (270M, 1B): as Gemma 2, queries and keys normalised per head.",
+    source="transformers Gemma3ForCausalLM",
+)
