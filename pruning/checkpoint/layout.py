@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedConfig
 
 from pruning.errors import Unsupported
 
@@ -23,11 +24,13 @@ _PLAIN = (bool, int, float)
 class Layout:
     """``layers``: {module path: {parameter: shape or None}}; ``attributes``: {path: {name:
     value}}; ``heads``: {path: the dense model's number of each head that is left, where it
-    matters}; ``absent``: paths of modules that went. Only what differs from the dense model."""
+    matters}; ``configs``: {path: what differs in the module's own view of the config};
+    ``absent``: paths of modules that went. Only what differs from the dense model."""
 
     layers: dict[str, dict[str, list[int] | None]]
     attributes: dict[str, dict[str, Any]]
     heads: dict[str, list[int]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
 
 
@@ -37,7 +40,7 @@ def layout(model: nn.Module, dense: nn.Module) -> Layout:
     Raises Unsupported when they differ in more than shapes and plain attributes.
     """
     before = dict(dense.named_modules())
-    layers, attributes, heads = {}, {}, {}
+    layers, attributes, heads, configs = {}, {}, {}, {}
     for path, module in model.named_modules():
         other = before.pop(path, None)
         if other is None or type(other) is not type(module):
@@ -49,12 +52,15 @@ def layout(model: nn.Module, dense: nn.Module) -> Layout:
             layers[path] = shapes
         if HEADS in module._buffers:
             heads[path] = module.get_buffer(HEADS).tolist()
+        own = vars(module).get("config")
+        if own is not None and not isinstance(own, PreTrainedConfig):
+            configs[path] = _plain(own)
         now, was = _plain(module), _plain(other)
         changed = {name: value for name, value in now.items() if value != was.get(name)}
         if changed:
             attributes[path] = changed
     absent = [path for path in before if path.rpartition(".")[0] not in before]
-    return Layout(layers, attributes, heads, absent)
+    return Layout(layers, attributes, heads, configs, absent)
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int] | None]:
@@ -64,11 +70,11 @@ def _shapes(module: nn.Module) -> dict[str, list[int] | None]:
     }
 
 
-def _plain(module: nn.Module) -> dict[str, Any]:
+def _plain(owner: Any) -> dict[str, Any]:
     """Public attributes that JSON can hold."""
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in vars(module).items()
+        for name, value in vars(owner).items()
         if not name.startswith("_") and name != "training" and _is_plain(value)
     }
 

@@ -9,13 +9,14 @@ from torch import nn
 from transformers import LlamaForCausalLM as Architecture
 
 
-def reshape(model, layers, attributes, heads=None, absent=()):
+def reshape(model, layers, attributes, heads=None, configs=None, absent=()):
     """Give the modules of ``model`` their recorded shapes and plain attributes, in place.
 
     ``layers``: {module path: {parameter: shape, or None where there is none}}; ``attributes``:
     {module path: {name: value}}; ``heads``: {attention path: the original number of each head
-    that is left}, for position biases that are made for all heads at once; ``absent``: paths of
-    modules that are taken out. New parameters are zeros. Raises ValueError when the record does
+    that is left}, for position biases that are made for all heads at once; ``configs``:
+    {module path: settings that differ for this module}; ``absent``: paths of modules that are
+    taken out. New parameters are zeros. Raises ValueError when the record does
     not fit the model.
     """
     for path in reversed(absent):
@@ -28,6 +29,9 @@ def reshape(model, layers, attributes, heads=None, absent=()):
         kept = torch.tensor(numbers, dtype=torch.long, device="cpu")
         _module(model, path).register_buffer("kept_heads", kept)
         _module(model, path).register_forward_pre_hook(_pick_heads, with_kwargs=True)
+    for path, values in (configs or {}).items():
+        module = _module(model, path)
+        module.config = _OwnConfig(module.config, values)
     for path, shapes in layers.items():
         module = _module(model, path)
         like = next(module.parameters(recurse=False))
@@ -48,6 +52,20 @@ def reshape(model, layers, attributes, heads=None, absent=()):
             if name.startswith("_") or not plain:
                 raise ValueError(f"{path} has no attribute {name!r} to set")
             setattr(module, name, tuple(value) if isinstance(known, tuple) else value)
+
+
+class _OwnConfig:
+    """The model's config as one module sees it: some values of its own, all else shared."""
+
+    def __init__(self, config, values):
+        self._shared = config
+        vars(self).update(values)
+
+    def __getattr__(self, name):
+        # copying looks for these before there is a config to ask
+        if name == "_shared" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._shared, name)
 
 
 def _pick_heads(attention, args, kwargs):
@@ -79,5 +97,5 @@ class HeadroomForCausalLM(Architecture):
         super().__init__(config, *args, **kwargs)
         record = getattr(config, "headroom", None)
         if record:
-            parts = ("layers", "attributes", "heads", "absent")
+            parts = ("layers", "attributes", "heads", "configs", "absent")
             reshape(self, *(record[part] for part in parts))

@@ -116,11 +116,13 @@ def _fill_lists(
         if not isinstance(owned, nn.ModuleList) or len(owned) == len(places):
             continue
         kept = units if len(owned) == len(units) else groups
-        for place, module in zip(kept, owned, strict=True):
-            places[place].load_state_dict(module.state_dict(), assign=True)
-        dtype = next(owned.parameters()).dtype
-        for module in places:  # the others see zeros only
-            module.to(dtype)
+        given = dict(zip(kept, owned, strict=True))
+        for place, module in enumerate(places):
+            state = given.get(place, owned[0]).state_dict()
+            if place not in given:
+                state = {name: torch.zeros_like(value) for name, value in state.items()}
+            state = {name: value.cpu() for name, value in state.items()}
+            module.load_state_dict(state, assign=True)
             done |= {id(part) for part in module.modules()}
     return done
 
