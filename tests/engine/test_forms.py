@@ -35,6 +35,17 @@ def uneven(tiny_model, tmp_path_factory):
     return run, save(run, tmp_path_factory.mktemp("uneven") / "model")
 
 
+WITHOUT_SWITCH = {
+    "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "stablelm", "stablelm_parallel",
+    "phi3",
+}  # fmt: skip
+"""Families whose config cannot give both output layers a bias."""
+
+
+def _family(tiny):
+    return tiny.source.split("-")[0]
+
+
 def _close(one, other):
     """Equal but for the order of sums."""
     return torch.allclose(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
@@ -52,6 +63,11 @@ WAYS = [("none", "auto"), ("bias", "auto"), ("full", "auto"), ("refit", "add")]
 def test_padded_is_the_same_model_in_the_original_shape(tiny, tmp_path, method, intercept):
     recipe = families.recipe(**UNEVEN, recovery__method=method, recovery__intercept=intercept)
     run, ids = prune(tiny, recipe), families.token_ids()
+    added = method == "bias" or intercept == "add"
+    if added and _family(tiny) in WITHOUT_SWITCH | {"gptj"}:
+        with pytest.raises(Unsupported, match="Recovery added biases to the .* no setting"):
+            save(run, tmp_path / "out", "padded")
+        return
     model, _ = padded_model(parts_of(run))
     folder = save(run, tmp_path / "out", "padded")
     loaded = AutoModelForCausalLM.from_pretrained(folder)
@@ -84,6 +100,15 @@ def test_padded_without_recovery_keeps_the_original_places(tiny, tmp_path):
 def test_uniform_is_an_ordinary_checkpoint(tiny, tmp_path, method):
     run = prune(tiny, families.recipe(**FFN_ONLY, recovery__method=method))
     ids = families.token_ids()
+    reason = None
+    if _family(tiny).startswith("bloom"):
+        reason = "BloomConfig has no setting that gives"  # its FFN is always four times as wide
+    elif method == "bias" and _family(tiny) in WITHOUT_SWITCH:
+        reason = "Recovery added biases to the ffn .* no setting"
+    if reason:
+        with pytest.raises(Unsupported, match=reason):
+            save(run, tmp_path / "out", "uniform")
+        return
     folder = save(run, tmp_path / "out", "uniform")
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert torch.equal(families.logits(loaded, ids), families.logits(run.pruned.model, ids))
