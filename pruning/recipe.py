@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
 from pruning.errors import UsageError
+from pruning.provenance import SECTION as PROVENANCE_SECTION
 from pruning.recovery import RECOVERIES
 
 LN2 = math.log(2.0)
@@ -182,6 +183,8 @@ class Recipe(_Strict):
         """Validate plain data; raises UsageError with one line naming the first bad field."""
         if not isinstance(data, dict):
             raise UsageError(f"{origin} is not a mapping of settings; see the README's example.")
+        # a saved recipe also says where it came from, which must not influence a run
+        data = {name: value for name, value in data.items() if name != PROVENANCE_SECTION}
         version = data.get("version", RECIPE_VERSION)
         if version != RECIPE_VERSION:
             raise UsageError(

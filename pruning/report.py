@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pruning import __version__
+from pruning.errors import SourceError
 from pruning.events import ModuleEvent
 from pruning.measurement import Measurement
 from pruning.plan import Plan
@@ -78,6 +79,25 @@ class Report:
     def to_json(self) -> str:
         return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
+    @classmethod
+    def from_json(cls, text: str, origin: str = "The report") -> Report:
+        """Read :meth:`to_json` back; raises SourceError in one line when it is damaged."""
+        try:
+            data = json.loads(text)
+            for name in ("before", "after"):
+                data[name] = Footprint(**data[name])
+                data.pop(f"parameters_{name}", None)
+            data["blocks"] = tuple(
+                BlockReport(
+                    block["block"], block["kv_heads_kept"],
+                    *(_module_from_plain(block[part]) for part in ("heads", "channels")),
+                )
+                for block in data["blocks"]
+            )  # fmt: skip
+            return cls(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SourceError(f"{origin} is damaged ({error}); save the model again.") from None
+
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
         rows = "\n".join(_block_row(block) for block in self.blocks)
@@ -143,6 +163,10 @@ def make_report(
         blocks=tuple(blocks),
         fixed=plan.shape.fixed,
     )
+
+
+def _module_from_plain(data: dict[str, Any]) -> ModuleReport:
+    return ModuleReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 def versions() -> dict[str, str]:

@@ -1,60 +1,89 @@
-"""The model card of a pruned checkpoint."""
+"""The model card of a pruned checkpoint, in the Hugging Face form."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from pruning.pipeline import PruneRun
+import yaml
+
+from pruning.checkpoint.forms import FORMS
+from pruning.checkpoint.origin import Origin, short_name
+from pruning.checkpoint.parts import Parts
+from pruning.checkpoint.records import MARKER, Records
 
 
-def model_card(run: PruneRun) -> str:
-    """Markdown in the Hugging Face form."""
-    base = run.dense.source
-    hub_like = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    if base == "demo":
-        from pruning.sources.demo import REPOSITORY
-
-        base, hub_like = REPOSITORY, True
-    metadata = ["library_name: transformers", "tags:", "- headroom", "- structured-pruning"]
-    if hub_like:
-        metadata.insert(0, f"base_model: {base}")
-    kept = run.report.kept_block_parameters
+def model_card(parts: Parts, form: str, remarks: Sequence[str] = ()) -> str:
+    """Markdown with a YAML head: what it is, how to load it, what was removed, how to repeat it."""
+    records, entry = parts.records, FORMS.entry(form)
+    kept = records.report.kept_block_parameters
+    noted = "".join(f"\n- {remark}" for remark in remarks)
     return f"""---
-{chr(10).join(metadata)}
----
+{_head(parts.origin, form)}---
 
-# {short_name(base)}, pruned with Headroom
+# {short_name(parts.origin.name)}, pruned with Headroom
 
-{kept:.1%} of the parameters of the Transformer blocks were kept; nothing was trained.
+{kept:.1%} of the parameters of the Transformer blocks were kept; nothing was trained. This is the
+{form} form: {entry.summary[0].lower()}{entry.summary[1:]}
 
 ## Load
 
-Blocks have different widths, so load it with Headroom:
-
-```python
-import pruning
-loaded = pruning.load("this folder")
-```
-
-or on the command line: `python -m pruning generate THIS_FOLDER --prompt "..."`.
-
-{run.report.to_markdown(heading="##")}
-## Reproduce
-
-`python -m pruning prune MODEL --recipe recipe.yaml --out FOLDER` with this recipe:
-
-```yaml
-{run.recipe.to_yaml().rstrip()}
-```
-
+{entry.value.loading(parts)}
+{noted}
+{_quality(records)}
+{records.report.to_markdown(heading="##")}
+{_reproduce(records)}
 ## Limits
 
 Pruned models lose rare knowledge first; check the text they write for your own use.
-The base model's licence and limits apply.
+{_licence(parts.origin)}
 """
 
 
-def short_name(name: str) -> str:
-    """The last part of a path or hub id."""
-    return name.rstrip("/").rsplit("/", 1)[-1]
+def _head(origin: Origin, form: str) -> str:
+    head: dict = {}
+    if origin.repository:
+        head["base_model"] = origin.repository
+        head["base_model_relation"] = "quantized" if form == "gguf" else "finetune"
+    if origin.licence:
+        head["license"] = origin.licence
+    head["library_name"] = "gguf" if form == "gguf" else "transformers"
+    head["pipeline_tag"] = "text-generation"
+    head["tags"] = ["headroom", "structured-pruning", form]
+    return yaml.safe_dump(head, sort_keys=False)
+
+
+def _quality(records: Records) -> str:
+    found = records.evaluation
+    if found is None:
+        return (
+            "## Quality\n\nPerplexity was not measured with this run; "
+            "`python -m pruning evaluate MODEL --text SOURCE` measures it.\n"
+        )
+    return f"""## Quality
+
+| | dense | pruned |
+|---|---|---|
+| perplexity | {found.before:.2f} | {found.after:.2f} |
+
+Protocol: {found.protocol} Lower is better.
+"""
+
+
+def _reproduce(records: Records) -> str:
+    source = records.recipe.model.source
+    return f"""## Reproduce
+
+`python -m pruning prune {source} --recipe {MARKER} --out FOLDER` gives the same tensors on the same
+machine with the same versions, and says what differs otherwise. The recipe:
+
+```yaml
+{records.recipe.to_yaml().rstrip()}
+{"" if records.provenance is None else records.provenance.to_yaml().rstrip()}
+```
+"""
+
+
+def _licence(origin: Origin) -> str:
+    if origin.licence:
+        return f"The base model's licence ({origin.licence}) and its limits apply."
+    return "The base model's licence and limits apply; its card did not say which licence."

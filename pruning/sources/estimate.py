@@ -57,8 +57,8 @@ def estimate(
     from transformers import AutoConfig
 
     from pruning.adapters import adapter_for
-    from pruning.checkpoint.load import shrink, skeleton
-    from pruning.checkpoint.widths import KEY, from_config
+    from pruning.checkpoint.load import pruned_skeleton, skeleton
+    from pruning.checkpoint.widths import KEY
     from pruning.sources.open import DTYPES, guarded, locate, resolve_device
 
     if dtype not in DTYPES:
@@ -69,9 +69,10 @@ def estimate(
     adapter = adapter_for(config)
     if dtype == "auto":
         dtype = str(config.dtype or torch.float32).removeprefix("torch.")
-    model = skeleton(config, getattr(torch, dtype))
     if getattr(config, KEY, None):
-        shrink(model, adapter, from_config(getattr(config, KEY), config.num_hidden_layers, place))
+        model = pruned_skeleton(config, getattr(torch, dtype), place)
+    else:
+        model = skeleton(config, getattr(torch, dtype))
     shape = adapter.model_shape(model)
     size = BYTES_PER_ELEMENT[dtype]
     parameters = sum(p.numel() for p in model.parameters())

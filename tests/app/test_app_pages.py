@@ -201,6 +201,33 @@ class _Text:
     text: str
 
 
+def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
+    """Each with one line; what is chosen is what the work gets."""
+    monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
+    asked = []
+
+    def saving(_run, out, form, gguf_type, found):
+        asked.append((out, form, gguf_type, found))
+        return lambda progress, should_cancel: out
+
+    monkeypatch.setattr(tasks, "saving", saving)
+    engine.submit(finish=True)
+    at = visit("compare")
+    choice = at.radio(key="compare.form")
+    assert choice.options == ["Compact", "Uniform", "Padded", "GGUF"]
+    assert len(choice.proto.captions) == 4 and all(choice.proto.captions)
+    choice.set_value("gguf").run()
+    at.text_input(key="compare.folder").set_value(str(tmp_path / "out")).run()
+    button(at, "Save").click().run()
+    assert asked == [(tmp_path / "out", "gguf", "f16", None)]
+    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    at.run()
+    assert f"Saved to {tmp_path / 'out'}." in words(at) and not at.exception
+    at.text_input(key="compare.folder").set_value("/etc/out").run()
+    button(at, "Save").click().run()
+    assert len(asked) == 1 and "outside the folders" in at.error[0].value
+
+
 def test_the_report_holds_what_was_compared(engine):
     found = {
         "perplexity": (tasks.Pair(_Score(50.0), _Score(60.0)), ("run",)),

@@ -85,7 +85,9 @@ def test_the_folder_holds_what_tells_how_it_came_about(saved):
 def test_shards(saved, copy):
     run = saved[1]
     (copy / "model.safetensors").unlink()
+    config = (copy / "config.json").read_text()
     run.pruned.model.save_pretrained(copy, max_shard_size="20KB")
+    (copy / "config.json").write_text(config)
     assert len(list(copy.glob("model-*.safetensors"))) > 2
     loaded, ids = pruning.load(str(copy), device="cpu"), families.token_ids()
     assert torch.equal(families.logits(loaded.model, ids), families.logits(run.pruned.model, ids))
@@ -128,6 +130,12 @@ def test_a_weight_of_another_size(copy):
         (lambda key: key["blocks"][0].update(heads=0), "damaged"),
         (lambda key: key["blocks"][0].update(colour=1), "damaged"),
         (lambda key: key.pop("blocks"), "damaged"),
+        (lambda key: key.pop("layers"), "damaged"),
+        (lambda key: key["blocks"][0].update(heads=3), "damaged"),
+        (lambda key: key["layers"].update(absent={"weight": [1, 1]}), "damaged"),
+        (lambda key: key["layers"]["model.layers.0.mlp.up_proj"].update(weight=[0, 48]), "damaged"),
+        (lambda key: key["layers"]["model.layers.0.mlp.up_proj"].update(colour=[1]), "damaged"),
+        (lambda key: key["attributes"]["model.layers.0.mlp.up_proj"].update(forward=1), "damaged"),
     ],
 )
 def test_widths_that_cannot_be_read(copy, change, word):

@@ -48,7 +48,8 @@ def test_planning_needs_no_torch():
     loaded = _modules_after(
         "import pruning, pruning.recipe, pruning.plan, pruning.planning, pruning.measurement, "
         "pruning.criteria, pruning.criteria.similarity, pruning.recovery, pruning.allocation, "
-        "pruning.corpora, pruning.shape, pruning.events, pruning.cli.main, pruning.cli.parser"
+        "pruning.corpora, pruning.shape, pruning.events, pruning.cli.main, pruning.cli.parser, "
+        "pruning.checkpoint.forms, pruning.provenance"
     )
     assert "pruning.planning" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "accelerate", "safetensors"}

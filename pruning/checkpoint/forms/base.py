@@ -1,0 +1,57 @@
+"""What a form of a saved model must do. Listing the forms needs no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pruning.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruning.checkpoint.parts import Parts
+
+SHARD = "5GB"
+GgufType = Literal["f32", "f16", "q8_0"]
+GGUF_TYPES: tuple[GgufType, ...] = ("f32", "f16", "q8_0")
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """``gguf_type``: how the matrices of a GGUF file are stored."""
+
+    gguf_type: GgufType = "f16"
+
+
+class Form(ABC):
+    """One way to write a pruned model. ``single_file`` is the suffix of forms that can also be
+    written as one file without a folder."""
+
+    single_file: str | None = None
+
+    @abstractmethod
+    def write(self, parts: Parts, place: Path, options: FormOptions) -> tuple[str, ...]:
+        """Write weights, config and tokenizer into the folder ``place`` (or, for a form with
+        ``single_file``, to a path of that suffix).
+
+        Returns remarks for the card and the user. Raises Unsupported with the reason when the
+        form cannot hold this model; nothing of what was written then stays.
+        """
+
+    @abstractmethod
+    def loading(self, parts: Parts) -> str:
+        """Markdown that says how to load it."""
+
+
+FORMS: Registry[Form] = Registry("form")
+
+
+def write_model(model: nn.Module, parts: Parts, place: Path, **options: bool) -> None:
+    """Weights in shards, config and generation config of ``model``; tokenizer and chat template
+    when there are any. ``options`` are those of transformers' ``save_pretrained``."""
+    model.save_pretrained(place, max_shard_size=SHARD, **options)
+    if parts.loaded.tokenizer is not None:
+        parts.loaded.tokenizer.save_pretrained(place)

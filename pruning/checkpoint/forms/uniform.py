@@ -1,0 +1,36 @@
+"""Uniform: the same widths in every block, as a model of the original architecture."""
+
+from __future__ import annotations
+
+from pruning.checkpoint.forms.base import FORMS, Form, write_model
+
+
+class Uniform(Form):
+    """A vanilla checkpoint of smaller sizes: no code, no key of ours."""
+
+    def write(self, parts, place, options):
+        from pruning.checkpoint.resizing import uniform_model
+
+        model, remarks = uniform_model(parts)
+        write_model(model, parts, place)
+        return remarks
+
+    def loading(self, parts):
+        return """An ordinary checkpoint of the original architecture, with smaller sizes in its
+config: transformers, vLLM, TGI and llama.cpp's converter take it as it is.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("this folder")
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+```"""
+
+
+FORMS.add(
+    "uniform",
+    Uniform(),
+    title="Uniform",
+    summary="An ordinary smaller checkpoint for transformers, vLLM, TGI and llama.cpp's "
+    "converter; needs the same widths in every block.",
+    source="the original architecture",
+)

@@ -1,0 +1,87 @@
+"""What a saved model carries about its making: recipe, plan, report, evaluation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pruning.errors import SourceError
+from pruning.plan import Plan
+from pruning.provenance import Provenance
+from pruning.recipe import Recipe
+from pruning.report import Report
+
+if TYPE_CHECKING:
+    from pruning.pipeline import PruneRun
+
+MARKER = "recipe.yaml"
+PLAN, REPORT, EVALUATION = "plan.json", "report.json", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Perplexity of the dense and the pruned model on the same windows (``protocol``)."""
+
+    before: float
+    after: float
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """``evaluation`` and ``provenance`` may be missing."""
+
+    recipe: Recipe
+    plan: Plan
+    report: Report
+    provenance: Provenance | None
+    evaluation: Evaluation | None
+
+    @classmethod
+    def of(cls, run: PruneRun, evaluation: Evaluation | None = None) -> Records:
+        """The records of a finished run."""
+        return cls(run.recipe, run.plan, run.report, Provenance.of(run), evaluation)
+
+    def write(self, folder: Path) -> None:
+        """Write one file each; raises OSError."""
+        recipe = self.recipe.to_yaml()
+        if self.provenance is not None:
+            recipe += self.provenance.to_yaml()
+        (folder / MARKER).write_text(recipe, encoding="utf-8")
+        (folder / PLAN).write_text(self.plan.to_json(), encoding="utf-8")
+        (folder / REPORT).write_text(self.report.to_json(), encoding="utf-8")
+        if self.evaluation is not None:
+            text = json.dumps(asdict(self.evaluation), indent=1)
+            (folder / EVALUATION).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Records:
+        """Read a folder saved by Headroom; raises SourceError, UsageError in one line."""
+        texts = {}
+        for name in (MARKER, PLAN, REPORT):
+            try:
+                texts[name] = (folder / name).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                raise SourceError(
+                    f"{folder} has no {name}; name a folder that 'prune' or 'save' made."
+                ) from None
+            except (OSError, UnicodeDecodeError) as error:
+                raise SourceError(f"{folder / name} cannot be read: {error}.") from None
+        return cls(
+            Recipe.from_yaml(texts[MARKER], f"The recipe {folder / MARKER}"),
+            Plan.from_json(texts[PLAN]),
+            Report.from_json(texts[REPORT], str(folder / REPORT)),
+            Provenance.read(folder / MARKER),
+            _evaluation(folder / EVALUATION),
+        )
+
+
+def _evaluation(path: Path) -> Evaluation | None:
+    if not path.is_file():
+        return None
+    try:
+        return Evaluation(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise SourceError(f"{path} is damaged ({error}); remove it.") from None

@@ -1,0 +1,85 @@
+"""Write a pruned model in one of its forms, with everything that says how it came about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pruning.checkpoint.card import model_card
+from pruning.checkpoint.folder import file_aside, written_aside
+from pruning.checkpoint.forms import FORMS, FormOptions
+from pruning.checkpoint.origin import CARD
+from pruning.checkpoint.parts import Parts, parts_from, parts_of
+from pruning.checkpoint.records import MARKER, Evaluation
+from pruning.errors import UsageError
+
+if TYPE_CHECKING:
+    from pruning.pipeline import PruneRun
+
+DEFAULT_FORM = "compact"
+
+
+def save(
+    run: PruneRun,
+    out: Path,
+    form: str = DEFAULT_FORM,
+    *,
+    options: FormOptions | None = None,
+    evaluation: Evaluation | None = None,
+) -> Path:
+    """Write ``run``'s model as ``form`` to the folder ``out``, whole or not at all.
+
+    Beside the weights: config, tokenizer, recipe, plan, report, perplexities when given, and the
+    model card. Raises Unsupported when the form cannot hold the model, UsageError when ``out``
+    holds something that is not a model saved by Headroom, HeadroomError when it cannot be
+    written.
+    """
+    check_target(Path(out), form)
+    write(parts_of(run, evaluation), Path(out), form, options)
+    return Path(out)
+
+
+def export(
+    folder: Path,
+    out: Path,
+    form: str,
+    *,
+    options: FormOptions | None = None,
+    dtype: str = "auto",
+) -> tuple[str, ...]:
+    """Write the compact model in ``folder`` in another form; returns remarks for the user.
+
+    Raises what :func:`save` raises, and SourceError when ``folder`` cannot be read.
+    """
+    check_target(Path(out), form)
+    return write(parts_from(Path(folder), dtype), Path(out), form, options)
+
+
+def write(
+    parts: Parts, out: Path, form: str = DEFAULT_FORM, options: FormOptions | None = None
+) -> tuple[str, ...]:
+    """Write ``parts`` to a target that was checked; returns remarks for the user."""
+    value, options = FORMS[form], options or FormOptions()
+    if value.single_file and out.suffix == value.single_file:
+        with file_aside(out) as place:
+            return value.write(parts, place, options)
+    with written_aside(out) as place:
+        remarks = value.write(parts, place, options)
+        parts.records.write(place)
+        (place / CARD).write_text(model_card(parts, form, remarks), encoding="utf-8")
+    return remarks
+
+
+def check_target(out: Path, form: str = DEFAULT_FORM) -> None:
+    """Raise UsageError when ``out`` must not be replaced or the form is unknown."""
+    single = FORMS[form].single_file
+    if single and out.suffix == single:
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder; name a file, or a folder of another name.")
+        return
+    if out.is_file():
+        raise UsageError(f"{out} is a file; name a folder for the pruned model.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise UsageError(
+            f"{out} is not empty and was not saved by Headroom; choose another folder."
+        )

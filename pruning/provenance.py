@@ -1,0 +1,105 @@
+"""Where a saved run came from, kept beside its recipe so that a second run can say what differs.
+
+It never influences a run: the recipe alone does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pruning.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pruning.pipeline import PruneRun
+
+SECTION = "provenance"
+
+
+class Provenance(BaseModel):
+    """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    model_revision: str | None = None
+    model_weights: str
+    corpus: str
+    device: str
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, run: PruneRun) -> Provenance:
+        """What a finished run was made from."""
+        report = run.report
+        return cls(
+            model=run.dense.source,
+            model_revision=run.dense.revision,
+            model_weights=fingerprint(run.dense.model),
+            corpus=report.corpus_fingerprint,
+            device=report.device.split(":")[0],
+            versions=report.versions,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Provenance | None:
+        """The section of a recipe file, or None when it has none; raises UsageError."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            line = str(error).splitlines()[0]
+            raise UsageError(f"The recipe {path} cannot be read: {line}.") from None
+        section = data.get(SECTION) if isinstance(data, dict) else None
+        if section is None:
+            return None
+        try:
+            return cls.model_validate(section)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise UsageError(
+                f"The recipe {path} has a damaged provenance section at {where or SECTION}; "
+                "remove the section."
+            ) from None
+
+    def to_yaml(self) -> str:
+        """A section for the end of a recipe file."""
+        return yaml.safe_dump({SECTION: self.model_dump()}, sort_keys=False, allow_unicode=True)
+
+    def differences(self, now: Provenance) -> list[str]:
+        """Phrases, one for each thing that was not so when this was recorded."""
+        found = []
+        if self.model_weights != now.model_weights:
+            was, is_ = self.model_revision, now.model_revision
+            revisions = f" (revision {was} then, {is_} now)" if was != is_ else ""
+            found.append(f"the model's weights{revisions}")
+        elif self.model_revision != now.model_revision:
+            found.append(f"the revision ({self.model_revision} then, {now.model_revision} now)")
+        if self.corpus != now.corpus:
+            found.append("the calibration tokens")
+        if self.device != now.device:
+            found.append(f"the device ({self.device} then, {now.device} now)")
+        for name in sorted(self.versions.keys() | now.versions.keys()):
+            then, today = self.versions.get(name, "none"), now.versions.get(name, "none")
+            if then != today:
+                found.append(f"{name} ({then} then, {today} now)")
+        return found
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hex digits of every weight's name, shape, dtype and up to 64 of its values.
+
+    Samples only: hashing all of a large model would take longer than loading it.
+    """
+    found = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        values: Any = weight.detach().reshape(-1)
+        values = values[:: max(1, values.numel() // 64)][:64].double().cpu()
+        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        found.update(values.numpy().tobytes())
+    return found.hexdigest()[:16]
