@@ -56,7 +56,7 @@ def test_the_forms_are_described():
     assert all(entry.title and entry.summary and entry.source for entry in FORMS)
 
 
-WAYS = [("none", "auto"), ("bias", "auto"), ("full", "auto"), ("refit", "add")]
+WAYS = [("bias", "auto"), ("full", "auto"), ("refit", "add")]
 
 
 @pytest.mark.parametrize(("method", "intercept"), WAYS)
@@ -96,7 +96,7 @@ def test_padded_without_recovery_keeps_the_original_places(tiny, tmp_path):
     assert zeros == before - after
 
 
-@pytest.mark.parametrize("method", ["none", "bias", "refit"])
+@pytest.mark.parametrize("method", ["bias", "refit"])
 def test_uniform_is_an_ordinary_checkpoint(tiny, tmp_path, method):
     run = prune(tiny, families.recipe(**FFN_ONLY, recovery__method=method))
     ids = families.token_ids()

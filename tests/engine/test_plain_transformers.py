@@ -61,16 +61,13 @@ def _load_elsewhere(folders, tmp_path):
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, *map(str, folders)], cwd=tmp_path, text=True,
-        capture_output=True, timeout=240, env=environment,
+        capture_output=True, timeout=600, env=environment,
     )  # fmt: skip
 
 
 def test_every_family_loads_with_equal_logits(tiny_model, tmp_path):
-    folders = [
-        _saved(tiny_model(family), tmp_path, method)
-        for family in families.EVERY_FAMILY
-        for method in ("refit", "none")
-    ]
+    folders = [_saved(tiny_model(family), tmp_path, "refit") for family in families.EVERY_FAMILY]
+    folders += [_saved(tiny_model(family), tmp_path, "none") for family in families.FAMILIES]
     half = families.build("llama_grouped", seed=1)
     for parameter in half.parameters():  # not the buffers, as in any model that is loaded
         parameter.data = parameter.data.bfloat16()
