@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from app import paths, report, state, tasks, work
+from app import paths, report, report_html, state, tasks, work
+from app.chart_data import csv_button, error_rows, head_rows, width_rows
 from app.jobs import Job, Work
 from app.widgets import corpus_options, outcome, watch
 from pruning.checkpoint.forms import FORMS, GGUF_TYPES
@@ -23,28 +25,65 @@ def perplexity(run: Job) -> None:
         "1 would be perfect foresight.",
     )  # fmt: skip
     text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")
-    source = text.selectbox(
+    text.selectbox(
         "Text", key="compare.corpus", index=0, persist_state="session",
         **_evaluation_corpora(),
     )  # fmt: skip
-    seq_len = length.number_input(
+    length.number_input(
         "Window, tokens", 2, 131072, 128, 32, key="compare.seq_len", persist_state="session"
     )
-    limit = windows.number_input(
+    windows.number_input(
         "Windows", 1, 100_000, 16, 8, key="compare.windows", persist_state="session",
         help="The first so many windows of the text; more are more reliable and take longer.",
     )  # fmt: skip
-    job = _latest("perplexity", run)
-    if _start_button("Evaluate", "compare.evaluate", job, ":material/speed:"):
-        _start_on_text(run, source, int(seq_len), int(limit))
-    if job is None or not _finished(job):
+    job = latest("perplexity", run)
+    ready = tasks.has_models(run.result)
+    if start_button("Evaluate", "compare.evaluate", job, ":material/speed:", ready):
+        start_on_text(run, "perplexity", "Perplexity", tasks.perplexities)
+    if job is not None:
+        finished(job)
+    scores = perplexity_pairs(run)
+    if not scores:
         return
-    before, after = job.result.before, job.result.after
+    newest = scores[-1]
     dense, pruned, ratio = st.columns(3)
-    dense.metric("Dense", f"{before.perplexity:.2f}", border=True)
-    pruned.metric("Pruned", f"{after.perplexity:.2f}", border=True)
-    ratio.metric("Pruned ÷ dense", f"{after.perplexity / before.perplexity:.3f} ×", border=True)
-    st.caption(after.protocol())
+    dense.metric("Dense", f"{newest.before.perplexity:.2f}", border=True)
+    pruned.metric("Pruned", f"{newest.after.perplexity:.2f}", border=True)
+    ratio.metric(
+        "Pruned ÷ dense", f"{newest.after.perplexity / newest.before.perplexity:.3f} ×", border=True
+    )
+    st.caption(newest.after.protocol())
+    if len(scores) > 1:
+        st.dataframe(
+            [
+                {"dense": pair.before.perplexity, "pruned": pair.after.perplexity,
+                 "protocol": pair.after.protocol()}
+                for pair in scores
+            ],
+            hide_index=True, width="stretch",
+            column_config={
+                name: st.column_config.NumberColumn(format="%.2f", width="small")
+                for name in ("dense", "pruned")
+            },
+        )  # fmt: skip
+
+
+def perplexity_pairs(run: Job) -> list[tasks.Pair]:
+    """Every perplexity of this run, the newest of each protocol, oldest first."""
+    done = [job for job in work.jobs("perplexity") if job.about[0] == run.id]
+    by_protocol: dict[str, tasks.Pair] = {}
+    for job in done:
+        if job.status == "done":
+            by_protocol.pop(job.result.after.protocol(), None)
+            by_protocol[job.result.after.protocol()] = job.result
+    return list(by_protocol.values())
+
+
+def text_choice() -> tuple[str, int, int]:
+    """Corpus, tokens per window and windows as chosen under Perplexity."""
+    chosen = (st.session_state.get(f"compare.{name}") for name in ("corpus", "seq_len", "windows"))
+    corpus, seq_len, windows = chosen
+    return corpus or "sample", int(seq_len or 128), int(windows or 16)
 
 
 def _evaluation_corpora() -> dict[str, Any]:
@@ -54,14 +93,22 @@ def _evaluation_corpora() -> dict[str, Any]:
     return options
 
 
-def _start_on_text(run: Job, source: str, seq_len: int, windows: int) -> None:
+def start_on_text(run: Job, kind: str, title: str, make: Callable[..., Work]) -> None:
+    """Queue ``make(run, source, seq_len, windows)`` on the chosen text, and show its progress."""
+    if queue_on_text(run, kind, title, make):
+        st.rerun()
+
+
+def queue_on_text(run: Job, kind: str, title: str, make: Callable[..., Work]) -> bool:
+    """The same without drawing again; False when the text is refused."""
+    source, seq_len, windows = text_choice()
     try:
         paths.check_corpus(source)
     except HeadroomError as error:
         st.error(str(error))
-        return
-    task = tasks.perplexities(run.result, source, seq_len, windows)
-    _start("perplexity", "Perplexity", task, run)
+        return False
+    queue(run, kind, title, make(run.result, source, seq_len, windows))
+    return True
 
 
 def speed(run: Job) -> None:
@@ -72,10 +119,11 @@ def speed(run: Job) -> None:
         "down, so small differences mean little.",
     )  # fmt: skip
     st.caption("Reading a prompt of 128 tokens, and writing 32 tokens one by one.")
-    job = _latest("speed", run)
-    if _start_button("Time both", "compare.time", job, ":material/timer:"):
+    job = latest("speed", run)
+    ready = tasks.has_models(run.result)
+    if start_button("Time both", "compare.time", job, ":material/timer:", ready):
         _start("speed", "Speed", tasks.speeds(run.result), run)
-    if job is None or not _finished(job):
+    if job is None or not finished(job):
         return
     before, after = job.result.before, job.result.after
     for column, label, old, new in zip(
@@ -99,10 +147,15 @@ def text(run: Job) -> None:
     tokens = length.number_input(
         "New tokens", 1, 512, 48, 16, key="compare.tokens", persist_state="session"
     )
-    job = _latest("texts", run)
-    if _start_button("Write", "compare.write", job, ":material/edit:", ready=bool(prompt.strip())):
-        _start("texts", "Text", tasks.texts(run.result, prompt, int(tokens)), run, prompt)
-    if job is None or not _finished(job):
+    job = latest("texts", run)
+    ready = bool(prompt.strip()) and tasks.has_models(run.result)
+    if start_button("Write", "compare.write", job, ":material/edit:", ready=ready):
+        live = tasks.Writing()
+        task = tasks.texts(run.result, prompt, int(tokens), live)
+        _start("texts", "Text", task, run, prompt, live)
+    if job is not None and job.active:
+        _writing(job)
+    if job is None or not finished(job):
         return
     for column, name, written in zip(
         st.columns(2), ("Dense", "Pruned"), (job.result.before, job.result.after), strict=True
@@ -113,6 +166,20 @@ def text(run: Job) -> None:
             st.text(f"{job.about[1]}{written.text}", width="stretch")
 
 
+@st.fragment(run_every=0.5)
+def _writing(job: Job) -> None:
+    """Both texts as far as they are; the finished ones take their place."""
+    if not job.active:
+        return  # the progress below redraws the page
+    live = job.about[2]
+    for column, name, pieces in zip(
+        st.columns(2), ("Dense", "Pruned"), (live.before, live.after), strict=True
+    ):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**{name}** · writing")
+            st.text(job.about[1] + "".join(list(pieces)), width="stretch")
+
+
 def downloads(run: Job) -> None:
     """Recipe, report, and the model folder on the server."""
     st.subheader("Take it along", anchor=False)
@@ -120,14 +187,16 @@ def downloads(run: Job) -> None:
     written = run.result.report
     found = {
         kind: (job.result, job.about)
-        for kind in ("perplexity", "speed", "texts")
-        if (job := _latest(kind, run)) is not None and job.status == "done"
+        for kind in ("perplexity", "speed", "texts", "tokens")
+        if (job := latest(kind, run)) is not None and job.status == "done"
     }
     model = state.model_name(run.about.model.source)
     files.caption("The report contains the comparisons made above.")
     with files.container(horizontal=True):
         for label, data, name, mime in (
             ("Recipe", run.about.to_yaml(), "recipe.yaml", "application/yaml"),
+            ("Report, HTML", report_html.as_html(model, run.result, found), "report.html",
+             "text/html"),
             ("Report, Markdown", report.as_markdown(model, written, found), "report.md",
              "text/markdown"),
             ("Report, JSON", report.as_json(written, found), "report.json", "application/json"),
@@ -136,8 +205,17 @@ def downloads(run: Job) -> None:
                 label, data, name, mime, icon=":material/download:", on_click="ignore",
                 key=f"compare.{name}",
             )  # fmt: skip
+    files.caption("The numbers behind the charts:")
+    with files.container(horizontal=True):
+        plan = run.result.plan
+        csv_button(width_rows(plan), "widths", "compare.widths.csv")
+        csv_button(head_rows(plan), "heads", "compare.heads.csv")
+        csv_button(error_rows(run.result.events), "errors", "compare.errors.csv")
     with folder:
-        _save(run)
+        if tasks.has_models(run.result):
+            _save(run)
+        else:
+            st.caption("The weights of this run were let go; open its recipe to make them again.")
 
 
 def _save(run: Job) -> None:
@@ -159,10 +237,10 @@ def _save(run: Job) -> None:
         "Folder", default, key="compare.folder",
         help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
     )  # fmt: skip
-    job = _latest("save", run)
+    job = latest("save", run)
     with button:
         ready = bool(target.strip())
-        pressed = _start_button("Save", "compare.save", job, ":material/save:", ready)
+        pressed = start_button("Save", "compare.save", job, ":material/save:", ready)
     if pressed:
         try:
             path = paths.allowed(target.strip())
@@ -171,33 +249,38 @@ def _save(run: Job) -> None:
         else:
             task = tasks.saving(run.result, path, form, stored, _measured(run))
             _start("save", "Save", task, run)
-    if job is not None and _finished(job):
+    if job is not None and finished(job):
         st.success(f"Saved to {job.result}.")
 
 
 def _measured(run: Job) -> tasks.Pair | None:
     """Perplexities of this run, when they were measured on this page."""
-    job = _latest("perplexity", run)
+    job = latest("perplexity", run)
     return job.result if job is not None and job.status == "done" else None
 
 
-def _latest(kind: str, run: Job) -> Job | None:
+def latest(kind: str, run: Job) -> Job | None:
     """The newest job of this kind about this run."""
     own = [job for job in work.jobs(kind) if job.about[0] == run.id]
     return own[-1] if own else None
 
 
-def _start_button(label: str, key: str, job: Job | None, icon: str, ready: bool = True) -> bool:
+def start_button(label: str, key: str, job: Job | None, icon: str, ready: bool = True) -> bool:
     busy = job is not None and job.active
     return st.button(label, key=key, icon=icon, disabled=busy or not ready)
 
 
 def _start(kind: str, title: str, task: Work, run: Job, *about: Any) -> None:
-    work.submit(kind, title, task, device=state.device(), about=(run.id, *about))
+    queue(run, kind, title, task, *about)
     st.rerun()
 
 
-def _finished(job: Job) -> bool:
+def queue(run: Job, kind: str, title: str, task: Work, *about: Any) -> None:
+    """Queue work about ``run``."""
+    work.submit(kind, title, task, device=state.device(), about=(run.id, *about))
+
+
+def finished(job: Job) -> bool:
     """True when there is a result; shows progress or the closing sentence otherwise."""
     if job.active:
         watch(job)

@@ -28,7 +28,9 @@ log = logging.getLogger("headroom.jobs")
 class Job:
     """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
 
-    ``weigh`` gives the bytes that a result holds in memory, for results that hold a model.
+    ``weigh`` gives the bytes that a result holds in memory, for results that hold a model;
+    ``lighten`` gives what is kept of such a result when its memory is needed (None: the whole job
+    is forgotten).
     """
 
     id: str
@@ -38,6 +40,7 @@ class Job:
     lane: str
     work: Work | None
     weigh: Callable[[Any], int] | None = None
+    lighten: Callable[[Any], Any] | None = None
     about: Any = None
     status: Status = "queued"
     progress: Progress | None = None
@@ -109,10 +112,12 @@ class JobManager:
         owner: str,
         lane: str,
         weigh: Callable[[Any], int] | None = None,
+        lighten: Callable[[Any], Any] | None = None,
         about: Any = None,
     ) -> Job:
         """Queue ``work`` behind the lane's other jobs and return at once."""
-        job = Job(secrets.token_urlsafe(16), owner, kind, title, lane, work, weigh, about)
+        name = secrets.token_urlsafe(16)
+        job = Job(name, owner, kind, title, lane, work, weigh, lighten, about)
         with self._wake:
             self._jobs[job.id] = job
             if lane not in self._lanes:
@@ -183,8 +188,12 @@ class JobManager:
                 break
             held -= job.weigh(job.result)
             dropped.append(job)
+        beyond = set(finished[: -self._keep])
         for job in dropped:
-            self._jobs.pop(job.id, None)
+            if job.lighten is None or job in beyond:
+                self._jobs.pop(job.id, None)
+            else:
+                job.result, job.weigh = job.lighten(job.result), None
 
 
 def _run(job: Job) -> None:

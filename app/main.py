@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import work
+from app import recipe_link, work
 from app.widgets import job_strip
 
 IMAGES = Path(__file__).parent / "images"
@@ -24,6 +24,7 @@ prune = st.Page("views/prune.py", title="Prune", url_path="prune", icon=":materi
 compare = st.Page(
     "views/compare.py", title="Compare", url_path="compare", icon=":material/balance:"
 )
+sweeps = st.Page("views/sweeps.py", title="Sweeps", url_path="sweeps", icon=":material/timeline:")
 
 
 def landing() -> None:
@@ -32,7 +33,8 @@ def landing() -> None:
 
 
 start = st.Page(landing, title="Headroom", default=True, visibility="hidden")
-page = st.navigation([start, model, heads, activations, prune, compare], position="top")
+page = st.navigation([start, model, heads, activations, prune, compare, sweeps], position="top")
 work.reattach()
+recipe_link.follow()
 job_strip(page.url_path)
 page.run()

@@ -18,6 +18,7 @@ def as_json(report: Any, found: dict[str, tuple[Pair, tuple]]) -> str:
     data["evaluation"] = {
         kind: {"before": asdict(pair.before), "after": asdict(pair.after)}
         for kind, (pair, _) in found.items()
+        if kind != "tokens"
     }
     if "texts" in found:
         data["evaluation"]["texts"]["prompt"] = found["texts"][1][1]
@@ -48,7 +49,28 @@ def as_markdown(model: str, report: Any, found: dict[str, tuple[Pair, tuple]]) -
             f"## Text\n\nPrompt:\n\n{_quoted(found['texts'][1][1])}\n\n"
             f"Dense:\n\n{_quoted(before.text)}\n\nPruned:\n\n{_quoted(after.text)}"
         )
+    if "tokens" in found:
+        parts.append(_token_table(found["tokens"][0]))
     return "\n\n".join([*parts, report.to_markdown("##")])
+
+
+def _token_table(found: Any) -> str:
+    rows = "\n".join(
+        f"| `{_cell(passage.pieces[place])}` | {passage.dense[place - 1]:.2f} | "
+        f"{passage.pruned[place - 1]:.2f} |"
+        for index, place, _ in found.worst(15)
+        for passage in [found.passages[index]]
+    )
+    return (
+        "## Tokens whose likelihood fell most\n\n"
+        f"{found.corpus} ({found.split}), {len(found.passages)} windows of {found.seq_len} tokens; "
+        f"nats.\n\n| token | dense | pruned |\n|---|---|---|\n{rows}"
+    )
+
+
+def _cell(text: str) -> str:
+    """Code in a table: neither pipes nor back quotes nor line ends may leave it."""
+    return text.replace("|", "¦").replace("`", "'").replace("\n", "⏎").strip() or "space"
 
 
 def _sides(entry: tuple[Pair, tuple]) -> tuple[Any, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pruning.errors import HeadroomError, OutOfMemory
 from pruning.events import Progress, stop_if
 from pruning.recipe import ModelChoice, Recipe
 from pruning.shape import ModelShape
+from pruning.sweep import Sweep, SweepPoint
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Work:
     return work
 
 
+def without_models(run: Any) -> Any:
+    """A run to remember when its models have to go: report, plan and errors stay."""
+    return replace(run, dense=None, pruned=None)
+
+
+def has_models(run: Any) -> bool:
+    """False once :func:`without_models` was called on it."""
+    return run.pruned is not None
+
+
 def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Work:
     """Perplexity of both models on the same windows, dense first."""
 
@@ -163,22 +175,67 @@ def speeds(run: Any) -> Work:
     return work
 
 
-def texts(run: Any, prompt: str, max_new_tokens: int) -> Work:
-    """The same prompt continued by both models."""
+@dataclass(frozen=True)
+class Writing:
+    """The text so far, piece by piece: workers append, pages read."""
+
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+
+def texts(run: Any, prompt: str, max_new_tokens: int, writing: Writing | None = None) -> Work:
+    """The same prompt continued by both models, told to ``writing`` while it comes."""
+    writing = writing or Writing()
 
     def work(progress, should_cancel):
         from pruning.evaluate import generate
 
-        progress(Progress("generate", 0, 2, "The dense model writes"))
-        before = generate(
-            run.dense.model, run.dense.tokenizer, prompt, max_new_tokens=max_new_tokens
-        )
+        def side(loaded: Any, name: str, part: int, pieces: list[str]) -> Any:
+            def told(piece: str) -> None:
+                pieces.append(piece)
+                progress(Progress("generate", part, 2, f"The {name} model writes"))
+
+            progress(Progress("generate", part, 2, f"The {name} model reads the prompt"))
+            return generate(
+                loaded.model, loaded.tokenizer, prompt, max_new_tokens=max_new_tokens,
+                on_text=told, should_cancel=should_cancel,
+            )  # fmt: skip
+
+        before = side(run.dense, "dense", 0, writing.before)
+        return Pair(before, side(run.pruned, "pruned", 1, writing.after))
+
+    return work
+
+
+def losses(run: Any, source: str, seq_len: int, windows: int) -> Work:
+    """Losses of both models token by token; the result is a TokenLosses."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import token_losses
+
+        return token_losses(
+            run.dense.model, run.pruned.model, run.dense.tokenizer, source,
+            seq_len=seq_len, windows=windows, progress=progress, should_cancel=should_cancel,
+        )  # fmt: skip
+
+    return work
+
+
+def sweeping(
+    store: ModelStore, wanted: Sweep, device: str, on_point: Callable[[SweepPoint], None]
+) -> Work:
+    """All points of ``wanted``; each is told to ``on_point`` as it is there."""
+
+    def work(progress, should_cancel):
+        from pruning.sweep import sweep
+
+        model = wanted.recipe.model
+        progress(Progress("load", 0, 1, f"Loading {model.source}"))
+        loaded = store.get(model, device, _load)
         stop_if(should_cancel)
-        progress(Progress("generate", 1, 2, "The pruned model writes"))
-        after = generate(
-            run.pruned.model, run.pruned.tokenizer, prompt, max_new_tokens=max_new_tokens
+        return sweep(
+            loaded, wanted, on_point=on_point, progress=progress, should_cancel=should_cancel
         )
-        return Pair(before, after)
 
     return work
 

@@ -36,6 +36,14 @@ CLEAR = "rgba(0,0,0,0)"
 PLAIN_CONFIG: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
 """Passed as ``config=`` to charts that need no toolbar."""
 
+CHART_CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "scrollZoom": False,
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "svg", "filename": "headroom"},
+}
+"""The same for charts that people take along: one button, which saves an SVG."""
+
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
     """Transparent background, quiet grid, tight margins; text colours come from the theme."""

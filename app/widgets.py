@@ -22,7 +22,9 @@ HOME = {
     "perplexity": "compare",
     "speed": "compare",
     "texts": "compare",
+    "tokens": "compare",
     "save": "compare",
+    "sweep": "sweeps",
 }
 """The page that shows a kind of job in full."""
 

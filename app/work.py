@@ -35,12 +35,14 @@ def submit(
     *,
     device: str,
     weigh: Callable[[Any], int] | None = None,
+    lighten: Callable[[Any], Any] | None = None,
     about: Any = None,
 ) -> Job:
     """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
     job = manager().submit(
-        kind, title, work, owner=state.owner(), lane=devices.lane(device), weigh=weigh, about=about
-    )
+        kind, title, work, owner=state.owner(), lane=devices.lane(device),
+        weigh=weigh, lighten=lighten, about=about,
+    )  # fmt: skip
     st.query_params[JOB_PARAM] = job.id
     return job
 
@@ -61,7 +63,7 @@ def active(kinds: Iterable[str] = ()) -> Job | None:
 
 
 def runs() -> list[Job]:
-    """Finished prune runs, newest first."""
+    """Finished prune runs, newest first; the models of older ones have been let go."""
     return [job for job in reversed(jobs("prune")) if job.status == "done"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import compare_sections, theme, work
+from app import compare_runs, compare_sections, compare_tokens, theme, work
 from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import count, duration, page_header, show_problem, size
@@ -22,16 +22,28 @@ def main() -> None:
     if not runs:
         nothing_yet()
         return
-    job = choose_run(runs)
+    one, every, two = st.tabs(["One run", f"All runs ({len(runs)})", "Two runs"])
+    with one:
+        run(choose_run(runs))
+    with every:
+        compare_runs.section(runs)
+    with two:
+        compare_runs.pair(runs)
+
+
+def run(job: Job) -> None:
+    """Everything about one run."""
     sizes(job)
     quality, speed = st.columns([3, 2], gap="large")
     with quality:
         compare_sections.perplexity(job)
     with speed:
         compare_sections.speed(job)
+    compare_tokens.section(job)
     compare_sections.text(job)
     maps(job.result.plan)
     compare_sections.downloads(job)
+    compare_runs.open_recipe(job)
 
 
 def nothing_yet() -> None:
@@ -66,28 +78,21 @@ _PROMISES = (
 
 def choose_run(runs: list[Job]) -> Job:
     """The newest run, or another of this session."""
-    if len(runs) == 1:
-        st.caption(f"Run: {describe(runs[0])}")
-        return runs[0]
     ids = [job.id for job in runs]
-    labels = {job.id: describe(job) for job in runs}
+    labels = {
+        job.id: f"{compare_runs.name(job, runs)} {compare_runs.summary(job.about)} · took "
+        f"{duration(job.elapsed)}"
+        for job in runs
+    }
+    if len(runs) == 1:
+        st.caption(f"Run: {labels[ids[0]]}")
+        return runs[0]
     chosen = st.selectbox(
         "Run", ids, format_func=labels.get, key="compare.run",
-        help="The newest first. The server keeps the last three of each visitor.",
+        help="The newest first. All results of the session stay; the server keeps the weights of "
+        "the last three runs of each visitor.",
     )  # fmt: skip
     return next(job for job in runs if job.id == chosen)
-
-
-def describe(job: Job) -> str:
-    """What tells one run from another."""
-    recipe = job.about
-    tau = recipe.heads.threshold
-    parts = [recipe.model.source]
-    parts += [f"τ {tau:.3f}"] if tau is not None else []
-    parts += [f"heads {recipe.heads.ratio:.0%}"] if recipe.heads.ratio else []
-    parts += [f"FFN {recipe.ffn.ratio:.0%}"] if recipe.ffn.ratio else []
-    parts += [f"recovery {recipe.recovery.method}", f"took {duration(job.elapsed)}"]
-    return " · ".join(parts)
 
 
 def sizes(job: Job) -> None:
@@ -115,13 +120,13 @@ def maps(plan: Plan) -> None:
     with left:
         st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
         st.plotly_chart(
-            plan_map.head_map(plan), config=theme.PLAIN_CONFIG, key="compare.heads",
+            plan_map.head_map(plan), config=theme.CHART_CONFIG, key="compare.heads",
             alt="Map of blocks and heads: filled squares are kept, crosses are pruned",
         )  # fmt: skip
     with right:
         st.markdown("**FFN channels**")
         st.plotly_chart(
-            plan_map.ffn_share(plan), config=theme.PLAIN_CONFIG, key="compare.ffn",
+            plan_map.ffn_share(plan), config=theme.CHART_CONFIG, key="compare.ffn",
             alt="Share of FFN channels that each block keeps",
         )  # fmt: skip
 

@@ -170,7 +170,7 @@ def start(draft: Recipe) -> None:
     job_work = tasks.pruning_run(work.models(), draft, device)
     work.submit(
         "prune", f"Prune {draft.model.source}", job_work, device=device, about=draft,
-        weigh=lambda result: result.report.after.bytes,
+        weigh=lambda result: result.report.after.bytes, lighten=tasks.without_models,
     )  # fmt: skip
     st.rerun()
 

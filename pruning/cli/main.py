@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         # checked before torch is imported, so that wrong use is answered at once
-        recipe = recipe_from(arguments) if arguments.command in ("measure", "prune") else None
+        recipe = recipe_from(arguments) if arguments.command in TAKES_RECIPE else None
         quiet_libraries()
         result = COMMANDS[arguments.command](arguments, recipe)
         text = json.dumps(result, allow_nan=False) if arguments.json else _readable(result)
@@ -117,6 +118,26 @@ def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     }
 
 
+def _sweep(arguments: Any, recipe: Any) -> dict[str, Any]:
+    from pruning.sweep import Sweep, sweep
+
+    wanted = Sweep(
+        recipe, arguments.axis, arguments.values, arguments.presets,
+        arguments.text, arguments.text_seq_len, arguments.windows,
+    )  # fmt: skip
+    arguments.revision = recipe.model.revision
+    loaded = load_model(arguments, recipe.model.dtype)
+
+    def told(point: Any) -> None:
+        size = "overflow" if point.perplexity is None else f"{point.perplexity:.3f}"
+        value = "" if point.value is None else f" at {point.value:g}"
+        sys.stderr.write(f"[sweep] {point.preset}{value}: perplexity {size}\n")
+
+    points = sweep(loaded, wanted, on_point=told)
+    rows = [asdict(point) for point in points]
+    return {"axis": wanted.axis, "protocol": points[0].protocol, "points": rows}
+
+
 COMMANDS = {
     "measure": _measure,
     "prune": saving.prune,
@@ -124,7 +145,9 @@ COMMANDS = {
     "push": saving.push,
     "evaluate": _evaluate,
     "generate": _generate,
+    "sweep": _sweep,
 }
+TAKES_RECIPE = ("measure", "prune", "sweep")
 
 
 def _readable(result: dict[str, Any]) -> str:

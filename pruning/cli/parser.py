@@ -12,6 +12,7 @@ from pruning.checkpoint.forms import FORMS, GGUF_TYPES
 from pruning.criteria import SCORES
 from pruning.presets import PRESETS
 from pruning.recovery import RECOVERIES
+from pruning.sweep import AXES
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
 EVALUATE_HELP = "text for the card's perplexity, or 'none' (default: sample)"
@@ -61,6 +62,19 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seq-len", type=int, default=128, metavar="N")
     evaluate.add_argument("--windows", type=int, metavar="N", help="first N windows (default all)")
 
+    sweep = commands.add_parser("sweep", help="perplexity along a ratio, τ or sample count")
+    _common(sweep)
+    _calibration(sweep)
+    _decisions(sweep, preset=False)
+    sweep.add_argument("--recipe", metavar="RECIPE.yaml", help="options here override it")
+    sweep.add_argument("--axis", choices=tuple(AXES), default="ratio")
+    sweep.add_argument("--values", type=_numbers, required=True, metavar="A,B,...")
+    sweep.add_argument("--presets", type=_names, default=("quick",), metavar="A,B,...",
+                       help=f"methods, some of: {', '.join(PRESETS.names())}")  # fmt: skip
+    sweep.add_argument("--text", default="sample", metavar="SRC", help=TEXT_HELP)
+    sweep.add_argument("--text-seq-len", type=int, default=128, metavar="N")
+    sweep.add_argument("--windows", type=int, metavar="N", help="first N windows (default all)")
+
     generate = commands.add_parser("generate", help="continue a prompt greedily")
     _common(generate)
     generate.add_argument("--prompt", required=True, metavar="TEXT")
@@ -105,9 +119,19 @@ def _calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N")
 
 
-def _decisions(parser: argparse.ArgumentParser) -> None:
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in _names(text))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _decisions(parser: argparse.ArgumentParser, *, preset: bool = True) -> None:
     add = parser.add_argument
-    add("--preset", metavar="NAME", help=f"a whole method, one of: {', '.join(PRESETS.names())}")
+    if preset:
+        names = ", ".join(PRESETS.names())
+        add("--preset", metavar="NAME", help=f"a whole method, one of: {names}")
     add("--keep", type=float, metavar="K", help="share of the block parameters to keep")
     add("--megabytes", type=float, metavar="MB", help="size that the whole model may have")
     add("--allocation", metavar="NAME", help=f"one of: {', '.join(ALLOCATIONS.names())}")

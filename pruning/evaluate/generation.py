@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import TextStreamer
 
 from pruning.adapters import adapter_for
 from pruning.errors import SourceError, UsageError
+from pruning.events import CancelCheck, never, stop_if
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,19 @@ class Generation:
 
 @torch.inference_mode()
 def generate(
-    model: nn.Module, tokenizer: Any, prompt: str, *, max_new_tokens: int = 64
+    model: nn.Module,
+    tokenizer: Any,
+    prompt: str,
+    *,
+    max_new_tokens: int = 64,
+    on_text: Callable[[str], None] | None = None,
+    should_cancel: CancelCheck = never,
 ) -> Generation:
-    """Continue ``prompt`` greedily; raises UsageError for an empty prompt or no tokens."""
+    """Continue ``prompt`` greedily; raises UsageError for an empty prompt or no tokens.
+
+    ``on_text`` gets each further piece of text as soon as it is sure (a token may hold only part
+    of a character). Raises Cancelled between two tokens.
+    """
     if not prompt.strip():
         raise UsageError("The prompt is empty; type some text.")
     if max_new_tokens < 1:
@@ -49,6 +62,7 @@ def generate(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         pad_token_id=pad,
+        streamer=_Listener(tokenizer, on_text or _ignore, should_cancel),
     )
     new = output[0, length:]
     return Generation(
@@ -56,3 +70,25 @@ def generate(
         new_tokens=len(new),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+class _Listener(TextStreamer):
+    """Passes pieces of text on, and stops the generation when told to."""
+
+    def __init__(
+        self, tokenizer: Any, on_text: Callable[[str], None], should_cancel: CancelCheck
+    ) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text, self._should_cancel = on_text, should_cancel
+
+    def put(self, value: torch.Tensor) -> None:
+        stop_if(self._should_cancel)
+        super().put(value)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._on_text(text)
+
+
+def _ignore(_: str) -> None:
+    """The default ``on_text``."""

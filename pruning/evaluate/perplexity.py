@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pruning.corpora.windows import evaluation_windows
 from pruning.errors import UsageError
@@ -69,18 +70,13 @@ def perplexity(
         raise UsageError(f"{windows} windows leave nothing to evaluate; choose at least 1.")
     started = time.perf_counter()
     found = evaluation_windows(source, model, tokenizer, seq_len, windows)
-    size = max(1, _LOGITS_PER_BATCH // (seq_len * model.config.vocab_size))
-    total, count = 0.0, len(found.ids)
-    for start in range(0, count, size):
-        stop_if(should_cancel)
-        ids = found.ids[start : start + size].to(model.device)
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        loss = nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), ids[:, 1:].reshape(-1), reduction="none"
-        )
-        total += loss.double().sum().item()
-        done = min(start + size, count)
+    total, count, done = 0.0, len(found.ids), 0
+    stop_if(should_cancel)
+    for losses in batched_losses(model, found.ids):
+        total += losses.double().sum().item()
+        done += len(losses)
         progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
+        stop_if(should_cancel)
     tokens = count * (seq_len - 1)
     nll = total / tokens
     return Perplexity(
@@ -96,3 +92,15 @@ def perplexity(
         bos=found.bos,
         fingerprint=found.fingerprint,
     )
+
+
+def batched_losses(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+    """Negative log-likelihoods [batch, s - 1] (nats, float32) of tokens 2 to s of each window of
+    ``ids`` [windows, s], as many windows at a time as a bounded number of logits allows."""
+    size = max(1, _LOGITS_PER_BATCH // (ids.shape[1] * model.config.vocab_size))
+    for batch in ids.split(size):
+        batch = batch.to(model.device)
+        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+        yield nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
+        ).view(len(batch), -1)

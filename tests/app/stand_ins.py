@@ -37,8 +37,10 @@ class FakeReport:
 class FakeRun:
     plan: Plan
     report: FakeReport
-    dense: object = None
-    pruned: object = None
+    dense: object = "dense"
+    pruned: object = "pruned"
+    events: tuple = ()
+    recipe: object = None
 
 
 def small_recipe() -> Recipe:
@@ -84,7 +86,12 @@ class Engine:
             stop_if(should_cancel)
         if self.ending is not None:
             raise self.ending
-        return FakeRun(self.plan, FakeReport(self.plan))
+        return FakeRun(
+            self.plan,
+            FakeReport(self.plan),
+            events=tuple(fake_events(self.plan)),
+            recipe=self.recipe,
+        )
 
     def submit(self, ending: Exception | None = None, finish: bool = False) -> Job:
         self.ending = ending

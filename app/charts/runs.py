@@ -1,0 +1,113 @@
+"""Several runs in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import theme
+from pruning.plan import Plan
+
+DENSE_LOOK = {"symbol": "diamond-open", "size": 13, "color": theme.BEFORE, "line": {"width": 2}}
+PRUNED_LOOK = {"symbol": "circle", "size": 11, "color": theme.KEPT}
+
+
+def cloud(
+    pruned: Sequence[tuple[float, float, str, str]],
+    dense: Sequence[tuple[float, float]],
+    x_title: str,
+    height: int = 300,
+) -> go.Figure:
+    """Perplexity over ``x_title``. ``pruned``: x, perplexity, short name, hover text; ``dense``:
+    x and perplexity of each dense model. Down is better."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[x for x, *_ in pruned], y=[y for _, y, *_ in pruned], mode="markers+text",
+        name="pruned", marker=PRUNED_LOOK, text=[name for *_, name, _ in pruned],
+        textposition="top center", hovertext=[text for *_, text in pruned], hoverinfo="text",
+        cliponaxis=False,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[x for x, _ in dense], y=[y for _, y in dense], mode="markers", name="dense",
+        marker=DENSE_LOOK, hovertemplate="dense: perplexity %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    theme.styled(figure, height=height)
+    figure.update_xaxes(title=x_title)
+    figure.update_yaxes(title="perplexity")
+    return figure
+
+
+def block_differences(first: Plan, second: Plan, names: tuple[str, str]) -> go.Figure:
+    """Share kept by ``second`` less that by ``first`` in each block, in percentage points."""
+    figure = go.Figure()
+    for kind, name, colour, pattern in (
+        ("attention", "heads", theme.ATTENTION, ""),
+        ("ffn", "FFN channels", theme.FFN, "/"),
+    ):
+        shares = [
+            [100 * len(block.module(kind).kept) / block.module(kind).units for block in plan.blocks]
+            for plan in (first, second)
+        ]
+        figure.add_bar(
+            x=list(range(len(first.blocks))),
+            y=[b - a for a, b in zip(*shares, strict=True)],
+            name=name,
+            marker={"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.25}},
+            customdata=list(zip(*shares, strict=True)),
+            hovertemplate=f"block %{{x}}, {name} kept: {names[0]} %{{customdata[0]:.1f}}%, "
+            f"{names[1]} %{{customdata[1]:.1f}}%<extra></extra>",
+        )
+    figure.update_layout(barmode="group", bargap=0.25)
+    theme.styled(figure, height=260)
+    figure.update_yaxes(title=f"kept, {names[1]} − {names[0]}, points", zeroline=True)
+    figure.update_xaxes(title="block")
+    return figure
+
+
+LOOKS = tuple(
+    zip(
+        theme.CATEGORIES,
+        ("circle", "square", "diamond", "triangle-up", "x", "star", "cross"),
+        ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash"),
+        strict=True,
+    )
+)
+
+
+def sweep_lines(
+    points: Sequence[Any],
+    titles: dict[str, str],
+    x_title: str,
+    reach: tuple[float, float],
+    height: int = 430,
+) -> go.Figure:
+    """Perplexity (log) over the swept value, a line per preset; ``points`` are SweepPoints and
+    ``reach`` fixes the width, so that points appear where they belong."""
+    figure = go.Figure()
+    presets = [preset for preset in titles if any(p.preset == preset for p in points)]
+    for preset in presets:
+        colour, symbol, dash = LOOKS[list(titles).index(preset) % len(LOOKS)]
+        own = sorted(
+            (p for p in points if p.preset == preset and p.perplexity), key=lambda p: p.value
+        )
+        figure.add_scatter(
+            x=[p.value for p in own], y=[p.perplexity for p in own], mode="lines+markers",
+            name=titles[preset], line={"color": colour, "dash": dash, "width": 2},
+            marker={"symbol": symbol, "size": 9, "color": colour},
+            customdata=[[p.kept, p.seconds] for p in own],
+            hovertemplate=f"{titles[preset]} at %{{x}}: perplexity %{{y:.2f}}<br>"
+            "%{customdata[0]:.1%} of the blocks kept, %{customdata[1]:.0f} s<extra></extra>",
+        )  # fmt: skip
+    dense = [p for p in points if p.value is None and p.perplexity]
+    if dense:
+        figure.add_hline(
+            y=dense[0].perplexity, line={"color": theme.BEFORE, "dash": "dot", "width": 2},
+            annotation_text=f"dense {dense[0].perplexity:.2f}", annotation_position="bottom right",
+        )  # fmt: skip
+    theme.styled(figure, height=height)
+    margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
+    figure.update_xaxes(title=x_title, range=[reach[0] - margin, reach[1] + margin])
+    figure.update_yaxes(title="perplexity", type="log", minor={"showgrid": False}, dtick="D2")
+    return figure

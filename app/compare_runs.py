@@ -1,0 +1,269 @@
+"""Compare: all runs of the session at once, and any two side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import compare_sections, state, tasks, theme, work
+from app.chart_data import csv_button, width_rows
+from app.charts import runs as charts
+from app.jobs import Job
+from app.widgets import count, watch
+from pruning.recipe import Recipe
+
+
+def name(job: Job, runs: list[Job]) -> str:
+    """``#3``: runs count from 1 in the order they were made."""
+    return f"#{len(runs) - runs.index(job)}"
+
+
+def summary(recipe: Recipe) -> str:
+    """What tells one recipe from another."""
+    tau, budget = recipe.heads.threshold, recipe.budget
+    parts = [recipe.model.source]
+    parts += [f"τ {tau:.3f}"] if tau is not None else []
+    if budget.kept is not None:
+        parts.append(f"keep {budget.kept:.0%} of {budget.of}")
+    elif budget.megabytes is not None:
+        parts.append(f"{budget.megabytes:g} MB")
+    else:
+        parts += [f"heads {recipe.heads.ratio:.0%}"] if recipe.heads.ratio else []
+        parts += [f"FFN {recipe.ffn.ratio:.0%}"] if recipe.ffn.ratio else []
+    parts += [recipe.allocation.replace("_", " ")] if recipe.allocation != "uniform" else []
+    return " · ".join([*parts, f"recovery {recipe.recovery.method}"])
+
+
+def section(runs: list[Job]) -> None:
+    """Table, charts, and the button that fills what is missing."""
+    scores = {
+        job.id: {pair.after.protocol(): pair for pair in compare_sections.perplexity_pairs(job)}
+        for job in runs
+    }
+    protocols = list(dict.fromkeys(p for found in scores.values() for p in found))
+    _evaluate_all(runs)
+    chosen = None
+    if protocols:
+        chosen = st.selectbox(
+            "Protocol of the perplexities", protocols, key="compare.protocol",
+            help="Perplexities can be compared only on the same text, cut in the same way.",
+        ) if len(protocols) > 1 else protocols[0]  # fmt: skip
+        st.caption(f"Perplexity: {chosen}")
+    rows = [_row(job, runs, scores[job.id].get(chosen)) for job in runs]
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS)
+    csv_button(rows, "runs", "compare.runs.csv")
+    _clouds(runs, {job.id: scores[job.id].get(chosen) for job in runs})
+
+
+def _evaluate_all(runs: list[Job]) -> None:
+    source, seq_len, windows = compare_sections.text_choice()
+    busy = next((job for job in work.jobs("perplexity", "speed") if job.active), None)
+    able = [job for job in runs if tasks.has_models(job.result)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            "Evaluate and time all", key="compare.all", icon=":material/speed:",
+            disabled=busy is not None or not able,
+        )  # fmt: skip
+        gone = len(runs) - len(able)
+        note = f" The weights of {gone} older runs were let go; their results stay." if gone else ""
+        st.caption(f"On {source}, {windows} windows of {seq_len} tokens, as chosen there.{note}")
+    if pressed:
+        for job in able:
+            compare_sections.queue_on_text(job, "perplexity", "Perplexity", tasks.perplexities)
+            if compare_sections.latest("speed", job) is None:
+                compare_sections.queue(job, "speed", "Speed", tasks.speeds(job.result))
+        st.rerun()
+    if busy is not None:
+        watch(busy)
+
+
+_COLUMNS = {
+    "parameters": st.column_config.NumberColumn(format="compact"),
+    "blocks kept": st.column_config.NumberColumn(format="percent"),
+    "perplexity": st.column_config.NumberColumn(format="%.2f"),
+    "÷ dense": st.column_config.NumberColumn(format="%.3f"),
+    "tokens/s, reading": st.column_config.NumberColumn(format="%.0f"),
+    "tokens/s, writing": st.column_config.NumberColumn(format="%.1f"),
+    "seconds": st.column_config.NumberColumn(format="%.0f", help="Time that the run took"),
+}
+
+
+def _speed(job: Job) -> tasks.Pair | None:
+    found = compare_sections.latest("speed", job)
+    return found.result if found is not None and found.status == "done" else None
+
+
+def _row(job: Job, runs: list[Job], pair: tasks.Pair | None) -> dict[str, Any]:
+    report, speed = job.result.report, _speed(job)
+    return {
+        "run": name(job, runs),
+        "recipe": summary(job.about),
+        "parameters": report.after.parameters,
+        "blocks kept": report.kept_block_parameters,
+        "perplexity": pair.after.perplexity if pair else None,
+        "÷ dense": pair.after.perplexity / pair.before.perplexity if pair else None,
+        "tokens/s, reading": speed.after.prefill if speed else None,
+        "tokens/s, writing": speed.after.decode if speed else None,
+        "seconds": job.elapsed,
+    }
+
+
+def _clouds(runs: list[Job], pairs: dict[str, tasks.Pair | None]) -> None:
+    """Perplexity against size and against speed."""
+    scored = [job for job in runs if pairs[job.id]]
+    if not scored:
+        st.info("Evaluate a run to see perplexity against size and speed here.")
+        return
+    left, right = st.columns(2, gap="large")
+    sizes = {job.id: (job.result.report.before, job.result.report.after) for job in scored}
+    with left:
+        _cloud(
+            "compare.size", "parameters", runs, scored, pairs,
+            {key: (old.parameters, new.parameters) for key, (old, new) in sizes.items()},
+        )  # fmt: skip
+    timed = [job for job in scored if _speed(job)]
+    with right:
+        if timed:
+            speeds = {
+                job.id: (_speed(job).before.decode, _speed(job).after.decode) for job in timed
+            }
+            _cloud("compare.rate", "tokens per second, writing", runs, timed, pairs, speeds)
+        else:
+            st.info("Time a run to see perplexity against tokens per second here.")
+
+
+def _cloud(
+    key: str, title: str, runs: list[Job], jobs: list[Job], pairs: dict, x: dict[str, tuple]
+) -> None:
+    points = [
+        (
+            x[job.id][1], pairs[job.id].after.perplexity, name(job, runs),
+            f"{name(job, runs)} {summary(job.about)}<br>{count(x[job.id][1])} {title}, perplexity "
+            f"{pairs[job.id].after.perplexity:.2f}",
+        )
+        for job in jobs
+    ]  # fmt: skip
+    # dense models measured again and again differ in speed: each model once, at its newest figure
+    dense = {job.about.model.source: job for job in reversed(jobs)}
+    origins = [(x[job.id][0], pairs[job.id].before.perplexity) for job in dense.values()]
+    st.plotly_chart(
+        charts.cloud(points, origins, title), config=theme.CHART_CONFIG, key=key,
+        alt=f"Perplexity of {len(points)} runs against {title}; lower is better",
+    )  # fmt: skip
+
+
+def pair(runs: list[Job]) -> None:
+    """Two runs next to each other: figures, settings, blocks."""
+    if len(runs) < 2:
+        st.info("Prune once more with other settings to put two runs side by side.")
+        st.page_link("views/prune.py", label="Open Prune", icon=":material/content_cut:")
+        return
+    by_id = {job.id: job for job in runs}
+    words = {job.id: f"{name(job, runs)} {summary(job.about)}" for job in runs}
+    sides = []
+    for column, label, start in zip(st.columns(2), ("First", "Second"), (1, 0), strict=True):
+        key = f"compare.pair.{label.lower()}"
+        sides.append(
+            column.selectbox(label, list(words), index=start, format_func=words.get, key=key)
+        )
+    first, second = (by_id[side] for side in sides)
+    if first is second:
+        st.info("Choose two different runs.")
+        return
+    _figures(first, second, runs)
+    _blocks(first, second, runs)
+
+
+def _figures(first: Job, second: Job, runs: list[Job]) -> None:
+    names = (name(first, runs), name(second, runs))
+    scores = [
+        {p.after.protocol(): p for p in compare_sections.perplexity_pairs(job)}
+        for job in (first, second)
+    ]
+    rows = []
+    for title, read in (
+        ("Parameters", lambda job: count(job.result.report.after.parameters)),
+        ("Block parameters kept", lambda job: f"{job.result.report.kept_block_parameters:.1%}"),
+        ("FLOPs per token", lambda job: count(job.result.report.after.flops_per_token)),
+        ("Tokens per second, writing",
+         lambda job: f"{_speed(job).after.decode:.1f}" if _speed(job) else "not timed"),
+    ):  # fmt: skip
+        rows.append({"": title, names[0]: read(first), names[1]: read(second)})
+    for protocol in dict.fromkeys([*scores[0], *scores[1]]):
+        cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
+        rows.append({"": f"Perplexity, {protocol}", names[0]: cells[0], names[1]: cells[1]})
+    for title, one, other in settings_that_differ(first.about, second.about):
+        rows.append({"": title, names[0]: one, names[1]: other})
+    st.dataframe(
+        rows, hide_index=True, width="stretch",
+        column_config={"": st.column_config.TextColumn(width="large")},
+    )  # fmt: skip
+
+
+def settings_that_differ(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:
+    """``(setting, value in first, value in second)`` of what two recipes say differently."""
+    found = []
+    one, other = first.model_dump(), second.model_dump()
+    for section_name, value in one.items():
+        if isinstance(value, dict) and section_name != "by_hand":
+            found += [
+                (f"{section_name}, {field}".replace("_", " "), str(entry),
+                 str(other[section_name][field]))
+                for field, entry in value.items()
+                if entry != other[section_name][field]
+            ]  # fmt: skip
+        elif value != other[section_name]:
+            found.append((section_name.replace("_", " "), str(value), str(other[section_name])))
+    return found
+
+
+def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
+    names = (name(first, runs), name(second, runs))
+    plans = first.result.plan, second.result.plan
+    if len(plans[0].blocks) != len(plans[1].blocks):
+        st.info("The two models have different numbers of blocks, so blocks are not compared.")
+        return
+    st.markdown("**Block by block**")
+    st.plotly_chart(
+        charts.block_differences(*plans, names), config=theme.CHART_CONFIG, key="compare.pair.bars",
+        alt="Difference of the shares of heads and FFN channels that two runs keep, per block",
+    )  # fmt: skip
+    rows = []
+    for index, (one, other) in enumerate(zip(plans[0].blocks, plans[1].blocks, strict=True)):
+        heads = set(one.attention.kept), set(other.attention.kept)
+        channels = set(one.ffn.kept), set(other.ffn.kept)
+        either = len(channels[0] | channels[1]) or 1
+        rows.append(
+            {
+                "block": index,
+                f"heads only in {names[0]}": _numbers(heads[0] - heads[1]),
+                f"heads only in {names[1]}": _numbers(heads[1] - heads[0]),
+                f"channels in {names[0]}": len(channels[0]),
+                f"channels in {names[1]}": len(channels[1]),
+                "channels in common": len(channels[0] & channels[1]) / either,
+            }
+        )
+    st.dataframe(
+        rows, hide_index=True, width="stretch", height=300,
+        column_config={
+            "channels in common": st.column_config.NumberColumn(
+                format="percent", help="Of the channels that either keeps"
+            )
+        },
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        csv_button(rows, "differences", "compare.differences.csv")
+        for side, plan in zip(names, plans, strict=True):
+            csv_button(width_rows(plan), f"widths-{side[1:]}", f"compare.widths.{side}.csv")
+
+
+def _numbers(units: set[int]) -> str:
+    return ", ".join(map(str, sorted(units))) or "–"
+
+
+def open_recipe(run: Job) -> None:
+    """Edit the recipe of ``run`` again."""
+    if st.button("Open recipe on Prune", key="compare.open", icon=":material/folder_open:"):
+        state.replace_draft(run.about)
+        st.switch_page("views/prune.py")

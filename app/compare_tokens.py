@@ -1,0 +1,76 @@
+"""Compare: a passage marked by what each token lost in likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import compare_sections, tasks, token_marks
+from app.chart_data import csv_button, token_rows
+from app.jobs import Job
+
+if TYPE_CHECKING:  # the engine's evaluation imports torch
+    from pruning.evaluate import TokenLosses
+
+WORST = 15
+
+
+def section(run: Job) -> None:
+    """Reads the text chosen under Perplexity with both models."""
+    st.subheader(
+        "Tokens that suffered", anchor=False,
+        help="The loss of a token is its negative log-likelihood: 1 nat more means that the "
+        "pruned model gives it 2.7 times less probability than the dense one.",
+    )  # fmt: skip
+    source, seq_len, windows = compare_sections.text_choice()
+    st.caption(f"Text: {source}, {windows} windows of {seq_len} tokens, as chosen above.")
+    job = compare_sections.latest("tokens", run)
+    pressed = compare_sections.start_button(
+        "Read with both", "compare.read", job, ":material/format_color_text:",
+        tasks.has_models(run.result),
+    )  # fmt: skip
+    if pressed:
+        compare_sections.start_on_text(run, "tokens", "Tokens", tasks.losses)
+    if job is not None and compare_sections.finished(job):
+        _show(job.result)
+
+
+def _show(found: TokenLosses) -> None:
+    means = [passage.mean_rise for passage in found.passages]
+    worst = max(range(len(means)), key=means.__getitem__)
+    reading, table = st.columns([3, 2], gap="large")
+    with reading:
+        order = sorted(range(len(means)), key=lambda index: -means[index])
+        chosen = st.selectbox(
+            "Passage", order, index=order.index(worst), key="compare.passage",
+            format_func=lambda index: f"Window {index + 1} of {len(means)}: "
+            f"{means[index]:+.2f} nats per token",
+            help="The passage that suffered most comes first.",
+        )  # fmt: skip
+        passage = found.passages[chosen if chosen is not None else worst]
+        st.html(token_marks.legend_html())
+        with st.container(border=True):
+            st.html(token_marks.passage_html(passage.pieces, passage.dense, passage.pruned))
+    with table:
+        st.markdown(f"**The {WORST} largest falls in likelihood**")
+        st.dataframe(
+            [_row(found, *item) for item in found.worst(WORST)], hide_index=True,
+            height=380, width="stretch",
+            column_config={
+                name: st.column_config.NumberColumn(format="%.2f")
+                for name in ("dense", "pruned", "rise")
+            },
+        )  # fmt: skip
+        csv_button(token_rows(found), "tokens", "compare.tokens.csv")
+
+
+def _row(found: TokenLosses, index: int, place: int, rise: float) -> dict:
+    passage = found.passages[index]
+    return {
+        "after": "…" + "".join(passage.pieces[max(0, place - 5) : place]).replace("\n", " "),
+        "token": passage.pieces[place].strip() or repr(passage.pieces[place]),
+        "dense": passage.dense[place - 1],
+        "pruned": passage.pruned[place - 1],
+        "rise": rise,
+    }

@@ -1,0 +1,200 @@
+"""Sweeps: perplexity along one setting, for several methods, drawn while it is computed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from app import paths, state, tasks, theme, work
+from app.chart_data import csv_button
+from app.charts.runs import sweep_lines
+from app.jobs import Job
+from app.widgets import corpus_options, outcome, page_header, show_problem, watch
+from pruning.errors import HeadroomError, UsageError
+from pruning.presets import PRESETS
+from pruning.sweep import AXES, Sweep, SweepPoint
+
+TITLES = {"ratio": "Ratio", "tau": "Threshold τ", "samples": "Samples"}
+START = {
+    "ratio": "0.1, 0.2, 0.3, 0.4",
+    "tau": "0.05, 0.1, 0.15, 0.2",
+    "samples": "4, 8, 16, 32, 64",
+}
+MOST_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Live:
+    """A sweep and its points so far: the worker appends, the page reads."""
+
+    wanted: Sweep
+    points: list[SweepPoint] = field(default_factory=list)
+
+
+def main() -> None:
+    page_header(
+        "Sweeps",
+        "How perplexity changes along one setting. Points appear as they finish and stay on the "
+        "server's disk: the same sweep goes on where it stopped, even after a restart.",
+        measured_model=False,
+    )
+    show_problem()
+    left, right = st.columns([4, 7], gap="large")
+    with left:
+        form()
+    with right:
+        job = work.latest("sweep")
+        if job is None:
+            st.info("Choose what to vary and press Start; the chart will grow here.")
+            return
+        if job.active:
+            live(job)
+        else:
+            outcome(job)
+            drawing(job)
+
+
+def form() -> None:
+    """What to draw. All of it is kept in the page's address."""
+    axis = st.segmented_control(
+        "Vary", list(TITLES), format_func=TITLES.get, default="ratio", key="sweep.axis",
+        required=True, bind="query-params", width="stretch",
+        help="Ratio: the share of the blocks' parameters that goes, as a budget, so that methods "
+        "are compared at one size. τ: the similarity threshold in nats. Samples: windows of "
+        "calibration text (figure 4 of the paper).",
+    )  # fmt: skip
+    values = st.text_input(
+        "Values", START[axis], key=f"sweep.values.{axis}", bind="query-params", max_chars=500,
+        help="Numbers with commas between them.",
+    )  # fmt: skip
+    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
+    presets = st.multiselect(
+        "Methods", PRESETS.names(), default=["quick", "wanda_sp"], key="sweep.presets",
+        format_func=lambda name: PRESETS.entry(name).title, bind="query-params", help=lines,
+    )  # fmt: skip
+    text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")
+    source = text.selectbox(
+        "Evaluate on", key="sweep.text", index=0, persist_state="session", **_texts()
+    )
+    seq_len = length.number_input(
+        "Tokens each", 2, 131072, 128, 32, key="sweep.seq_len", bind="query-params"
+    )
+    limit = windows.number_input(
+        "Windows", 1, 100_000, 16, 8, key="sweep.windows", bind="query-params"
+    )
+    wanted = _wanted(axis, values, presets, source, int(seq_len), int(limit))
+    _rest(axis)
+    busy = work.active(("sweep",)) is not None
+    if st.button(
+        "Start", type="primary", icon=":material/play_arrow:", key="sweep.start", width=160,
+        disabled=busy or wanted is None,
+    ):  # fmt: skip
+        start(wanted)
+
+
+def _texts() -> dict[str, Any]:
+    options = corpus_options(texts_only=True, chosen=st.session_state.get("sweep.text"))
+    names = options["options"]
+    return {**options, "options": ["sample", *(name for name in names if name != "sample")]}
+
+
+def _wanted(axis: Any, values: str, presets: list[str], *text: Any) -> Sweep | None:
+    """The sweep that the form describes; says in one sentence what is wrong with it."""
+    try:
+        wanted = Sweep(state.draft_recipe(), axis, numbers(values), tuple(presets), *text)
+        if len(wanted.points()) > MOST_POINTS:
+            raise UsageError(f"These are more than {MOST_POINTS} points; choose fewer values.")
+    except HeadroomError as error:
+        st.error(str(error))
+        return None
+    return wanted
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers of a list with commas, rising, each once; raises UsageError."""
+    try:
+        return tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of numbers such as 0.1, 0.2, 0.3.") from None
+
+
+def _rest(axis: str) -> None:
+    """What the sweep takes from the draft recipe."""
+    draft = state.draft_recipe()
+    calibration = draft.calibration
+    parts = [f"model {state.model_name(draft.model.source)}"]
+    windows = "" if axis == "samples" else f"{calibration.samples} × "
+    parts.append(f"calibration {calibration.source}, {windows}{calibration.seq_len} tokens")
+    if axis != "ratio":
+        budget = draft.budget
+        kept = f"keep {budget.kept:.0%} of {budget.of}" if budget.kept is not None else None
+        ratios = f"heads {draft.heads.ratio:.0%}, FFN {draft.ffn.ratio:.0%}"
+        parts.append(kept or (f"{budget.megabytes:g} MB" if budget.megabytes else ratios))
+    st.caption(f"From the recipe on Prune: {'; '.join(parts)}; seed {draft.seed}.")
+
+
+def start(wanted: Sweep) -> None:
+    """Queue the sweep; refuse paths outside the roots."""
+    try:
+        paths.check_recipe(wanted.recipe)
+        paths.check_corpus(wanted.text)
+    except HeadroomError as error:
+        st.error(str(error))
+        return
+    about, device = Live(wanted), state.device()
+    task = tasks.sweeping(work.models(), wanted, device, about.points.append)
+    work.submit(
+        "sweep", f"Sweep of {len(wanted.points())} points", task, device=device, about=about
+    )
+    st.rerun()
+
+
+@st.fragment(run_every=1.0)
+def live(job: Job) -> None:
+    """Progress and the chart so far."""
+    watch(job)
+    drawing(job)
+
+
+def drawing(job: Job) -> None:
+    """Chart, table and CSV of a sweep, finished or not."""
+    wanted, points = job.about.wanted, list(job.about.points)
+    titles = {name: PRESETS.entry(name).title for name in wanted.presets}
+    reach = (min(wanted.values), max(wanted.values))
+    st.plotly_chart(
+        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.CHART_CONFIG,
+        key=f"sweep.chart.{job.id}",
+        alt=f"Perplexity against {AXES[wanted.axis]}, one line for each of: "
+        + ", ".join(titles.values()),
+    )  # fmt: skip
+    if not points:
+        return
+    st.caption(f"Perplexity: {points[0].protocol}")
+    rows = [_row(point, titles, wanted.axis) for point in points]
+    st.dataframe(rows, hide_index=True, width="stretch", height=240, column_config=_COLUMNS)
+    if not job.active:
+        csv_button([asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
+
+
+_COLUMNS = {
+    "perplexity": st.column_config.NumberColumn(format="%.2f"),
+    "blocks kept": st.column_config.NumberColumn(format="percent"),
+    "parameters": st.column_config.NumberColumn(format="compact"),
+    "seconds": st.column_config.NumberColumn(format="%.0f"),
+}
+
+
+def _row(point: SweepPoint, titles: dict[str, str], axis: str) -> dict[str, Any]:
+    return {
+        "method": titles.get(point.preset, "dense"),
+        TITLES[axis].lower(): point.value,
+        "perplexity": point.perplexity,
+        "blocks kept": point.kept,
+        "parameters": point.parameters,
+        "seconds": point.seconds,
+    }
+
+
+main()
