@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import recipe_link, work
+from app import recipe_link, tour, work
 from app.widgets import job_strip
 
 IMAGES = Path(__file__).parent / "images"
@@ -36,5 +36,7 @@ start = st.Page(landing, title="Headroom", default=True, visibility="hidden")
 page = st.navigation([start, model, heads, activations, prune, compare, sweeps], position="top")
 work.reattach()
 recipe_link.follow()
+tour.follow(page.url_path)
 job_strip(page.url_path)
+tour.panel(page.url_path)
 page.run()

@@ -35,8 +35,11 @@ def decode(text: str) -> Recipe:
         raise UsageError(_BROKEN)
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        unpacker = zlib.decompressobj()
         # a bound: a few characters could unpack to gigabytes
-        data = json.loads(zlib.decompressobj().decompress(raw, _BYTES))
+        data = json.loads(unpacker.decompress(raw, _BYTES))
+        if not unpacker.eof:
+            raise ValueError("cut off")
     except (ValueError, binascii.Error, zlib.error, RecursionError):
         raise UsageError(_BROKEN) from None
     return Recipe.parse(data, "The recipe in the address")

@@ -134,8 +134,7 @@ def _blocks(plan: Any) -> str:
 
 
 def _origin(run: Any) -> str:
-    versions = getattr(run.report, "versions", {})
-    words = ", ".join(f"{name} {number}" for name, number in versions.items())
+    words = ", ".join(f"{name} {number}" for name, number in run.report.versions.items())
     return (
         "<h2>How to make it again</h2>"
         "<p>Save these lines as <code>recipe.yaml</code> and run <code>python -m pruning prune "

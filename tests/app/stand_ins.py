@@ -22,6 +22,8 @@ OWNER = "tester"
 
 
 class FakeReport:
+    versions = {"headroom": "0"}
+
     def __init__(self, plan: Plan) -> None:
         self.before, self.after = plan.before, plan.after
         self.kept_block_parameters = plan.kept_block_parameters

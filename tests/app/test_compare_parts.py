@@ -159,13 +159,13 @@ def test_text_shows_while_it_is_written(visit, engine):
     live = tasks.Writing()
     live.before.extend(["and", " falls"])
     job = work.manager().submit(
-        "texts", "Text", lambda p, c: engine.gate.wait(5), owner=OWNER, lane="other",
+        "texts", "Text", lambda p, c: engine.gate.wait(60), owner=OWNER, lane="other",
         about=(run.id, "Water rises ", live),
     )  # fmt: skip
     wait_for(lambda: job.status == "running")
     at = visit("compare")
     assert not at.exception
-    assert [text.value for text in at.text] == ["Water rises and falls", "Water rises "]
+    assert [text.value for text in at.text] == ["Water rises and falls", "Water rises"]
 
 
 def found_things():
@@ -295,3 +295,19 @@ def test_a_sweep_says_what_is_wrong_with_its_values(visit, engine):
     assert "choose one from 0 to below 1" in at.error[0].value
     at.button_group(key="sweep.axis").set_value("samples").run()
     assert not at.exception and not at.error
+
+
+def test_the_tour_leads_through_the_pages(visit, engine):
+    at = visit("heads")
+    assert "Six short steps" in words(at)
+    button(at, "Take the tour").click().run()
+    seen = []
+    for step in range(6):
+        assert not at.exception and f"{step + 1} of 6" in words(at)
+        seen.append(at.title[0].value)
+        button(at, "Done" if step == 5 else "Next").click().run()
+    assert seen == ["Heads", "Heads", "Activations", "Prune", "Prune", "Compare"]
+    assert "of 6 ·" not in words(at)
+    assert not any(
+        item.label == "Take the tour" for item in at.switch_page("views/heads.py").run().button
+    )
