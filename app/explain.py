@@ -34,7 +34,9 @@ def explain_head(
     if shape.units_per_group > 1:
         lines.append(_company(head, shape))
     reason = module.reason(head)
-    if reason:
+    if head in module.held:
+        lines.append("**It would stay:** marked keep by hand.")
+    elif reason:
         lines.append(f"**✕ It would go:** {reason}.{_who_speaks(head, divergence, module, rule)}")
     else:
         lines.append(f"**It would stay:** {_why_kept(head, divergence, module, shape, rule)}")

@@ -39,7 +39,11 @@ def set_measurement(measurement: Measurement, recipe: Recipe) -> None:
     blocks = recipe.blocks.model_dump()
     if (recipe.blocks.end or 0) > len(measurement.blocks):
         blocks = {"start": 0, "end": None}
-    st.session_state[_DRAFT] = draft_recipe().changed(
+    draft = draft_recipe()
+    # marks are about the heads of one model
+    same = draft.model.source == recipe.model.source
+    st.session_state[_DRAFT] = draft.changed(
+        marks={} if same else dict.fromkeys(draft.marks, {}),
         model=recipe.model.model_dump(),
         calibration=recipe.calibration.model_dump(),
         seed=recipe.seed,

@@ -109,6 +109,20 @@ def measuring(store: ModelStore, recipe: Recipe, device: str) -> Work:
     return work
 
 
+def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) -> Work:
+    """Where the heads look in ``sentence``; the result is its AttentionPatterns."""
+
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, f"Loading {choice.source}"))
+        loaded = store.get(choice, device, _load)
+        stop_if(should_cancel)
+        from pruning.measure.patterns import attention_patterns
+
+        return attention_patterns(loaded, sentence, progress=progress, should_cancel=should_cancel)
+
+    return work
+
+
 def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Work:
     """The whole run of ``recipe``; the result is a PruneRun."""
 

@@ -18,6 +18,7 @@ HOME = {
     "estimate": "model",
     "load": "model",
     "measure": "model",
+    "patterns": "heads",
     "prune": "prune",
     "perplexity": "compare",
     "speed": "compare",

@@ -35,8 +35,8 @@ class ModuleEvent:
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` steps of ``stage``: load, measure, rewrite, prune, evaluate,
-    generate or save."""
+    """``done`` of ``total`` steps of ``stage``: load, measure, patterns, rewrite, prune,
+    evaluate, generate or save."""
 
     stage: str
     done: int

@@ -1,19 +1,22 @@
-"""Which heads go: similarity first, then scores, in shapes that a kernel can run."""
+"""Which heads go: marked ones, then similar ones, then by score, in shapes a kernel can run."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pruning.criteria.similarity import candidates, group_divergence, weaker_candidates
+from pruning.errors import UsageError
+from pruning.marks import HeadMarks, even_limits, marked_groups
 from pruning.measurement import BlockMeasurement
-from pruning.plan import SIMILARITY, ModulePlan
+from pruning.plan import BY_HAND, SIMILARITY, ModulePlan
 from pruning.shape import ModuleShape
 
 if TYPE_CHECKING:
-    from pruning.recipe import HeadRule
+    from pruning.recipe import HeadRule, Marks
 
 
 def keep_all(block: int, shape: ModuleShape) -> ModulePlan:
@@ -34,8 +37,10 @@ def plan_heads(
     rule: HeadRule,
     ratio: float,
     policy: str | None = None,
+    marks: Marks | None = None,
 ) -> ModulePlan:
-    """Similarity at τ first, then ``scores`` [heads] for what ``ratio`` still asks.
+    """Marked heads first, then similarity at τ, then ``scores`` [heads] for what ``ratio`` still
+    asks; heads that ``marks`` keep never go, even if the ratio is then not reached.
 
     Grouped queries, by ``policy`` (None: the rule's): ``kv_group`` decides over whole groups;
     ``query`` takes the same number of heads from every group (the mean of what was asked,
@@ -44,15 +49,21 @@ def plan_heads(
     loses the least score and saves at least ``ratio`` of the module's parameters. A single group
     cannot go whole, and not every family can be ungrouped; those act as ``query`` as well. A
     module that is ``fixed`` keeps everything.
+
+    A mark takes its key/value group along under ``kv_group``; under ``query`` the other groups
+    give up as many heads as the marks ask of one, and a group marked whole goes whole. Raises
+    UsageError when the policy cannot honour the marks.
     """
     policy = policy or rule.policy
     if shape.fixed:
         return keep_all(block, shape)
+    given = HeadMarks(marks.keep, marks.drop) if marks else HeadMarks()
     if shape.units_per_group == 1:
-        return _plan_free(block, shape, measured, scores, rule, ratio)
-    if policy == "auto":
-        return _plan_auto(block, shape, measured, scores, rule, ratio)
-    return _POLICIES[policy](block, shape, measured, scores, rule, ratio)
+        way = _plan_free
+    else:
+        way = _plan_auto if policy == "auto" else _POLICIES[policy]
+    plan = way(block, shape, measured, scores, rule, ratio, given)
+    return replace(plan, held=given.keep)
 
 
 def attention_parameters(plan: ModulePlan, shape: ModuleShape) -> int:
@@ -60,34 +71,39 @@ def attention_parameters(plan: ModulePlan, shape: ModuleShape) -> int:
     return shape.parameters(len(plan.kept), len(plan.kept_groups))
 
 
-def _plan_free(block, shape, measured, scores, rule, ratio) -> ModulePlan:
-    found = _similar(measured.divergence, scores, rule)
-    wanted = max(len(found), removed_count(ratio, shape.units))
-    rows = rows_of(np.arange(shape.units), found, scores, rule.score, wanted)
+def _plan_free(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
+    found = _found(measured.divergence, scores, rule, marks)
+    wanted = _wanted(found, ratio, shape.units, marks)
+    rows = rows_of(np.arange(shape.units), found, scores, rule.score, wanted, marks.keep)
     return from_rows(block, shape, rows)
 
 
-def _plan_query(block, shape, measured, scores, rule, ratio) -> ModulePlan:
-    found = _similar(measured.divergence, scores, rule)
-    wanted = max(len(found), removed_count(ratio, shape.units))
+def _plan_query(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
+    found = _found(measured.divergence, scores, rule, marks)
     per_group = shape.units_per_group
-    each = min(int(np.floor(wanted / shape.groups + 0.5)), per_group - 1)
+    whole, least, most = even_limits(block, shape, marks)
+    wanted = _wanted(found, ratio, shape.units, marks) - len(whole) * per_group
+    each = int(np.floor(max(wanted, 0) / (shape.groups - len(whole)) + 0.5))
+    each = min(max(each, least), most)
     rows: dict = {}
     for group in range(shape.groups):
         members = np.arange(group * per_group, (group + 1) * per_group)
-        rows |= rows_of(members, found, scores, rule.score, each)
+        count = per_group if group in whole else each
+        rows |= rows_of(members, found, scores, rule.score, count, marks.keep)
     return from_rows(block, shape, rows)
 
 
-def _plan_groups(block, shape, measured, scores, rule, ratio) -> ModulePlan:
+def _plan_groups(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
     if shape.groups == 1:
-        return _plan_query(block, shape, measured, scores, rule, ratio)
+        return _plan_query(block, shape, measured, scores, rule, ratio, marks)
+    marks = marked_groups(block, shape, marks)
     per_group = shape.units_per_group
     group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
     between = group_divergence(measured.divergence, per_group)
-    found = _similar(between, group_scores, rule)
-    wanted = max(len(found), removed_count(ratio, shape.groups))
-    group_rows = rows_of(np.arange(shape.groups), found, group_scores, rule.score, wanted)
+    found = _found(between, group_scores, rule, marks)
+    wanted = _wanted(found, ratio, shape.groups, marks)
+    every = np.arange(shape.groups)
+    group_rows = rows_of(every, found, group_scores, rule.score, wanted, marks.keep)
     rows = {
         group * per_group + member: reason
         for group, reason in group_rows.items()
@@ -96,26 +112,33 @@ def _plan_groups(block, shape, measured, scores, rule, ratio) -> ModulePlan:
     return from_rows(block, shape, rows, grouped=True)
 
 
-def _plan_ungrouped(block, shape, measured, scores, rule, ratio) -> ModulePlan:
-    free = _plan_free(block, shape, measured, scores, rule, ratio)
+def _plan_ungrouped(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
+    free = _plan_free(block, shape, measured, scores, rule, ratio, marks)
     plan = replace(free, ungrouped=True)
     whole = shape.parameters(shape.units, shape.groups)
     if shape.ungroups and free.removed and attention_parameters(plan, shape) < whole:
         return plan
-    return _plan_query(block, shape, measured, scores, rule, ratio)
+    return _plan_query(block, shape, measured, scores, rule, ratio, marks)
 
 
 _POLICIES = {"query": _plan_query, "kv_group": _plan_groups, "ungroup": _plan_ungrouped}
 
 
-def _plan_auto(block, shape, measured, scores, rule, ratio) -> ModulePlan:
+def _plan_auto(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
     """Of all policies and counts, the least score lost among those that save enough."""
     whole = shape.parameters(shape.units, shape.groups)
-    plans = [
-        plan(block, shape, measured, scores, rule, count / shape.units)
-        for plan in _POLICIES.values()
-        for count in range(shape.units)
-    ]
+    plans: list[ModulePlan] = []
+    refused: UsageError | None = None
+    for way in _POLICIES.values():
+        try:
+            plans += [
+                way(block, shape, measured, scores, rule, count / shape.units, marks)
+                for count in range(shape.units)
+            ]
+        except UsageError as error:  # this policy cannot honour the marks; another may
+            refused = refused or error
+    if not plans:
+        raise refused
     total = max(float(scores.sum()), np.finfo(np.float64).tiny)
 
     def price(plan: ModulePlan) -> tuple[float, float]:
@@ -128,22 +151,41 @@ def _plan_auto(block, shape, measured, scores, rule, ratio) -> ModulePlan:
     return min(enough or [p for p in plans if attention_parameters(p, shape) == least], key=price)
 
 
-def _similar(divergence: np.ndarray, scores: np.ndarray, rule: HeadRule) -> dict:
+def _found(divergence: np.ndarray, scores: np.ndarray, rule: HeadRule, marks: HeadMarks) -> dict:
+    """Reasons by unit of what a mark or similarity takes."""
+    by_hand = dict.fromkeys(marks.drop, (BY_HAND, 0.0, -1, 0))
     if rule.threshold is None:
-        return {}
+        return by_hand
+    if marks.drop:  # what goes anyway speaks for no one
+        divergence, gone = divergence.copy(), list(marks.drop)
+        divergence[gone] = divergence[:, gone] = np.inf
     if rule.drop == "weaker":
-        found = weaker_candidates(divergence, rule.threshold, scores)
+        found = weaker_candidates(divergence, rule.threshold, scores, marks.keep)
     else:
-        found = candidates(divergence, rule.threshold)
-    return {c.unit: (SIMILARITY, c.divergence, c.partner, 0) for c in found}
+        found = candidates(divergence, rule.threshold, marks.keep)
+    return by_hand | {c.unit: (SIMILARITY, c.divergence, c.partner, 0) for c in found}
 
 
-def rows_of(members: np.ndarray, found: dict, scores: np.ndarray, name: str, wanted: int) -> dict:
-    """Reasons by unit for ``wanted`` of ``members``: similar ones first, then the weakest."""
+def _wanted(found: dict, ratio: float, units: int, marks: HeadMarks) -> int:
+    """Units that go: what was found and what ``ratio`` asks, without those that must stay."""
+    return min(max(len(found), removed_count(ratio, units)), units - max(len(marks.keep), 1))
+
+
+def rows_of(
+    members: np.ndarray,
+    found: dict,
+    scores: np.ndarray,
+    name: str,
+    wanted: int,
+    keep: Collection[int] = (),
+) -> dict:
+    """Reasons by unit for ``wanted`` of ``members``: marked ones first, then similar ones, then
+    the weakest; none of ``keep``."""
     order = members[np.argsort(scores[members], kind="stable")].tolist()
     rank = {unit: place for place, unit in enumerate(order, start=1)}
-    chosen = [unit for unit in order if unit in found][:wanted]
-    chosen += [unit for unit in order if unit not in found][: wanted - len(chosen)]
+    turn = {BY_HAND: 0, SIMILARITY: 1}
+    free = [unit for unit in order if unit not in keep]
+    chosen = sorted(free, key=lambda unit: turn[found[unit][0]] if unit in found else 2)[:wanted]
     return {unit: found.get(unit, (name, float(scores[unit]), -1, rank[unit])) for unit in chosen}
 
 

@@ -32,7 +32,7 @@ class ModulePlan:
     -1. ``ranks``: place by score, 1 = weakest, or 0. ``grouped``: partners and ranks count
     key/value groups, which go whole. ``removed_groups``: key/value heads that go.
     ``ungrouped``: every query head gets its own copy of its key/value head first (an exact
-    rewrite), so any heads may go.
+    rewrite), so any heads may go. ``held``: units that a person marked to keep.
     """
 
     block: int
@@ -47,6 +47,7 @@ class ModulePlan:
     ranks: tuple[int, ...]
     removed_groups: tuple[int, ...] = ()
     ungrouped: bool = False
+    held: tuple[int, ...] = ()
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
@@ -76,9 +77,11 @@ class ModulePlan:
 
     def _phrase(self, row: int) -> str:
         criterion = self.criteria[row]
-        if criterion == BY_HAND:
-            return "marked by hand"
         per_group = self.units // self.groups if self.groups else 1
+        if criterion == BY_HAND:
+            # a mark on one head takes the whole group along
+            whole = f"key/value group {self.removed[row] // per_group} " if self.grouped else ""
+            return f"{whole}marked by hand"
         if self.grouped and self.groups:
             place = f"key/value group {self.removed[row] // per_group} "
             noun, of = "group", self.groups
@@ -91,8 +94,22 @@ class ModulePlan:
         if criterion == SIMILARITY:
             return f"{place}like {noun} {self.partners[row]}, JS {self.values[row]:.3f} nats"
         name = criterion.replace("_", " ")
-        scope = " in its group" if of == per_group and per_group > 1 and not place else ""
+        scope = ""
+        if of == per_group and per_group > 1 and not place:
+            scope = " in its group"
+            if self._leading_group is not None:
+                scope += f", to give up as many as group {self._leading_group}, marked by hand"
         return f"{place}{name} rank {self.ranks[row]} of {of}{scope}"
+
+    @cached_property
+    def _leading_group(self) -> int | None:
+        """The key/value group whose marks alone set how many heads every group gives up."""
+        per_group = self.units // self.groups
+        why: dict[int, set[str]] = {}
+        for unit, criterion in zip(self.removed, self.criteria, strict=True):
+            if unit // per_group not in self.removed_groups:
+                why.setdefault(unit // per_group, set()).add(criterion)
+        return next((group for group, criteria in why.items() if criteria == {BY_HAND}), None)
 
 
 @dataclass(frozen=True)
@@ -198,6 +215,8 @@ def check(plan: Plan) -> None:
                 raise UsageError(f"{where} names units that do not exist or names one twice.")
             if module.removed and size.fixed:
                 raise UsageError(f"{where} cannot lose units: {size.fixed}")
+            if set(module.held) & set(module.removed):
+                raise UsageError(f"{where} would lose units that are marked to keep.")
             if len(module.removed) >= size.units:
                 raise UsageError(f"{where} would lose every unit; keep at least one.")
             columns = (module.criteria, module.values, module.partners, module.ranks)

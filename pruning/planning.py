@@ -10,6 +10,7 @@ from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES, unit_scores
 from pruning.errors import UsageError
 from pruning.head_plans import from_rows, keep_all, plan_heads, removed_count, rows_of
+from pruning.marks import check_marks
 from pruning.measurement import Measurement
 from pruning.plan import BY_HAND, SIMILARITY, BlockPlan, ModulePlan, Plan
 from pruning.recipe import Recipe
@@ -39,10 +40,11 @@ def needs_curves(recipe: Recipe) -> bool:
 
 
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
-    """Decide what goes. Raises UsageError when the block range does not fit the model, and
-    NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
+    """Decide what goes. Raises UsageError when the block range or the marks do not fit the model,
+    and NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
+    check_marks(recipe, shape, blocks)
     ratios = dict(
         zip(
             blocks,
@@ -66,7 +68,8 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
         plans.append(
             BlockPlan(
                 plan_heads(
-                    index, size.attention, measured, heads, recipe.heads, ratio.heads, ratio.policy
+                    index, size.attention, measured, heads, recipe.heads, ratio.heads,
+                    ratio.policy, recipe.marks.get(index),
                 ),
                 plan_channels(
                     index, size.ffn, channels, recipe.ffn.score, ratio.ffn, recipe.ffn.multiple
@@ -121,7 +124,8 @@ def rescored(
 ) -> ModulePlan:
     """As many units again, chosen by new ``scores`` [units] (method section 4.2).
 
-    What similarity or a person chose stays; only units that went by score are chosen again.
+    What similarity or a person chose stays; only units that went by score are chosen again,
+    among those that no one marked to keep.
     """
     if not module.removed:
         return module
@@ -139,19 +143,23 @@ def rescored(
         rows = rows_of(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
         return from_rows(module.block, shape, rows)
     per_group = shape.units_per_group
+    held = frozenset(module.held)
     if module.grouped:
         group_scores = scores.reshape(shape.groups, per_group).sum(axis=1)
         found = {unit // per_group: row for unit, row in fixed.items()}
         chosen = rows_of(
-            np.arange(shape.groups), found, group_scores, score_name, len(module.removed_groups)
-        )
+            np.arange(shape.groups), found, group_scores, score_name, len(module.removed_groups),
+            {unit // per_group for unit in held},
+        )  # fmt: skip
         rows = {g * per_group + m: row for g, row in chosen.items() for m in range(per_group)}
     elif per_group > 1 and not module.ungrouped:
         rows = {}
         for group in range(shape.groups):
             members = np.arange(group * per_group, (group + 1) * per_group)
             count = sum(unit // per_group == group for unit in module.removed)
-            rows |= rows_of(members, fixed, scores, score_name, count)
+            rows |= rows_of(members, fixed, scores, score_name, count, held)
     else:
-        rows = rows_of(np.arange(shape.units), fixed, scores, score_name, len(module.removed))
-    return replace(from_rows(module.block, shape, rows, module.grouped), ungrouped=module.ungrouped)
+        every, count = np.arange(shape.units), len(module.removed)
+        rows = rows_of(every, fixed, scores, score_name, count, held)
+    again = from_rows(module.block, shape, rows, module.grouped)
+    return replace(again, ungrouped=module.ungrouped, held=module.held)

@@ -124,14 +124,15 @@ def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
     ):
         ffn = ffn_losses(measured.ffn.statistics, size.ffn, [len(block.ffn.kept)])
         found["ffn"].append(float(ffn[0]))
-        heads = _head_loss(measured.attention.statistics, size.attention, block.attention)
+        heads = head_loss(measured.attention.statistics, size.attention, block.attention)
         found["attention"].append(heads)
     return found
 
 
-def _head_loss(
+def head_loss(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, module: ModulePlan
 ) -> float:
+    """Expected loss of an attention module that loses the heads of ``module``, or as many."""
     curve = statistics["expected_loss"]
     place = len(module.kept)
     if shape.units_per_group > 1 and not module.ungrouped:

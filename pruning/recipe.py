@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
@@ -123,6 +130,28 @@ class BlockRule(_Strict):
     ffn: Ratio = 0.0
 
 
+class Marks(_Strict):
+    """Heads of one block that a person marked; they win over every criterion.
+
+    ``keep``: these stay whatever their score; ``drop``: these go. Kept in order, each once.
+    """
+
+    keep: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    drop: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @field_validator("keep", "drop")
+    @classmethod
+    def _in_order(cls, heads: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(heads)))
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Marks:
+        both = sorted(set(self.keep) & set(self.drop))
+        if both:
+            raise ValueError(f"head {both[0]} is marked both keep and drop; choose one")
+        return self
+
+
 class RecoveryRule(_Strict):
     """How the loss is repaired (method section 4).
 
@@ -151,6 +180,7 @@ class Recipe(_Strict):
     """A whole run. The same recipe and seed give the same tensors twice.
 
     ``by_hand``: ratios of single blocks, by number, for the allocation of that name.
+    ``marks``: heads to keep or to drop, by block; they must suit the policy for grouped queries.
     """
 
     version: Literal[1] = RECIPE_VERSION
@@ -162,8 +192,14 @@ class Recipe(_Strict):
     budget: Budget = Budget()
     allocation: str = "uniform"
     by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
+    marks: dict[Annotated[int, Field(ge=0)], Marks] = {}
     recovery: RecoveryRule = RecoveryRule()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("marks")
+    @classmethod
+    def _only_marked_blocks(cls, marks: dict[int, Marks]) -> dict[int, Marks]:
+        return {block: marks[block] for block in sorted(marks) if marks[block] != Marks()}
 
     @model_validator(mode="after")
     def _known_names(self) -> Recipe:

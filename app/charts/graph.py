@@ -9,7 +9,19 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.picks import point_id
-from app.theme import BLUE, CLEAR, GREEN, KEPT, ORANGE, PRUNED, SELECTED, SKY, YELLOW, styled
+from app.theme import (
+    BLUE,
+    CLEAR,
+    GREEN,
+    KEPT,
+    MARKED,
+    ORANGE,
+    PRUNED,
+    SELECTED,
+    SKY,
+    YELLOW,
+    styled,
+)
 
 Pair = tuple[int, int, float]
 
@@ -24,7 +36,8 @@ TYPICAL_WIDTH = 520
 
 @dataclass(frozen=True)
 class HeadNode:
-    """One head as the graph shows it; ``rank`` 1 = weakest, ``reason`` None = it stays."""
+    """One head as the graph shows it; ``rank`` 1 = weakest, ``reason`` None = it stays;
+    ``mark``: keep or drop, by hand."""
 
     head: int
     group: int
@@ -33,6 +46,7 @@ class HeadNode:
     nearest: int | None
     divergence: float | None
     reason: str | None
+    mark: str | None = None
 
 
 def similarity_graph(
@@ -55,6 +69,9 @@ def similarity_graph(
         figure.add_trace(trace)
     shared = len({node.group for node in nodes}) < len(nodes)
     _add_nodes(figure, positions, nodes, sizes, shared)
+    marked = [node for node in nodes if node.mark]
+    if marked:
+        figure.add_trace(_marks(positions, marked, sizes))
     if selected is not None:
         figure.add_trace(_ring(positions[selected], sizes[selected]))
     if shared:
@@ -219,6 +236,28 @@ def _crosses(positions: np.ndarray, sizes: np.ndarray, text_size: int) -> go.Sca
     )
 
 
+def _marks(positions: np.ndarray, marked: Sequence[HeadNode], sizes: np.ndarray) -> go.Scatter:
+    """A square frame around marked heads and the word at their side."""
+    heads = [node.head for node in marked]
+    return go.Scatter(
+        x=positions[heads, 0].tolist(),
+        y=positions[heads, 1].tolist(),
+        mode="markers+text",
+        name="marked",
+        text=[node.mark for node in marked],
+        textposition="bottom center",
+        textfont={"size": 11},
+        marker={
+            "size": (sizes[heads] + 9).tolist(),
+            "symbol": "square-open",
+            "color": MARKED,
+            "line": {"width": 2.5},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
 def _ring(position: np.ndarray, size: float) -> go.Scatter:
     return go.Scatter(
         x=[float(position[0])],
@@ -258,5 +297,6 @@ def _hover(node: HeadNode, count: int, shared: bool) -> str:
     lines.append(f"importance {node.importance:.3g}, rank {node.rank} of {count} (1 = weakest)")
     if node.nearest is not None:
         lines.append(f"nearest: head {node.nearest}, JS {node.divergence:.3f} nats")
-    lines.append(f"✕ goes: {node.reason}" if node.reason else "stays")
+    kept = "stays: marked keep by hand" if node.mark == "keep" else "stays"
+    lines.append(f"✕ goes: {node.reason}" if node.reason else kept)
     return "<br>".join(lines)

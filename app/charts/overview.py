@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.charts.picks import point_id
-from app.theme import GREY, KEPT, MARKED, PRUNED, SELECTED, SKY, styled
+from app.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SELECTED, SKY, styled
 from pruning.insight import SimilarityCount
 from pruning.plan import BY_HAND, SIMILARITY, Plan
 
 COUNT_ROW = 58
 COUNTED = {"edges": "edges", "groups": "groups of alike heads", "gone": "heads that would go"}
-STAYS, ALIKE, WEAK, HAND = "stays", "✕ alike", "○ weak", "◇ by hand"
+STAYS, ALIKE, WEAK, HAND = "stays", "✕ alike", "○ weak", "◇ marked drop"
+HELD = "▣ marked keep"
 LOOKS = {
+    HELD: ("square", KEPT),
     STAYS: ("square", KEPT),
     ALIKE: ("x-thin", PRUNED),
     WEAK: ("circle-open", PRUNED),
@@ -23,19 +25,28 @@ LOOKS = {
 }
 
 
-def blocks_overview(plan: Plan, counts: Sequence[SimilarityCount], *, open_block: int) -> go.Figure:
-    """Blocks along x; heads of each block down the first row, then edges, groups, heads gone.
+def blocks_overview(
+    plan: Plan,
+    counts: Sequence[SimilarityCount],
+    *,
+    open_block: int,
+    selected: int | None = None,
+    losses: Mapping[str, Sequence[float]] | None = None,
+) -> go.Figure:
+    """Blocks along x; heads of each block down the first row, then edges, groups, heads gone and,
+    with ``losses`` (nats per token by module), what each block is expected to cost.
 
     Marks carry the id ``block:index:head``, bars ``block:index``.
     """
     heads = max(block.attention.units for block in plan.blocks)
     strip = min(max(heads * 15, 120), 420)
+    below = 3 + (losses is not None)
     figure = make_subplots(
-        rows=4,
+        rows=1 + below,
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.03,
-        row_heights=[strip, COUNT_ROW, COUNT_ROW, COUNT_ROW],
+        row_heights=[strip, *[COUNT_ROW] * below],
     )
     for trace in _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads))):
         figure.add_trace(trace, row=1, col=1)
@@ -55,7 +66,11 @@ def blocks_overview(plan: Plan, counts: Sequence[SimilarityCount], *, open_block
             tick0=0,
             dtick=-(-max(1, *values) // 2),
         )
-    styled(figure, height=strip + 3 * COUNT_ROW + 90)
+    if losses is not None:
+        _add_losses(figure, losses, row=1 + below)
+    if selected is not None:
+        figure.add_trace(_ring(open_block, selected), row=1, col=1)
+    styled(figure, height=strip + below * COUNT_ROW + 90)
     figure.add_vrect(x0=open_block - 0.5, x1=open_block + 0.5, line={"color": SELECTED, "width": 2})
     figure.update_layout(
         dragmode=False,
@@ -65,7 +80,8 @@ def blocks_overview(plan: Plan, counts: Sequence[SimilarityCount], *, open_block
         legend={"itemclick": False, "itemdoubleclick": False},
     )
     figure.update_xaxes(range=[-0.6, len(plan.blocks) - 0.4], fixedrange=True, showgrid=False)
-    figure.update_xaxes(title_text="block", dtick=1 if len(plan.blocks) <= 40 else 5, row=4, col=1)
+    step = 1 if len(plan.blocks) <= 40 else 5
+    figure.update_xaxes(title_text="block", dtick=step, row=1 + below, col=1)
     figure.update_yaxes(fixedrange=True)
     figure.update_yaxes(
         title_text="head",
@@ -102,7 +118,8 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
         reasons = module.reasons()
         for head in range(module.units):
             text = f"goes: {reasons[head]}" if head in reasons else "stays"
-            points[_kind(why.get(head))].append((index, head, text))
+            held = head in module.held
+            points[HELD if held else _kind(why.get(head))].append((index, head, text))
     traces = []
     for name, members in points.items():
         if not members:
@@ -119,7 +136,10 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
                     "size": size,
                     "color": colour,
                     "opacity": 0.6 if name == STAYS else 1,
-                    "line": {"width": 2 if name != STAYS else 0, "color": colour},
+                    "line": {
+                        "width": 2 if name != STAYS else 0,
+                        "color": MARKED if name == HELD else colour,
+                    },
                 },
                 customdata=[point_id("block", index, head) for index, head, _ in members],
                 hovertext=[
@@ -132,6 +152,46 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
     return traces
 
 
+def _add_losses(figure: go.Figure, losses: Mapping[str, Sequence[float]], row: int) -> None:
+    """Stacked bars: attention, and FFN hatched on top."""
+    looks = {"attention": (ATTENTION, ""), "ffn": (FFN, "/")}
+    below = [0.0] * len(losses["attention"])
+    for kind, (colour, hatch) in looks.items():
+        name = "FFN" if kind == "ffn" else kind
+        bars = _bars("loss", list(losses[kind]), colour)
+        bars.update(
+            base=below,
+            name=f"loss, {name}",
+            hovertext=[
+                f"block {block}<br>expected loss, {name}: {value:.4f} nats per token"
+                for block, value in enumerate(losses[kind])
+            ],
+        )
+        bars.marker.pattern = {"shape": hatch, "size": 5, "fillmode": "overlay"}
+        figure.add_trace(bars, row=row, col=1)
+        below = [a + b for a, b in zip(below, losses[kind], strict=True)]
+    top = max(*below, 1e-9) * 1.15
+    figure.update_yaxes(title_text="loss", range=[0, top], nticks=3, row=row, col=1)
+    figure.update_layout(barmode="overlay")
+
+
+def _ring(block: int, head: int) -> go.Scatter:
+    return go.Scatter(
+        x=[block],
+        y=[head],
+        mode="markers",
+        name="selected",
+        marker={
+            "symbol": "circle-open",
+            "size": 16,
+            "color": SELECTED,
+            "line": {"width": 2.5},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
 def _bars(name: str, values: Sequence[int], colour: str) -> go.Bar:
     blocks = list(range(len(values)))
     return go.Bar(
@@ -141,7 +201,8 @@ def _bars(name: str, values: Sequence[int], colour: str) -> go.Bar:
         marker={"color": colour},
         customdata=[point_id("block", block) for block in blocks],
         hovertext=[
-            f"block {block}<br>{COUNTED[name]}: {value}" for block, value in enumerate(values)
+            f"block {block}<br>{COUNTED.get(name, name)}: {value}"
+            for block, value in enumerate(values)
         ],
         hoverinfo="text",
         showlegend=False,

@@ -5,23 +5,31 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from app.block_picker import block_slider, open_block
+from app import head_picks
+from app.block_picker import block_slider
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import HeadNode, graph_alt, similarity_graph
 from app.charts.overview import blocks_overview, overview_alt
-from app.charts.picks import picked
-from app.charts.positions import node_positions
+from app.charts.sheet import ORDERS, ordered, sheet_alt, sheet_of_graphs
 from app.explain import amount, explain_head
+from app.head_picks import on_pick
+from app.head_preview import (
+    counts_per_block,
+    expected_losses,
+    fingerprint,
+    fixed_positions,
+    head_nodes,
+    preview,
+    tiles,
+)
+from app.pattern_section import show_patterns
 from app.state import current_measurement, draft_recipe, set_draft
 from app.theme import PLAIN_CONFIG
-from app.widgets import needs_measurement, page_header, show_problem
-from pruning.criteria import SCORES
+from app.widgets import drafted, page_header, show_problem
 from pruning.criteria.similarity import edges
-from pruning.errors import HeadroomError, NeedsMeasurement
-from pruning.insight import SimilarityCount, count_similar, head_importance, nearest, ranks
+from pruning.insight import count_similar
 from pruning.measurement import Measurement
 from pruning.plan import Plan
-from pruning.planning import block_range, make_plan
 from pruning.recipe import LN2, Recipe
 
 # τ that is drawn until the recipe has one
@@ -31,7 +39,7 @@ TAU = "heads.tau"
 HEAD = "heads.head"
 USE = "heads.use"
 SEEN = "heads.seen_tau"
-PICK = "heads.pick"
+ORDER = "heads.order"
 
 TAU_HELP = (
     "Two heads whose JS divergence is below τ are joined by an edge and count as alike: one of "
@@ -43,34 +51,14 @@ DIVERGENCE_HELP = (
     "the same tokens with the same weights."
 )
 
-
-def fingerprint(measurement: Measurement) -> tuple:
-    """What tells two measurements apart, for caches."""
-    m = measurement
-    return (
-        m.model,
-        m.revision,
-        m.dtype,
-        m.corpus_fingerprint,
-        m.samples,
-        m.seq_len,
-        m.seed,
-        m.seconds,
-    )
-
-
-@st.cache_data(show_spinner=False, max_entries=512)
-def fixed_positions(key: tuple, block: int, _measurement: Measurement) -> np.ndarray:
-    """Node positions of one block; they do not know τ."""
-    return node_positions(_measurement.blocks[block].divergence)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def counts_per_block(
-    key: tuple, threshold: float, _measurement: Measurement
-) -> list[SimilarityCount]:
-    """Edges and groups of every block at one τ."""
-    return [count_similar(block.divergence, threshold) for block in _measurement.blocks]
+LOSS_WORDS = (
+    " Loss: what each block is expected to cost after a refit, in nats per token, each module "
+    "looked at alone."
+)
+NO_LOSS_WORDS = (
+    " The expected loss of each block joins this chart once the model is measured for *Least "
+    "predicted loss* (Prune page, Spread over blocks)."
+)
 
 
 def drawn_tau() -> float:
@@ -92,28 +80,9 @@ def on_use() -> None:
     set_draft(heads={"threshold": tau if st.session_state[USE] and tau > 0 else None})
 
 
-def on_pick(chart: str) -> None:
-    """Keep what was clicked: a chart forgets its selection when its figure changes."""
-    event = st.session_state.get(chart)
-    if block := picked(event, "block"):
-        open_block(block[0])
-    # a mark of the overview names its head after its block
-    if head := picked(event, "head") or picked(event, "pair") or (block or ())[1:]:
-        st.session_state[PICK] = head[0]
-
-
-def selected_head(divergence: np.ndarray) -> int:
-    """The picked head; before any pick, one of the most alike pair of the block."""
-    pick = st.session_state.get(PICK)
-    if pick is not None and pick < len(divergence):
-        return pick
-    apart = divergence + 2 * np.eye(len(divergence))
-    return int(np.unravel_index(apart.argmin(), apart.shape)[0])
-
-
 def controls() -> tuple[int, float]:
     """Block and τ."""
-    left, middle, right = st.columns([3, 4, 2], vertical_alignment="bottom", gap="large")
+    left, middle, ratio, right = st.columns([3, 4, 3, 2], vertical_alignment="bottom", gap="medium")
     with left:
         block = block_slider("heads.block")
     with middle:
@@ -128,6 +97,13 @@ def controls() -> tuple[int, float]:
             on_change=on_tau,
             help=TAU_HELP,
         )
+    with ratio:
+        drafted(
+            st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9,
+            step=0.01, format="percent",
+            help="Share of the heads that must go in each block; what τ did not remove is filled "
+            "up with the lowest-scored heads. Part of the recipe at once.",
+        )  # fmt: skip
     with right:
         st.session_state[USE] = draft_recipe().heads.threshold is not None
         st.toggle(
@@ -140,66 +116,25 @@ def controls() -> tuple[int, float]:
     return block, drawn_tau()
 
 
-def preview(measurement: Measurement, tau: float) -> tuple[Recipe, Plan]:
-    """The draft with the drawn τ and its plan, so that fates follow the recipe's other rules."""
-    recipe = draft_recipe().changed(heads={"threshold": tau if tau > 0 else None})
-    try:
-        block_range(recipe, len(measurement.blocks))
-    except HeadroomError as error:  # meant for another model
-        st.warning(f"{error} Until then this page counts every block.")
-        recipe = recipe.changed(blocks={"start": 0, "end": None})
-    try:
-        return recipe, make_plan(measurement, recipe)
-    except NeedsMeasurement as error:
-        usual = Recipe()
-        st.warning(
-            f"{needs_measurement(error)} Until then this page ranks heads by "
-            f"{SCORES.entry(usual.heads.score).title}."
-        )
-        scores = {kind: {"score": getattr(usual, kind).score} for kind in ("heads", "ffn")}
-        recipe = recipe.changed(**scores, allocation=usual.allocation)
-        return recipe, make_plan(measurement, recipe)
-
-
-def head_nodes(measurement: Measurement, block: int, recipe: Recipe, plan: Plan) -> list[HeadNode]:
-    """What the graph says about each head."""
-    divergence = measurement.blocks[block].divergence
-    importance = head_importance(measurement, block, recipe.heads.score, recipe.seed)
-    places = ranks(importance)
-    per_group = measurement.shape.blocks[block].attention.units_per_group
-    reasons = plan.blocks[block].attention.reasons()
-    nodes = []
-    for head in range(len(divergence)):
-        near = nearest(divergence, head)[:1] or [(None, None)]
-        nodes.append(
-            HeadNode(
-                head,
-                head // per_group,
-                float(importance[head]),
-                int(places[head]),
-                *near[0],
-                reasons.get(head),
-            )
-        )
-    return nodes
-
-
 def show_block(
     measurement: Measurement, block: int, tau: float, recipe: Recipe, plan: Plan
 ) -> None:
     """Graph and heatmap of one block side by side, then the selected head in words."""
     divergence = measurement.blocks[block].divergence
-    selected = selected_head(divergence)
+    selected = head_picks.selected_head(divergence)
     pairs = edges(divergence, tau)
     nodes = head_nodes(measurement, block, recipe, plan)
     apart = divergence[np.triu_indices(len(divergence), 1)]
     scale = (float(apart.min()), float(apart.max())) if len(apart) else (0.0, LN2)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("**Alike heads**", help=TAU_HELP)
+        title, mode = st.columns([2, 3], vertical_alignment="center")
+        title.markdown("**Alike heads**", help=TAU_HELP)
+        with mode:
+            head_picks.click_mode()
         st.plotly_chart(
             similarity_graph(
-                fixed_positions(fingerprint(measurement), block, measurement),
+                fixed_positions(fingerprint(measurement), measurement)[block],
                 pairs,
                 nodes,
                 scale=scale,
@@ -227,7 +162,7 @@ def show_block(
         f"Block {block}: {amount(count.edges, 'edge')}, {amount(count.groups, 'group')} of alike "
         f"heads, {gone} of {len(divergence)} heads would go. "
         "Edge: D < τ, thicker = more alike. Hollow with ✕: would go. Larger node: more important. "
-        "Dot in the map: D < τ. Click a head or a cell to read about it; nodes never move with τ."
+        "Square frame: marked by hand. Dot in the map: D < τ. Click a head or a cell to pick it."
     )
     show_head(selected, nodes[selected], measurement, block, recipe, plan)
 
@@ -244,9 +179,10 @@ def show_head(
                 "Head",
                 range(len(measurement.blocks[block].divergence)),
                 key=HEAD,
-                on_change=lambda: st.session_state.update({PICK: st.session_state[HEAD]}),
+                on_change=lambda: head_picks.pick_head(st.session_state[HEAD]),
                 format_func=lambda number: f"Head {number}",
             )
+            head_picks.mark_choice(block, head)
         lines = explain_head(
             head,
             measurement.blocks[block].divergence,
@@ -259,7 +195,7 @@ def show_head(
         words.markdown("\n".join(f"- {line}" for line in lines))
 
 
-def show_overview(measurement: Measurement, block: int, tau: float, plan: Plan) -> None:
+def show_overview(measurement: Measurement, block: int, head: int, tau: float, plan: Plan) -> None:
     """All blocks; a click opens one."""
     counts = counts_per_block(fingerprint(measurement), tau, measurement)
     gone = sum(len(b.attention.removed) for b in plan.blocks)
@@ -270,8 +206,9 @@ def show_overview(measurement: Measurement, block: int, tau: float, plan: Plan) 
         f"**{amount(sum(c.groups for c in counts), 'group')}** of alike heads, "
         f"**{gone} of {total} heads** would go."
     )
+    losses = expected_losses(measurement, plan)
     st.plotly_chart(
-        blocks_overview(plan, counts, open_block=block),
+        blocks_overview(plan, counts, open_block=block, selected=head, losses=losses),
         key="heads.overview",
         on_select=lambda: on_pick("heads.overview"),
         selection_mode="points",
@@ -281,8 +218,29 @@ def show_overview(measurement: Measurement, block: int, tau: float, plan: Plan) 
     st.caption(
         "Click a mark or a bar to open its block. ✕ alike: within τ of another head. "
         "○ weak: low importance, taken by the ratio or to make every key/value group give up as "
-        "many. Groups: heads linked by edges."
+        "many. Groups: heads linked by edges." + (LOSS_WORDS if losses else NO_LOSS_WORDS)
     )
+
+
+def show_sheet(measurement: Measurement, block: int, head: int, tau: float, plan: Plan) -> None:
+    """The graphs of all blocks side by side; a click opens one."""
+    title, order = st.columns([3, 2], vertical_alignment="center")
+    title.markdown("**All graphs on one sheet**", help=TAU_HELP)
+    with order:
+        chosen = st.segmented_control(
+            "Order", list(ORDERS), key=ORDER, default="block", required=True,
+            format_func=ORDERS.get, label_visibility="collapsed",
+        )  # fmt: skip
+    shown = ordered(tiles(measurement, tau, plan), chosen)
+    st.plotly_chart(
+        sheet_of_graphs(shown, tau, open_block=block, selected=head),
+        key="heads.sheet",
+        on_select=lambda: on_pick("heads.sheet"),
+        selection_mode="points",
+        config=PLAIN_CONFIG,
+        alt=sheet_alt(shown, tau),
+    )
+    st.caption("Click a graph to open its block; its frame shows the one that is open.")
 
 
 @st.fragment
@@ -292,8 +250,13 @@ def explorer() -> None:
     block, tau = controls()
     show_problem()
     recipe, plan = preview(measurement, tau)
+    head = head_picks.selected_head(measurement.blocks[block].divergence)
     show_block(measurement, block, tau, recipe, plan)
-    show_overview(measurement, block, tau, plan)
+    head_picks.show_marks()
+    with st.container(border=True):
+        show_patterns(block, head)
+    show_overview(measurement, block, head, tau, plan)
+    show_sheet(measurement, block, head, tau, plan)
 
 
 page_header(

@@ -10,6 +10,7 @@ from pruning.head_plans import attention_parameters, plan_heads, removed_count
 
 if TYPE_CHECKING:
     from pruning.measurement import Measurement
+    from pruning.plan import ModulePlan
     from pruning.recipe import Recipe
 
 
@@ -79,12 +80,21 @@ def attention_after(
     measurement: Measurement, recipe: Recipe, index: int, ratio: float, policy: str | None = None
 ) -> int:
     """Parameters of block ``index``'s attention when ``ratio`` of its heads must go."""
+    plan = heads_after(measurement, recipe, index, ratio, policy)
+    return attention_parameters(plan, measurement.shape.blocks[index].attention)
+
+
+def heads_after(
+    measurement: Measurement, recipe: Recipe, index: int, ratio: float, policy: str | None = None
+) -> ModulePlan:
+    """What goes of block ``index``'s attention when ``ratio`` of its heads must. Raises UsageError
+    when ``policy`` cannot honour the block's marks."""
     shape, measured = measurement.shape.blocks[index].attention, measurement.blocks[index]
     scores = unit_scores(
         recipe.heads.score, measured.attention.statistics, shape, seed=recipe.seed, block=index
     )
-    plan = plan_heads(index, shape, measured, scores, recipe.heads, ratio, policy)
-    return attention_parameters(plan, shape)
+    marks = recipe.marks.get(index)
+    return plan_heads(index, shape, measured, scores, recipe.heads, ratio, policy, marks)
 
 
 def channel_parameters(measurement: Measurement, index: int) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pruning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
-from pruning.allocation.budget import kept_parameters
-from pruning.prediction import Choice, ffn_choices, head_choices, require
+from pruning.allocation.budget import heads_after, kept_parameters
+from pruning.errors import UsageError
+from pruning.head_plans import attention_parameters
+from pruning.prediction import Choice, ffn_choices, head_choices, head_loss, require
 
 _HALVINGS = 100
 
@@ -25,7 +28,10 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
     offers: list[list[Choice]] = []
     for index in blocks:
         shape, measured = measurement.shape.blocks[index], measurement.blocks[index]
-        offers.append(head_choices(measured.attention.statistics, shape.attention, policies))
+        heads = head_choices(measured.attention.statistics, shape.attention, policies)
+        if index in recipe.marks:
+            heads = _as_marked(measurement, recipe, index, heads)
+        offers.append(heads)
         offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, recipe.ffn.multiple))
     taken = cheapest(offers, kept_parameters(measurement, recipe, blocks))
     return [
@@ -36,6 +42,25 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
         )
         for index, heads, ffn in zip(blocks, taken[::2], taken[1::2], strict=True)
     ]
+
+
+def _as_marked(measurement, recipe, index: int, choices: Sequence[Choice]) -> list[Choice]:
+    """``choices`` of a block's heads with what they come to under its marks."""
+    shape = measurement.shape.blocks[index].attention
+    statistics = measurement.blocks[index].attention.statistics
+    found, refused = [], None
+    for choice in choices:
+        ratio = 1.0 - choice.kept / shape.units
+        try:
+            plan = heads_after(measurement, recipe, index, ratio, choice.policy or None)
+        except UsageError as error:  # not by this policy
+            refused = error
+            continue
+        parameters, loss = attention_parameters(plan, shape), head_loss(statistics, shape, plan)
+        found.append(replace(choice, parameters=parameters, loss=loss))
+    if not found:
+        raise refused
+    return found
 
 
 def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +17,19 @@ class Candidate:
     divergence: float
 
 
-def candidates(divergence: np.ndarray, threshold: float) -> list[Candidate]:
+def candidates(
+    divergence: np.ndarray, threshold: float, keep: Collection[int] = ()
+) -> list[Candidate]:
     """Algorithm 2 on ``divergence`` [units, units] (nats) with τ = ``threshold``, as written.
 
     Walks rows i, then columns j: if they differ, ``D_ij < τ`` and neither is a candidate yet,
     i becomes one. A unit that served as partner may still become a candidate itself later.
+    Units of ``keep`` never do.
     """
     chosen: dict[int, Candidate] = {}
     below = divergence < threshold
     np.fill_diagonal(below, False)
+    below[sorted(keep)] = False
     for i, j in zip(*np.nonzero(below), strict=True):  # row-major, as the paper walks
         i, j = int(i), int(j)
         if i not in chosen and j not in chosen:
@@ -33,14 +38,18 @@ def candidates(divergence: np.ndarray, threshold: float) -> list[Candidate]:
 
 
 def weaker_candidates(
-    divergence: np.ndarray, threshold: float, importance: np.ndarray
+    divergence: np.ndarray,
+    threshold: float,
+    importance: np.ndarray,
+    keep: Collection[int] = (),
 ) -> list[Candidate]:
     """Ours: of each pair below τ, most alike first, the one of less ``importance`` [units] goes.
 
-    A unit for whose sake another went always stays, so every candidate keeps its partner.
+    A unit for whose sake another went always stays, so every candidate keeps its partner, and
+    so do units of ``keep``.
     """
     chosen: dict[int, Candidate] = {}
-    needed: set[int] = set()
+    needed: set[int] = set(keep)
     for i, j, value in sorted(edges(divergence, threshold), key=lambda edge: edge[2]):
         if i in chosen or j in chosen or (i in needed and j in needed):
             continue

@@ -23,7 +23,7 @@ def with_preset(recipe: Recipe, name: str) -> Recipe:
 
     preset, data = PRESETS[name], Recipe().model_dump()
     before = recipe.model_dump()
-    kept = ("model", "calibration", "blocks", "budget", "by_hand", "seed")
+    kept = ("model", "calibration", "blocks", "budget", "by_hand", "marks", "seed")
     data |= {section: before[section] for section in kept}
     for section, fields in (("heads", ("ratio",)), ("ffn", ("ratio", "multiple"))):
         data[section] |= {field: before[section][field] for field in fields}

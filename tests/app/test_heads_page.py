@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from stand_ins import words
+from stand_ins import OWNER, wait_for, words
 
-from app import state
+from app import head_preview, state, tasks, work
+from pruning.measure.patterns import AttentionPatterns
 from pruning.recipe import LN2
 
 
@@ -18,8 +19,8 @@ def heads(visit):
 
 
 def charts(at) -> dict[str, dict]:
-    """The three figures by what they show."""
-    names = ("graph", "map", "overview")
+    """The figures by what they show."""
+    names = ("graph", "map", "overview", "sheet")
     found = [json.loads(element.proto.spec) for element in at.get("plotly_chart")]
     return dict(zip(names, found, strict=True))
 
@@ -40,7 +41,7 @@ def test_first_look_needs_nothing_loaded(heads):
     assert not heads.exception
     text = words(heads)
     assert "Nearest heads" in text and "nats" in text
-    assert len(charts(heads)) == 3
+    assert len(charts(heads)) == 4
     assert all(element.proto.alt for element in heads.get("plotly_chart"))
     assert heads.session_state["headroom.draft"].heads.threshold is None
 
@@ -134,7 +135,7 @@ def test_fates_follow_the_rules_of_the_recipe(visit, policy):
 def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
     draft = state.initial_recipe().changed(blocks={"start": 0, "end": 80})
     at = visit("heads", **{"headroom.draft": draft})
-    assert not at.exception and len(charts(at)) == 3
+    assert not at.exception and len(charts(at)) == 4
     assert "30 blocks" in at.warning[0].value.replace("\n", " ")
 
 
@@ -142,7 +143,78 @@ def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
 def test_a_score_that_was_not_measured_falls_back_to_the_usual_one(visit, blocks):
     draft = state.initial_recipe().changed(heads={"score": "fisher", "ratio": 0.3}, blocks=blocks)
     heads = visit("heads", **{"headroom.draft": draft})
-    assert not heads.exception and len(charts(heads)) == 3
+    assert not heads.exception and len(charts(heads)) == 4
     assert "needs a gradient pass" in heads.warning[-1].value
     assert "Second moment" in heads.warning[-1].value
     assert heads.session_state["headroom.draft"].heads.score == "fisher"
+
+
+def test_the_ratio_takes_heads_at_once(heads):
+    heads.slider(key="draft.heads.ratio.slider").set_value(0.34).run()
+    assert not heads.exception
+    assert min(trace(charts(heads)["overview"], "gone")["y"]) == 3
+    assert heads.session_state["headroom.draft"].heads.ratio == 0.34
+
+
+def test_a_mark_goes_into_the_recipe_and_the_charts(heads):
+    heads.selectbox(key="heads.head").set_value(4).run()
+    heads.selectbox(key="heads.mark").set_value("drop").run()
+    assert not heads.exception and not heads.warning
+    assert heads.session_state["headroom.draft"].marks[0].drop == (4,)
+    found = charts(heads)
+    assert trace(found["overview"], "◇ marked drop")["customdata"] == ["block:0:4"]
+    assert trace(found["graph"], "marked")["text"] == ["drop"]
+    # grouped queries: each of the three groups gives up one
+    assert trace(found["overview"], "gone")["y"][0] == 3
+    assert "marked by hand" in words(heads) and "block 0 drops 4" in words(heads)
+    heads.selectbox(key="heads.mark").set_value("keep").run()
+    assert heads.session_state["headroom.draft"].marks[0].keep == (4,)
+    assert "marked keep by hand" in words(heads)
+    heads.button(key="heads.clear").click().run()
+    assert not heads.session_state["headroom.draft"].marks
+
+
+def test_marks_that_cannot_be_honoured_are_one_sentence(visit):
+    draft = state.initial_recipe().changed(marks={0: {"drop": [0, 1], "keep": [3, 4]}})
+    at = visit("heads", **{"headroom.draft": draft})
+    assert not at.exception and len(charts(at)) == 4
+    assert "cannot be honoured" in at.warning[0].value
+    assert at.session_state["headroom.draft"] == draft
+
+
+def test_the_open_block_and_the_picked_head_are_shown_everywhere(heads):
+    heads.slider(key="heads.block").set_value(12).run()
+    heads.selectbox(key="heads.head").set_value(7).run()
+    found = charts(heads)
+    ring = trace(found["overview"], "selected")
+    assert (ring["x"], ring["y"]) == ([12], [7])
+    assert trace(found["graph"], "selected") and trace(found["sheet"], "selected")
+    assert trace(found["sheet"], "blocks")["customdata"] == [f"block:{n}" for n in range(30)]
+    heads.button_group(key="heads.order").set_value("alike").run()
+    counts = trace(charts(heads)["overview"], "edges")["y"]
+    first = trace(charts(heads)["sheet"], "blocks")["customdata"][0]
+    assert counts[int(first.split(":")[1])] == max(counts)
+
+
+def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
+    maps = np.tril(np.ones((9, 5, 5))) / np.arange(1, 6)[None, :, None]
+    made = AttentionPatterns(tuple("abcde"), (maps.astype(np.float32),) * 30)
+    monkeypatch.setattr(tasks, "looking", lambda *_: lambda progress, cancel: made)
+    assert "needs the model itself" in words(heads)
+    heads.button(key="heads.look").click().run()
+    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    heads.run()
+    assert not heads.exception and "needs the model itself" not in words(heads)
+    assert len(heads.get("plotly_chart")) == 6
+    heads.text_input(key="heads.sentence").set_value("Another one.").run()
+    assert "needs the model itself" in words(heads)
+
+
+def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
+    draft = state.initial_recipe().changed(heads={"ratio": 0.34})
+    losses = {"attention": [0.1] * 30, "ffn": [0.2] * 30}
+    monkeypatch.setattr(head_preview, "can_predict", lambda measurement: True)
+    monkeypatch.setattr(head_preview, "plan_losses", lambda measurement, plan: losses)
+    at = visit("heads", **{"headroom.draft": draft})
+    assert trace(charts(at)["overview"], "loss, attention")["y"] == [0.1] * 30
+    assert "expected to cost" in words(at)

@@ -21,6 +21,7 @@ FULL = {
     "budget": {"kept": 0.8, "of": "model", "megabytes": None},
     "allocation": "by_hand",
     "by_hand": {3: {"heads": 0.1, "ffn": 0.2}},
+    "marks": {4: {"keep": (1,), "drop": (0, 7)}},
     "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
                  "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2},
     "seed": 7,
@@ -48,6 +49,11 @@ def test_json_is_yaml_too_and_an_empty_file_is_the_default():
 BAD = {
     "an unknown section": ("colour: red", "colour"),
     "an unknown field": ("ffn: {ration: 0.2}", "ffn.ration"),
+    "a head kept and dropped": ("marks: {3: {keep: [1, 2], drop: [2]}}", "marks.3"),
+    "a negative head": ("marks: {3: {keep: [-1]}}", "marks.3.keep"),
+    "a mark that is no head": ("marks: {3: {drop: [a]}}", "marks.3.drop"),
+    "marks of a negative block": ("marks: {-1: {keep: [1]}}", "marks"),
+    "a mark of another kind": ("marks: {3: {maybe: [1]}}", "marks.3.maybe"),
     "tau of zero": ("heads: {threshold: 0}", "heads.threshold"),
     "negative tau": ("heads: {threshold: -0.1}", "heads.threshold"),
     "tau above ln 2": ("heads: {threshold: 0.7}", "heads.threshold"),
@@ -113,3 +119,11 @@ def test_a_recipe_cannot_be_changed_in_place():
 
 def test_the_largest_threshold_is_ln_2():
     assert Recipe.parse({"heads": {"threshold": math.log(2.0)}}).heads.threshold == math.log(2.0)
+
+
+def test_marks_change_by_block_and_empty_ones_vanish():
+    recipe = Recipe.parse({"marks": {5: {"keep": [3, 1, 3]}, 2: {"drop": [0]}, 7: {}}})
+    assert list(recipe.marks) == [2, 5] and recipe.marks[5].keep == (1, 3)
+    changed = recipe.changed(marks={2: {}, 6: {"drop": [4]}})
+    assert list(changed.marks) == [5, 6] and changed.marks[5] == recipe.marks[5]
+    assert Recipe.from_yaml(changed.to_yaml()) == changed

@@ -1,0 +1,144 @@
+"""Where heads look: the attention map of one head, and those of a whole block to choose from."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.charts.picks import point_id
+from app.theme import SELECTED, SEQUENTIAL, styled
+
+HEIGHT = 400
+NAMES_UP_TO = 40
+"""More tokens than this leave no room for their names."""
+
+GAP = 3
+
+
+def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
+    """``pattern`` [s, s] of one head: rows look at columns, each row sums to 1."""
+    count = len(tokens)
+    shown = np.where(np.tri(count, dtype=bool), pattern, np.nan)  # no head looks ahead
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[None if np.isnan(v) else round(float(v), 4) for v in row] for row in shown],
+            zmin=0.0,
+            zmax=1.0,
+            colorscale=SEQUENTIAL,
+            customdata=[[[a, b] for b in tokens] for a in tokens],
+            hovertemplate="‘%{customdata[0]}’ looks at ‘%{customdata[1]}’: %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+            colorbar={
+                "title": {"text": "attention", "side": "right"},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+        )  # fmt: skip
+    )
+    styled(figure, height=HEIGHT, legend=False)
+    figure.update_layout(dragmode=False, margin={"t": 8}, uirevision="pattern")
+    named = count <= NAMES_UP_TO
+    ticks = {
+        "tickvals": list(range(count)) if named else list(range(0, count, 8)),
+        "ticktext": [_name(token) for token in tokens] if named else None,
+        "tickfont": {"size": 10},
+        "showgrid": False,
+        "fixedrange": True,
+    }
+    figure.update_xaxes(**ticks, tickangle=-60, title="looked at", range=[-0.5, count - 0.5])
+    figure.update_yaxes(**ticks, title="looks", range=[count - 0.5, -0.5])
+    return figure
+
+
+def pattern_alt(block: int, head: int, pattern: np.ndarray, tokens: tuple[str, ...]) -> str:
+    """The map in one sentence: what the head mostly does."""
+    first, itself, before = habits(pattern)
+    return (
+        f"Attention map of head {head} of block {block} on {len(tokens)} tokens: "
+        f"{first:.0%} of its attention goes to the first token, {before:.0%} to the token just "
+        f"before and {itself:.0%} to the token itself."
+    )
+
+
+def habits(pattern: np.ndarray) -> tuple[float, float, float]:
+    """Shares of attention on the first token, on the token itself, and on the one before, over
+    the rows where these differ (the third on)."""
+    rows = np.arange(2, len(pattern))
+    if not len(rows):
+        return 1.0, 0.0, 0.0
+    first, itself, before = pattern[rows, 0], pattern[rows, rows], pattern[rows, rows - 1]
+    return float(first.mean()), float(itself.mean()), float(before.mean())
+
+
+def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
+    """The maps [heads, s, s] of one block as tiles; clicks carry the ids ``head:number``."""
+    heads, size, _ = maps.shape
+    columns = int(np.ceil(np.sqrt(heads * 1.3)))
+    rows = -(-heads // columns)
+    step = size + GAP
+    canvas = np.full((rows * step, columns * step), np.nan, dtype=np.float32)
+    corners = [(head // columns * step + GAP // 2, head % columns * step + GAP // 2)
+               for head in range(heads)]  # fmt: skip
+    below = np.tri(size, dtype=bool)
+    for (top, left), one in zip(corners, maps, strict=True):
+        # the root makes faint patterns visible in a small picture
+        canvas[top : top + size, left : left + size] = np.where(below, np.sqrt(one), np.nan)
+    figure = go.Figure(
+        go.Heatmap(
+            z=canvas,
+            zmin=0.0,
+            zmax=1.0,
+            colorscale=SEQUENTIAL,
+            showscale=False,
+            hoverinfo="skip",
+            hoverongaps=False,
+        )  # fmt: skip
+    )
+    figure.add_trace(_targets(maps, corners, size, HEIGHT / rows))
+    top, left = corners[selected]
+    figure.add_shape(
+        type="rect", x0=left - 1.2, x1=left + size + 0.2, y0=top - 1.2, y1=top + size + 0.2,
+        line={"color": SELECTED, "width": 3},
+    )  # fmt: skip
+    styled(figure, height=HEIGHT, legend=False)
+    figure.update_layout(dragmode=False, hovermode="closest", margin={"t": 8}, uirevision="mosaic")
+    figure.update_xaxes(visible=False, range=[-1.5, columns * step], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[rows * step, -1.5], fixedrange=True)
+    return figure
+
+
+def mosaic_alt(block: int, heads: int) -> str:
+    """The mosaic in one sentence."""
+    return f"Attention maps of the {heads} heads of block {block} side by side, one tile each."
+
+
+def _targets(
+    maps: np.ndarray, corners: list[tuple[int, int]], size: int, pixels: float
+) -> go.Scatter:
+    words = [f"head {head}<br>{_habit(one)}" for head, one in enumerate(maps)]
+    return go.Scatter(
+        x=[left + size / 2 for _, left in corners],
+        y=[top + size / 2 for top, _ in corners],
+        mode="markers+text",
+        name="heads",
+        text=[str(head) for head in range(len(maps))],
+        # the upper right half of a tile is empty
+        textposition="top right",
+        textfont={"size": 13 if len(maps) <= 16 else 10},
+        marker={"symbol": "square", "size": max(10.0, 0.8 * pixels), "opacity": 0},
+        customdata=[point_id("head", head) for head in range(len(maps))],
+        hovertext=words,
+        hoverinfo="text",
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+    )
+
+
+def _habit(pattern: np.ndarray) -> str:
+    first, itself, before = habits(pattern)
+    return f"first token {first:.0%}, the one before {before:.0%}, itself {itself:.0%}"
+
+
+def _name(token: str) -> str:
+    shown = token.replace("\n", "⏎").strip() or "␣"
+    return shown if len(shown) <= 9 else shown[:8] + "…"
