@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app import memory
 from pruning.recipe import ModelChoice
 
 Loader = Callable[[ModelChoice, str], Any]
@@ -17,10 +17,7 @@ Loader = Callable[[ModelChoice, str], Any]
 
 def default_byte_limit() -> int:
     """Half of the machine's memory; the other half is for pruned copies and work."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
+    return memory.total_bytes() // 2
 
 
 class ModelStore:
@@ -47,25 +44,38 @@ class ModelStore:
                 loaded = load(choice, device)
                 with self._lock:
                     self._models[key] = loaded
-                    self._evict()
+                self._evict()
                 return loaded
             finally:
                 with self._lock:
                     self._loading.pop(key, None)
 
-    def _evict(self) -> None:
-        while len(self._models) > 1 and (
-            len(self._models) > self._count
-            or sum(map(_weight_bytes, self._models.values())) > self._bytes
-        ):
-            self._models.popitem(last=False)
+    def make_room(self, size: int) -> None:
+        """Drop the least recently used models until ``size`` more bytes fit within the bounds."""
+        self._evict(extra_bytes=size, extra_count=1, keep=0)
+
+    def addresses(self) -> set[int]:
+        """Storages that the models of the store hold."""
+        with self._lock:
+            return set(memory.storages(loaded.model for loaded in self._models.values()))
+
+    def _evict(self, *, extra_bytes: int = 0, extra_count: int = 0, keep: int = 1) -> None:
+        dropped = []
+        with self._lock:
+            while len(self._models) > keep and (
+                len(self._models) + extra_count > self._count
+                or self._held() + extra_bytes > self._bytes
+            ):
+                dropped.append(self._models.popitem(last=False))
+        if dropped:
+            del dropped
+            memory.give_back()
+
+    def _held(self) -> int:
+        return sum(memory.storages(held.model for held in self._models.values()).values())
 
     def __len__(self) -> int:
         return len(self._models)
-
-
-def _weight_bytes(loaded: Any) -> int:
-    return sum(p.numel() * p.element_size() for p in loaded.model.parameters())
 
 
 def _stamp(source: str) -> tuple:

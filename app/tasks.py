@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.jobs import Work
+from app import memory
+from app.job import Work
 from app.models import ModelStore
 from pruning.errors import HeadroomError, OutOfMemory
 from pruning.events import Progress, stop_if
@@ -39,19 +42,35 @@ class Pair:
     after: Any
 
 
-def _load(choice: ModelChoice, device: str) -> Any:
-    from pruning.sources import load
+def _loaded(store: ModelStore, choice: ModelChoice, device: str, progress: Any) -> Any:
+    """The model from the store, loaded if it is not there."""
 
-    _refuse_hopeless(choice, device)
-    return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+    def load(choice: ModelChoice, device: str) -> Any:
+        from pruning.sources import load
+
+        _make_room(store, choice, device)
+        return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+
+    progress(Progress("load", 0, 1, f"Loading {choice.source}"))
+    found = store.get(choice, device, load)
+    progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
+    return found
 
 
-def _refuse_hopeless(choice: ModelChoice, device: str) -> None:
-    """Raise OutOfMemory when the weights alone cannot fit: trying would end the server."""
+def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
+    """Drop models that must go for this one; raise OutOfMemory when its weights alone cannot fit
+    even so: trying would end the server."""
     from pruning.sources.estimate import estimate
 
+    def ask() -> Any:
+        return estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+
     try:
-        found = estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
+        found = ask()
+        store.make_room(found.weight_bytes)
+        if found.weight_bytes > found.free_bytes:
+            store.make_room(sys.maxsize)
+            found = ask()
     except HeadroomError:
         return  # loading says better what is wrong
     if found.weight_bytes > found.free_bytes:
@@ -73,8 +92,7 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Work:
     """Load ``choice`` into the store; the result is its :class:`Facts`."""
 
     def work(progress, should_cancel):
-        progress(Progress("load", 0, 1, f"Loading {choice.source}"))
-        return _facts(store.get(choice, device, _load))
+        return _facts(_loaded(store, choice, device, progress))
 
     return work
 
@@ -99,8 +117,7 @@ def measuring(store: ModelStore, recipe: Recipe, device: str) -> Work:
     """One pass over the calibration text; the result is a Measurement."""
 
     def work(progress, should_cancel):
-        progress(Progress("load", 0, 1, f"Loading {recipe.model.source}"))
-        loaded = store.get(recipe.model, device, _load)
+        loaded = _loaded(store, recipe.model, device, progress)
         stop_if(should_cancel)
         from pruning.pipeline import measure_model
 
@@ -113,8 +130,7 @@ def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) 
     """Where the heads look in ``sentence``; the result is its AttentionPatterns."""
 
     def work(progress, should_cancel):
-        progress(Progress("load", 0, 1, f"Loading {choice.source}"))
-        loaded = store.get(choice, device, _load)
+        loaded = _loaded(store, choice, device, progress)
         stop_if(should_cancel)
         from pruning.measure.patterns import attention_patterns
 
@@ -127,12 +143,21 @@ def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Work:
     """The whole run of ``recipe``; the result is a PruneRun."""
 
     def work(progress, should_cancel):
-        progress(Progress("load", 0, 1, f"Loading {recipe.model.source}"))
-        loaded = store.get(recipe.model, device, _load)
+        loaded = _loaded(store, recipe.model, device, progress)
         stop_if(should_cancel)
         from pruning.pipeline import prune
 
-        return prune(loaded, recipe, progress=progress, should_cancel=should_cancel)
+        pauses = 0.0
+
+        def told(step: Progress) -> None:
+            nonlocal pauses
+            started = time.perf_counter()
+            progress(step)  # returns late when the visitor has paused the job
+            pauses += time.perf_counter() - started
+
+        run = prune(loaded, recipe, progress=told, should_cancel=should_cancel)
+        seconds = run.seconds - pauses
+        return replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
 
     return work
 
@@ -145,6 +170,11 @@ def without_models(run: Any) -> Any:
 def has_models(run: Any) -> bool:
     """False once :func:`without_models` was called on it."""
     return run.pruned is not None
+
+
+def weigh_run(run: Any) -> dict[int, int]:
+    """Storages of both models of a PruneRun and their bytes."""
+    return memory.storages((run.dense.model, run.pruned.model))
 
 
 def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Work:
@@ -244,8 +274,7 @@ def sweeping(
         from pruning.sweep import sweep
 
         model = wanted.recipe.model
-        progress(Progress("load", 0, 1, f"Loading {model.source}"))
-        loaded = store.get(model, device, _load)
+        loaded = _loaded(store, model, device, progress)
         stop_if(should_cancel)
         return sweep(
             loaded, wanted, on_point=on_point, progress=progress, should_cancel=should_cancel

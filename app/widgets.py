@@ -142,14 +142,37 @@ def show_problem() -> None:
 
 
 def job_line(job: Job) -> str:
-    """One line on where a job stands."""
+    """One line on where a job stands: its place in the queue, or its step and times."""
     if job.status == "queued":
-        ahead = work.manager().ahead(job)
-        jobs = "job" if ahead == 1 else "jobs"
-        return f"{job.title}: waiting, {ahead} {jobs} ahead"
-    message = job.progress.message if job.progress else "starting"
-    stopping = " · stopping at the next safe point" if job.cancelling else ""
-    return f"{job.title}: {message} · {duration(job.elapsed)}{stopping}"
+        return f"{job.title}: {place_in_line(job)}"
+    parts = [f"{job.title}: {job.track.line()}", duration(job.elapsed)]
+    left = job.remaining
+    if left is not None and not job.paused:
+        parts.append(f"about {duration(rounded(left))} left")
+    if job.cancelling:
+        parts.append("stopping at the next safe point")
+    elif job.paused and work.manager().others_wait(job):
+        parts.append("others wait in the queue, so the work goes on")
+    elif job.paused:
+        parts.append("paused" if job.resting else "pausing after this module")
+    return " · ".join(parts)
+
+
+def place_in_line(job: Job) -> str:
+    """How many jobs come first, and how long the one at work still needs."""
+    ahead = work.manager().ahead(job)
+    text = f"waiting, {ahead} {'job' if ahead == 1 else 'jobs'} ahead"
+    first = work.manager().running_ahead(job)
+    left = None if first is None else first.remaining
+    return (
+        text if left is None else f"{text}; the one at work needs about {duration(rounded(left))}"
+    )
+
+
+def rounded(seconds: float) -> float:
+    """An estimate as coarse as it is sure: whole seconds to 10, then fives, then half minutes."""
+    step = 1 if seconds < 10 else 5 if seconds < 60 else 30
+    return max(1, step * round(seconds / step))
 
 
 def cancel_button(job: Job) -> None:
@@ -167,6 +190,7 @@ def cancel_button(job: Job) -> None:
 @st.fragment(run_every=1.0)
 def watch(job: Job) -> None:
     """Progress of a job with Cancel; redraws the page when it ends."""
+    work.still_here()
     if not job.active:
         st.rerun()
     bar, button = st.columns([5, 1], vertical_alignment="center")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import streamlit as st
 
 from app import devices, state
-from app.jobs import Job, JobManager, Work
+from app.job import Job, Weigh, Work
+from app.jobs import GRACE, JobManager
 from app.models import ModelStore, default_byte_limit
+from app.stages import expected_steps
 
 JOB_PARAM = "job"
 _TAKEN = "headroom.taken"
@@ -19,7 +22,19 @@ _TAKEN = "headroom.taken"
 def manager() -> JobManager:
     """The one queue of this process."""
     # dense models may take half of the memory, pruned ones half of the rest
-    return JobManager(heavy_bytes=default_byte_limit() // 2)
+    return JobManager(
+        heavy_bytes=default_byte_limit() // 2,
+        grace=_grace(),
+        held_elsewhere=lambda: models().addresses(),
+    )
+
+
+def _grace() -> float:
+    """Seconds that jobs outlive their page: HEADROOM_GRACE_MINUTES, or the usual."""
+    try:
+        return 60 * max(1.0, float(os.environ["HEADROOM_GRACE_MINUTES"]))
+    except (KeyError, ValueError):
+        return GRACE
 
 
 @st.cache_resource(show_spinner=False)
@@ -34,14 +49,14 @@ def submit(
     work: Work,
     *,
     device: str,
-    weigh: Callable[[Any], int] | None = None,
+    weigh: Weigh | None = None,
     lighten: Callable[[Any], Any] | None = None,
     about: Any = None,
 ) -> Job:
     """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
     job = manager().submit(
-        kind, title, work, owner=state.owner(), lane=devices.lane(device),
-        weigh=weigh, lighten=lighten, about=about,
+        kind, title, work, owner=state.owner(), lane=devices.lane(device), weigh=weigh,
+        about=about, steps=expected_steps(kind, about), lighten=lighten,
     )  # fmt: skip
     st.query_params[JOB_PARAM] = job.id
     return job
@@ -77,10 +92,16 @@ def reattach() -> None:
     if found is not None and found.owner != state.owner() and not jobs():
         state.adopt(found.owner)
         _restore_draft()
+    still_here()
     newest = latest()
     if newest is not None and st.query_params.get(JOB_PARAM) != newest.id:
         st.query_params[JOB_PARAM] = newest.id
     _take_over_measurement()
+
+
+def still_here() -> None:
+    """Say that this session has a page open; without it its jobs end after a while."""
+    manager().seen(state.owner())
 
 
 def _restore_draft() -> None:

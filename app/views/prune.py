@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import pandas
 import streamlit as st
 
-from app import paths, recipe_form, state, tasks, theme, work
-from app.charts import plan_map, recovery
+from app import feed_view, paths, recipe_form, state, tasks, theme, work
+from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import (
-    cancel_button,
     count,
     duration,
-    job_line,
     needs_measurement,
     outcome,
     page_header,
@@ -21,17 +18,22 @@ from app.widgets import (
 )
 from pruning.errors import HeadroomError, NeedsMeasurement
 from pruning.plan import Plan
-from pruning.planning import block_range, make_plan
+from pruning.planning import make_plan
 from pruning.prediction import can_predict, plan_losses
 from pruning.recipe import Recipe
 
 
 def main() -> None:
-    page_header(
-        "Prune",
-        "Decide how much goes; the right side shows at once what that saves. Nothing touches the "
-        "model until you press Run.",
-    )
+    running = work.active(("prune",))
+    if feed_view.shown(running):
+        st.divider()
+        st.subheader("Recipe", anchor=False)
+    else:
+        page_header(
+            "Prune",
+            "Decide how much goes; the right side shows at once what that saves. Nothing touches "
+            "the model until you press Run.",
+        )
     show_problem()
     shape = state.current_measurement().shape
     left, right = st.columns([4, 7], gap="large")
@@ -45,16 +47,15 @@ def main() -> None:
         with st.expander("Recipe file"):
             recipe_form.recipe_file()
     with right:
-        running = work.active(("prune",))
-        plan = preview(chart=running is None)
+        plan = preview()
         if running is None:
             run(plan)
         else:
-            progress(running)
+            st.caption("The next run can start when this one has ended.")
 
 
-def preview(chart: bool) -> Plan | None:
-    """The live count; None when there is no plan to show. The chart gives way to a running job."""
+def preview() -> Plan | None:
+    """The live count; None when there is no plan to show."""
     measurement, draft = state.current_measurement(), state.draft_recipe()
     if draft.model.source != measurement.model:
         st.warning(
@@ -76,11 +77,10 @@ def preview(chart: bool) -> Plan | None:
     expected(plan)
     for reason in plan.shape.fixed.values():
         st.info(reason)
-    if chart:
-        st.plotly_chart(
-            plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
-            alt="Share of attention heads and of FFN channels that each block keeps",
-        )  # fmt: skip
+    st.plotly_chart(
+        plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
+        alt="Share of attention heads and of FFN channels that each block keeps",
+    )  # fmt: skip
     notes(draft)
     return plan
 
@@ -155,8 +155,8 @@ def run(plan: Plan | None) -> None:
         start(draft)
     last = work.latest("prune")
     outcome(last)
-    if last is not None and last.status == "done":
-        finished(last)
+    if last is not None:
+        ended(last)
 
 
 def start(draft: Recipe) -> None:
@@ -170,82 +170,23 @@ def start(draft: Recipe) -> None:
     job_work = tasks.pruning_run(work.models(), draft, device)
     work.submit(
         "prune", f"Prune {draft.model.source}", job_work, device=device, about=draft,
-        weigh=lambda result: result.report.after.bytes, lighten=tasks.without_models,
+        weigh=tasks.weigh_run, lighten=tasks.without_models,
     )  # fmt: skip
     st.rerun()
 
 
-@st.fragment(run_every=1.0)
-def progress(job: Job) -> None:
-    """A running prune: bar, growing error lines, table of modules."""
-    if not job.active:
-        st.rerun()
-    bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(job.fraction, text=job_line(job))
-    with button:
-        cancel_button(job)
-    modules(job)
-
-
-def finished(job: Job) -> None:
-    """The last run in short, with the way to Compare."""
-    kept = job.result.report.kept_block_parameters
-    st.success(
-        f"Last run, {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
-        icon=":material/check_circle:",
-    )
-    st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
-    modules(job)
-
-
-def modules(job: Job) -> None:
-    """Reconstruction error per module, as lines and as a table."""
-    events = list(job.events)
-    if not events:
-        return
-    blocks = len(state.current_measurement().blocks)
-    blocks = max(blocks, events[-1].block + 1)
-    recipe: Recipe = job.about
-    reach = range(block_range(recipe, blocks).start, blocks)
-    st.markdown(
-        "**Reconstruction error** of each module on the calibration text, relative to the dense "
-        "output",
-        help="Squared error of the module's output over the squared size of the dense output. "
-        "'Cut': with the remaining weights as they were. 'Recovered': after the solve.",
-    )  # fmt: skip
-    st.plotly_chart(
-        recovery.errors(events, reach, height=260), config=theme.PLAIN_CONFIG,
-        key=f"errors.{job.id}", alt="Reconstruction error per block before and after recovery",
-    )  # fmt: skip
-    st.dataframe(table(events), hide_index=True, height=215, width="stretch", column_config=COLUMNS)
-
-
-COLUMNS = {
-    "error, cut": st.column_config.NumberColumn(format="%.4f"),
-    "error, recovered": st.column_config.NumberColumn(format="%.4f"),
-    "damping": st.column_config.NumberColumn(
-        format="%.3g", help="How firmly the solve was held near the present weights"
-    ),
-    "seconds": st.column_config.NumberColumn(format="%.1f"),
-}
-
-
-def table(events: list) -> pandas.DataFrame:
-    """One row per module, newest first."""
-    return pandas.DataFrame(
-        [
-            {
-                "block": event.block,
-                "module": "FFN" if event.kind == "ffn" else "attention",
-                "removed": f"{len(event.removed)} of {event.units}",
-                "error, cut": event.error_before,
-                "error, recovered": event.error_after,
-                "damping": event.damping,
-                "seconds": event.seconds,
-            }
-            for event in reversed(events)
-        ]
-    )
+def ended(job: Job) -> None:
+    """The last run in short, with the ways to Compare and to its replay."""
+    if job.status == "done":
+        kept = job.result.report.kept_block_parameters
+        st.success(
+            f"Last run, {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
+            icon=":material/check_circle:",
+        )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if job.status == "done":
+            st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
+        feed_view.replay_button(job)
 
 
 main()

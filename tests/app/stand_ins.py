@@ -10,7 +10,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from app import state, work
-from app.jobs import Job
+from app.job import Job
 from pruning.errors import HeadroomError
 from pruning.events import ModuleEvent, Progress, stop_if
 from pruning.plan import Plan
@@ -99,7 +99,7 @@ class Engine:
         self.ending = ending
         job = work.manager().submit(
             "prune", "Prune demo", self.prune, owner=OWNER, lane="cpu",
-            weigh=lambda run: 1, about=self.recipe,
+            weigh=lambda run: {id(run): 1}, about=self.recipe,
         )  # fmt: skip
         if finish:
             self.gate.set()

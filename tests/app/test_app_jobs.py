@@ -133,7 +133,10 @@ def test_ids_cannot_be_guessed_and_unknown_ones_find_nothing(manager):
 
 
 def run_heavy(manager, count, owner="me", size=1):
-    made = [submit(manager, lambda p, c: size, owner=owner, weigh=int) for _ in range(count)]
+    made = [
+        submit(manager, lambda p, c: object(), owner=owner, weigh=lambda held: {id(held): size})
+        for _ in range(count)
+    ]
     wait_for(lambda: not any(job.active for job in made))
     last = submit(manager, lambda p, c: None, owner="nobody")
     wait_for(lambda: not last.active)
@@ -153,3 +156,76 @@ def test_pruned_models_are_kept_within_a_number_of_bytes():
     assert manager.of("me") == made[-2:]
     (huge,) = run_heavy(manager, 1, owner="you", size=100)
     assert manager.of("you") == [huge] and manager.of("me") == []
+
+
+def test_a_job_that_nobody_looks_at_ends_after_the_grace():
+    manager = JobManager(grace=1.0)
+
+    def run(progress, should_cancel):
+        while True:
+            stop_if(should_cancel)
+            time.sleep(0.005)
+
+    watched, left = submit(manager, run, owner="here"), submit(manager, run, "cuda", "gone")
+    waiting = submit(manager, run, owner="gone")
+
+    def looked():
+        manager.seen("here")
+        return not left.active
+
+    wait_for(looked)
+    assert left.status == "cancelled" and "nobody had it open" in left.error
+    wait_for(lambda: manager.seen("here") or not waiting.active)
+    assert waiting.started is None and "nobody had it open" in waiting.error
+    assert watched.status == "running"
+    manager.cancel(watched)
+
+
+def reporting(count, gate):
+    def run(progress, should_cancel):
+        for done in range(count):
+            stop_if(should_cancel)
+            progress(Progress("prune", done + 1, count, f"block {done}"))
+            gate.wait(5)
+
+    return run
+
+
+def test_a_paused_job_rests_between_modules_and_does_not_count_the_time(manager):
+    gate = threading.Event()
+    job = submit(manager, reporting(3, gate))
+    wait_for(lambda: job.progress is not None)
+    job.pause()
+    gate.set()
+    wait_for(lambda: job.resting)
+    before = job.elapsed
+    time.sleep(0.15)
+    assert job.progress.done == 2 and job.elapsed - before < 0.05
+    job.resume()
+    wait_for(lambda: job.status == "done")
+
+
+def test_a_pause_never_holds_up_others_and_can_be_cancelled(manager):
+    gate = threading.Event()
+    gate.set()
+    job = submit(manager, reporting(3, gate))
+    job.pause()
+    other = submit(manager, lambda p, c: "mine", owner="you")
+    wait_for(lambda: other.status == "done")
+    assert job.status == "done"
+    last = submit(manager, reporting(1000, threading.Event()))
+    wait_for(lambda: last.progress is not None)
+    last.pause()
+    manager.cancel(last)
+
+
+def test_results_that_share_a_model_weigh_it_once():
+    manager = JobManager(keep_heavy_each=9, heavy_bytes=25, held_elsewhere=lambda: {7})
+    made = []
+    for place in range(3):
+        weight = {1: 20, 7: 1000, 100 + place: 1}
+        made.append(submit(manager, lambda p, c: 0, weigh=lambda result, w=weight: w))
+    wait_for(lambda: not made[-1].active)
+    last = submit(manager, lambda p, c: None, owner="nobody")
+    wait_for(lambda: not last.active)
+    assert manager.of("me") == made

@@ -118,17 +118,68 @@ def test_every_other_score_previews_on_the_demo(visit):
             assert not at.exception and not at.warning and at.metric
 
 
-def test_prune_while_it_runs_can_be_cancelled(visit, engine):
+def html(at):
+    return "\n".join(element.proto.body for element in at.get("html"))
+
+
+def test_prune_plays_the_run_and_it_can_be_cancelled(visit, engine):
     job = engine.submit()
     at = visit("prune")
-    assert not at.exception and len(charts(at)) == 1
-    traces = json.loads(charts(at)[0].spec)["data"]
+    assert not at.exception and len(charts(at)) == 4  # heads, FFN, errors; and the preview
+    assert "Block 3 FFN: 384 of 1,536 channels go" in html(at)
+    assert any("Block 3 attention" in caption.value for caption in at.caption)
+    traces = json.loads(charts(at)[2].spec)["data"]
     assert any(trace["y"] for trace in traces)
     button(at, "Cancel").click().run()
     wait_for(lambda: job.status == "cancelled")
     at.run()
     assert "Cancelled" in at.info[0].value
     assert not button(at, "Run").disabled
+    assert button(at, "Replay its decisions")
+
+
+def test_a_paused_run_rests_and_goes_on(visit, engine):
+    job = engine.submit()
+    at = visit("prune")
+    button(at, "Pause").click().run()
+    assert job.paused
+    button(at, "Resume").click().run()
+    assert not job.paused
+    engine.gate.set()
+    wait_for(lambda: job.status == "done")
+    at.run()
+    assert "of the block parameters are kept" in words(at)
+    assert at.slider(key="feed.step").value == len(job.events)
+
+
+def test_a_run_is_replayed_without_computing(visit, engine):
+    job = engine.submit(finish=True)
+    at = visit("prune")
+    assert not at.get("html")
+    button(at, "Replay its decisions").click().run()
+    button(at, "Pause").click().run()
+    at.slider(key="feed.step").set_value(1).run()
+    assert not at.exception
+    assert html(at).count("Block 2 ") == 1 and job.events[0].block == 2
+    gone = at.metric[0].value
+    at.slider(key="feed.step").set_value(3).run()
+    assert "Block 3 " in html(at) and at.metric[0].value != gone
+    assert work.manager().of(OWNER) == [job]
+    button(at, "Close").click().run()
+    assert not at.get("html")
+
+
+def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
+    engine.submit()
+    second = work.manager().submit(
+        "prune", "Prune demo", engine.prune, owner="second", lane="cpu", about=engine.recipe
+    )
+    at = visit("prune", **{"headroom.owner": "second"})
+    assert not at.exception and second.status == "queued"
+    assert "waiting, 1 job ahead" in html(at)
+    assert button(at, "Pause").disabled
+    button(at, "Cancel").click().run()
+    assert second.status == "cancelled"
 
 
 def test_prune_failed(visit, engine):

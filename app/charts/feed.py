@@ -1,0 +1,168 @@
+"""What one block loses, in large type: its graph of heads and its FFN bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.recovery import LARGE
+from pruning.plan import SIMILARITY, ModulePlan
+
+
+def ring_positions(count: int) -> np.ndarray:
+    """Positions [heads, 2] on a circle in the unit square, for heads of unknown likeness."""
+    angle = np.pi / 2 - 2 * np.pi * np.arange(count) / max(count, 1)
+    return 0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def heads(
+    positions: np.ndarray,
+    pairs: Sequence[tuple[int, int, float]],
+    decision: ModulePlan | None,
+    *,
+    fresh: bool,
+    height: int = 300,
+) -> go.Figure:
+    """Heads of one block at ``positions`` [heads, 2]; grey lines join alike ones (``pairs``).
+
+    ``decision`` None: all are still there. What goes turns hollow with a ✕ and loses its lines;
+    while the decision is ``fresh`` a line shows which head it is like.
+    """
+    gone = list(decision.removed) if decision else []
+    left = [head for head in range(len(positions)) if head not in set(gone)]
+    size = 46 if len(positions) <= 12 else 34 if len(positions) <= 20 else 25
+    size = size if len(positions) <= 36 else 17
+    figure = go.Figure()
+    alike = [(i, j) for i, j, _ in pairs if i not in gone and j not in gone]
+    figure.add_trace(_lines(positions, alike, "rgba(128,128,128,0.55)", 2.0))
+    if fresh and decision:
+        figure.add_trace(_lines(positions, _reasons(decision), theme.PRUNED, 4.0))
+    font = max(10, round(size * 0.42))
+    figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
+    figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
+    figure.add_trace(_crosses(positions, gone, size))
+    theme.styled(figure, height=height, legend=False)
+    margin = 0.1 if len(positions) > 1 else 0.6
+    figure.update_layout(
+        dragmode=False, margin={"t": 8, "b": 8}, hovermode="closest", uirevision="heads"
+    )
+    figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-1.4 * margin, 1 + 1.6 * margin], fixedrange=True)
+    return figure
+
+
+def _reasons(decision: ModulePlan) -> list[tuple[int, int]]:
+    """Each head that goes for its likeness, with the head that it is like."""
+    if decision.grouped and decision.groups:
+        per_group = decision.units // decision.groups
+        likes = [(unit, p * per_group + unit % per_group) for unit, p in _likes(decision)]
+    else:
+        likes = _likes(decision)
+    return likes
+
+
+def _likes(decision: ModulePlan) -> list[tuple[int, int]]:
+    rows = zip(decision.removed, decision.partners, decision.criteria, strict=True)
+    return [(unit, partner) for unit, partner, why in rows if why == SIMILARITY and partner >= 0]
+
+
+def _lines(
+    positions: np.ndarray, pairs: Sequence[tuple[int, int]], colour: str, width: float
+) -> go.Scatter:
+    x, y = [], []
+    for first, second in pairs:
+        x += [float(positions[first, 0]), float(positions[second, 0]), None]
+        y += [float(positions[first, 1]), float(positions[second, 1]), None]
+    return go.Scatter(
+        x=x, y=y, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip"
+    )
+
+
+def _nodes(
+    positions: np.ndarray,
+    members: Sequence[int],
+    name: str,
+    symbol: str,
+    colour: str,
+    size: int,
+    font: int,
+) -> go.Scatter:
+    filled = not symbol.endswith("open")
+    return go.Scatter(
+        x=positions[members, 0].tolist(),
+        y=positions[members, 1].tolist(),
+        mode="markers+text",
+        name=name,
+        text=[str(head) for head in members],
+        textposition="middle center",
+        textfont={"size": font, **({"color": "#FFFFFF"} if filled else {})},
+        marker={
+            "size": size,
+            "symbol": symbol,
+            "color": colour,
+            "opacity": 1,
+            "line": {"width": 3, "color": colour},
+        },
+        hovertext=[f"head {head} {name}" for head in members],
+        hoverinfo="text",
+    )
+
+
+def _crosses(positions: np.ndarray, members: Sequence[int], size: int) -> go.Scatter:
+    return go.Scatter(
+        x=positions[members, 0].tolist(),
+        y=positions[members, 1].tolist(),
+        mode="markers",
+        marker={
+            "size": round(size * 0.95),
+            "symbol": "x-thin-open",
+            "color": theme.PRUNED,
+            "line": {"width": 3, "color": theme.PRUNED},
+        },
+        hoverinfo="skip",
+    )
+
+
+def heads_alt(block: int, count: int, decision: ModulePlan | None) -> str:
+    """The graph in one sentence."""
+    if decision is None:
+        return f"The {count} heads of block {block}, all still there."
+    gone = ", ".join(map(str, decision.removed)) or "none"
+    return f"The {count} heads of block {block}. Gone: {gone}."
+
+
+def ffn_bar(units: int, kept: int, height: int = 92) -> go.Figure:
+    """One bar: the FFN channels of a block that stay; the hollow rest is gone."""
+    share = 100 * kept / units if units else 100.0
+    figure = go.Figure()
+    figure.add_bar(
+        x=[share], y=[""], orientation="h", name="stays",
+        marker={
+            "color": theme.FFN,
+            "pattern": {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"},
+        },
+        text=[f"{kept:,} of {units:,}"], textposition="inside", insidetextanchor="start",
+        textangle=0, textfont={"size": LARGE + 5, "color": "#000000"},
+        hovertemplate="%{x:.1f}% stay<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(
+        x=[100 - share], y=[""], orientation="h", name="goes",
+        marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 2}},
+        text=[f"✕ {units - kept:,}" if kept < units else ""], textposition="inside",
+        insidetextanchor="middle", textangle=0, textfont={"size": LARGE + 1},
+        hovertemplate="%{x:.1f}% go<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(barmode="stack", bargap=0.1, uirevision="ffn", dragmode=False)
+    theme.styled(figure, height=height, legend=False)
+    figure.update_layout(margin={"t": 4, "b": 4}, uniformtext={"minsize": 12, "mode": "show"})
+    figure.update_xaxes(visible=False, range=[0, 100.5], fixedrange=True)
+    figure.update_yaxes(visible=False, fixedrange=True)
+    return figure
+
+
+def ffn_alt(block: int, units: int, kept: int) -> str:
+    """The bar in one sentence."""
+    return f"Block {block} keeps {kept:,} of its {units:,} FFN channels."

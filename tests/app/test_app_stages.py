@@ -1,0 +1,69 @@
+"""The bar of a whole job: it names its step, never falls, and guesses the time left."""
+
+from __future__ import annotations
+
+from app.stages import Step, Track, expected_steps
+from app.state import initial_recipe
+from pruning.events import Progress
+
+STEPS = (Step("load", "loading", 1), Step("measure", "measuring", 1), Step("prune", "cutting", 2))
+
+
+def follow(track, *reports):
+    """``(stage, done, total, seconds)`` each; the fractions after them."""
+    fractions = []
+    for stage, done, total, at in reports:
+        track.see(Progress(stage, done, total, "x"), at)
+        fractions.append(track.fraction)
+    return fractions
+
+
+def test_the_bar_is_of_the_whole_job():
+    track = Track(STEPS)
+    seen = follow(
+        track, ("load", 0, 1, 0), ("load", 1, 1, 4), ("measure", 1, 2, 5), ("measure", 2, 2, 6),
+        ("prune", 1, 4, 7),
+    )  # fmt: skip
+    assert seen == [0, 0.25, 0.375, 0.5, 0.625]
+    assert track.line() == "step 3 of 3, cutting (1 of 4)"
+
+
+def test_a_cached_step_is_passed_over():
+    track = Track(STEPS)
+    assert follow(track, ("load", 1, 1, 1), ("prune", 0, 4, 1)) == [0.25, 0.5]
+
+
+def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
+    recipe = initial_recipe().changed(ffn={"score": "taylor_vector"})
+    steps = expected_steps("prune", recipe)
+    stages = [step.stage for step in steps]
+    assert stages == ["load", "measure", "measure", "rewrite", "prune"]
+    track = Track(steps)
+    reports = [
+        (stage, done, 3, 10 * place + done)
+        for place, stage in enumerate(stages)
+        for done in (1, 2, 3)
+    ]
+    seen = follow(track, *reports)
+    assert seen == sorted(seen) and seen[-1] == 1.0
+    unannounced = Track(STEPS)
+    seen = follow(unannounced, ("prune", 4, 4, 1), ("measure", 1, 4, 2))
+    assert seen == [1.0, 1.0] and unannounced.line() == "measuring (1 of 4)"
+
+
+def test_what_runs_follows_the_recipe():
+    assert expected_steps("load", None) == ()
+    plain = initial_recipe().changed(recovery={"method": "none"})
+    assert [s.stage for s in expected_steps("prune", plain)] == ["load", "measure", "prune"]
+    assert [s.stage for s in expected_steps("measure", plain)] == ["load", "measure"]
+
+
+def test_time_left():
+    track = Track(STEPS)
+    assert track.remaining(0) is None
+    follow(track, ("load", 1, 1, 4), ("measure", 1, 2, 5))
+    # half of measuring took 1 s: 1 s more, then cutting, which is twice as long
+    assert track.remaining(5) == 5 and track.remaining(7) == 3 and track.remaining(99) == 0
+    alone = Track()
+    follow(alone, ("evaluate", 1, 4, 2))
+    assert alone.remaining(2) == 6 and alone.fraction == 0.25

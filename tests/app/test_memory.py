@@ -1,0 +1,113 @@
+"""Dropped models give their memory back: measured on the process, with a model of 200 MB."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app import memory
+from app.jobs import JobManager
+from app.models import ModelStore
+from pruning.errors import Cancelled
+from pruning.recipe import ModelChoice
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+MB = 1 << 20
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def model() -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=1024, intermediate_size=4096, num_hidden_layers=3,
+        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=64,
+    )  # fmt: skip
+    made = LlamaForCausalLM(config)
+    made.itself = [made]  # a cycle: only the collector can end it
+    return made
+
+
+def size_of(made) -> int:
+    return sum(memory.storages([made]).values())
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def no_collector():
+    """The collector must not run by luck."""
+    model()
+    memory.give_back()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_the_store_gives_back_what_it_drops(no_collector):
+    store = ModelStore(count=1)
+    before = resident()
+    store.get(ModelChoice(source="a/a"), "cpu", lambda *_: SimpleNamespace(model=model()))
+    held = resident() - before
+    assert held > 150 * MB
+    store.get(ModelChoice(source="b/b"), "cpu", lambda *_: SimpleNamespace(model=torch.nn.ReLU()))
+    assert len(store) == 1
+    assert resident() - before < held / 4
+
+
+def test_room_is_made_before_a_model_is_loaded(no_collector):
+    store = ModelStore(count=3, byte_limit=300 * MB)
+    store.get(ModelChoice(source="a/a"), "cpu", lambda *_: SimpleNamespace(model=model()))
+    store.make_room(50 * MB)
+    assert len(store) == 1
+    store.make_room(250 * MB)
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("ending", ["forgotten", "cancelled"])
+def test_a_job_gives_back_its_model(no_collector, ending):
+    manager = JobManager(keep_heavy_each=1)
+    gate = threading.Event()
+    before = resident()
+
+    def run(progress, should_cancel):
+        made = model()
+        gate.wait(20)
+        if ending == "cancelled":
+            raise Cancelled("Cancelled.")
+        return made
+
+    weigh = {"weigh": lambda made: memory.storages([made])}
+    job = manager.submit("prune", "Prune", run, owner="me", lane="cpu", **weigh)
+    wait_for(lambda: resident() - before > 150 * MB)
+    gate.set()
+    wait_for(lambda: not job.active)
+    if ending == "forgotten":
+        held = sum(job.weight.values())
+        assert held > 150 * MB
+        job = manager.submit(
+            "prune", "Prune", lambda p, c: torch.nn.Linear(2, 2), owner="me", lane="cpu", **weigh
+        )
+    wait_for(lambda: resident() - before < 50 * MB)
+
+
+def test_shared_storages_count_once():
+    first, second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    second.weight = first.weight
+    assert size_of(first) == 80
+    assert sum(memory.storages([first, second]).values()) == 80 + 16
