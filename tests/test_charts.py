@@ -10,8 +10,10 @@ from app.charts import activations as magnitude
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import HeadNode, graph_alt, similarity_graph
 from app.charts.overview import blocks_overview, overview_alt
+from app.charts.pattern import block_mosaic, habits, pattern_alt, pattern_map
 from app.charts.picks import picked, point_id
 from app.charts.positions import node_positions
+from app.charts.sheet import Tile, ordered, sheet_alt, sheet_of_graphs
 from app.explain import explain_head, spans
 from pruning.criteria.similarity import edges
 from pruning.insight import OUTLIER_FACTOR, count_similar, largest_channels, nearest
@@ -181,6 +183,74 @@ def test_overview_shows_what_the_plan_takes(demo: Measurement) -> None:
     assert by_name["edges"].customdata[7] == "block:7"
     x, y, name = (by_name["stays"][key][5] for key in ("x", "y", "customdata"))
     assert name == point_id("block", x, y)
+
+
+def test_overview_shows_marks_losses_and_the_picked_head(demo: Measurement) -> None:
+    recipe = Recipe().changed(marks={2: {"keep": [1], "drop": [0]}})
+    plan = make_plan(demo, recipe)
+    counts = [count_similar(block.divergence, 0.1) for block in demo.blocks]
+    losses = {"attention": [0.25] * 30, "ffn": [0.5] * 30}
+    figure = blocks_overview(plan, counts, open_block=2, selected=1, losses=losses)
+    by_name = {trace.name: trace for trace in figure.data}
+    assert list(by_name["▣ marked keep"].customdata) == ["block:2:1"]
+    assert list(by_name["◇ marked drop"].customdata) == ["block:2:0"]
+    assert (by_name["selected"].x[0], by_name["selected"].y[0]) == (2, 1)
+    assert list(by_name["loss, FFN"].base) == [0.25] * 30
+    assert "0.5000 nats" in by_name["loss, FFN"].hovertext[3]
+
+
+# Sheet
+
+
+def sheet_tiles(demo: Measurement, tau: float) -> list[Tile]:
+    plan = make_plan(demo, Recipe().changed(heads={"threshold": tau}))
+    return [
+        Tile(
+            index,
+            node_positions(measured.divergence),
+            measured.divergence,
+            block.attention,
+            count_similar(measured.divergence, tau),
+        )
+        for index, (measured, block) in enumerate(zip(demo.blocks, plan.blocks, strict=True))
+    ]
+
+
+def test_the_sheet_has_every_block_edge_and_head(demo: Measurement) -> None:
+    tiles = sheet_tiles(demo, 0.12)
+    figure = sheet_of_graphs(tiles, 0.12, open_block=4, selected=3)
+    by_name = {trace.name.split(" (")[0]: trace for trace in figure.data}
+    lines = [trace for trace in figure.data if trace.name == "edges"]
+    assert sum(len(t.x) // 3 for t in lines) == sum(tile.count.edges for tile in tiles)
+    gone = sum(len(tile.module.removed) for tile in tiles)
+    assert gone and len(by_name["✕ would go"].x) == gone
+    assert len(by_name["stays"].x) == 270 - gone
+    blocks = by_name["blocks"]
+    assert list(blocks.customdata) == [point_id("block", n) for n in range(30)]
+    assert "Block 4" in blocks.hovertext[4] and "edges" in blocks.hovertext[4]
+    assert sheet_alt(tiles, 0.12).endswith(".") and f"{gone} heads" in sheet_alt(tiles, 0.12)
+
+
+def test_the_sheet_is_ordered(demo: Measurement) -> None:
+    tiles = sheet_tiles(demo, 0.12)
+    assert ordered(tiles, "block") == tiles
+    counts = [tile.count.edges for tile in ordered(tiles, "alike")]
+    assert counts == sorted(counts, reverse=True)
+
+
+# Attention maps
+
+
+def test_maps_show_no_future_and_tiles_pick_heads() -> None:
+    one = np.tril(np.ones((6, 6))) / np.arange(1, 7)[:, None]
+    figure = pattern_map(one, tuple("abcdef"))
+    assert figure.data[0].z[0][1] is None and figure.data[0].z[5][0] == pytest.approx(1 / 6, 1e-3)
+    mosaic = block_mosaic(np.stack([one] * 5), selected=3)
+    assert list(mosaic.data[1].customdata) == [f"head:{n}" for n in range(5)]
+    assert len(mosaic.layout.shapes) == 1
+    first, itself, before = habits(np.eye(6))
+    assert (first, itself, before) == (0.0, 1.0, 0.0)
+    assert "100% to the token itself" in pattern_alt(0, 1, np.eye(6), tuple("abcdef"))
 
 
 # Activations
