@@ -135,9 +135,9 @@ def _repair(event: ModuleEvent) -> str:
 
 def number(error: float) -> str:
     """A relative error with as many digits as still say something: ``0.08``, ``0.0012``."""
-    return (
-        f"{error:.2f}" if error >= 0.0995 else f"{error:.2g}" if error >= 1e-4 else f"{error:.0e}"
-    )
+    if error >= 0.0995:
+        return f"{error:.2f}"
+    return f"{error:.2g}" if error >= 1e-4 or error == 0 else f"{error:.0e}"
 
 
 def units_of(

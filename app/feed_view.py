@@ -141,11 +141,16 @@ def _replay(job: Job) -> None:
     tape: Tape = st.session_state[TAPE]
     pace = st.session_state.get(PACE, 1.0)
     tick = max(FASTEST_TICK, 1.0 / pace) if tape.playing else None
-    if job.status == "done":
-        kept = job.result.report.kept_block_parameters
-        st.markdown(
-            f"Done in {duration(job.elapsed)}: **{kept:.1%} of the block parameters are kept.** "
-            "Move the slider or press Play to see it again."
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if job.status == "done":
+            took, kept = duration(job.elapsed), job.result.report.kept_block_parameters
+            st.markdown(
+                f"Done in {took}: **{kept:.1%} of the block parameters are kept.**",
+                width="content",
+            )
+            st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
+        st.button(
+            "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=_close
         )
     st.fragment(_play, run_every=tick)(job, tape)
 
@@ -157,7 +162,7 @@ def _play(job: Job, tape: Tape) -> None:
     if tape.playing and step == len(events):
         tape.step, tape.playing = step, False
         st.rerun()  # the timer belongs to the page's run
-    play, slider, speed, leave = st.columns([2, 8, 3, 2], vertical_alignment="bottom")
+    play, slider, speed = st.columns([2, 9, 3], vertical_alignment="bottom")
     play.button(
         "Pause" if tape.playing else "Play", key="feed.play", width="stretch",
         icon=":material/pause:" if tape.playing else ":material/play_arrow:",
@@ -169,8 +174,7 @@ def _play(job: Job, tape: Tape) -> None:
     speed.selectbox(
         "Speed", list(PACES), format_func=PACES.get, key=PACE, on_change=_repace, args=(tape, step)
     )
-    leave.button("Close", icon=":material/close:", key="feed.close", on_click=_close)
-    if st.session_state.pop("feed.again", False) or OPEN not in st.session_state:
+    if st.session_state.pop("feed.again", False):
         st.rerun()
     frame = feed.frame(events, step)
     headline = "Before the first cut" if frame.newest is None else feed.sentence(frame.newest)

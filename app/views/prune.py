@@ -24,16 +24,14 @@ from pruning.recipe import Recipe
 
 
 def main() -> None:
-    running = work.active(("prune",))
-    if feed_view.shown(running):
-        st.divider()
-        st.subheader("Recipe", anchor=False)
-    else:
-        page_header(
-            "Prune",
-            "Decide how much goes; the right side shows at once what that saves. Nothing touches "
-            "the model until you press Run.",
-        )
+    # alone on the page: the feed is for the back of the room, and below a recipe nobody sees it
+    if feed_view.shown(work.active(("prune",))):
+        return
+    page_header(
+        "Prune",
+        "Decide how much goes; the right side shows at once what that saves. Nothing touches the "
+        "model until you press Run.",
+    )
     show_problem()
     shape = state.current_measurement().shape
     left, right = st.columns([4, 7], gap="large")
@@ -47,11 +45,7 @@ def main() -> None:
         with st.expander("Recipe file"):
             recipe_form.recipe_file()
     with right:
-        plan = preview()
-        if running is None:
-            run(plan)
-        else:
-            st.caption("The next run can start when this one has ended.")
+        run(preview())
 
 
 def preview() -> Plan | None:

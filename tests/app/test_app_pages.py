@@ -125,7 +125,7 @@ def html(at):
 def test_prune_plays_the_run_and_it_can_be_cancelled(visit, engine):
     job = engine.submit()
     at = visit("prune")
-    assert not at.exception and len(charts(at)) == 4  # heads, FFN, errors; and the preview
+    assert not at.exception and len(charts(at)) == 3  # heads, FFN, errors
     assert "Block 3 FFN: 384 of 1,536 channels go" in html(at)
     assert any("Block 3 attention" in caption.value for caption in at.caption)
     traces = json.loads(charts(at)[2].spec)["data"]
@@ -165,8 +165,8 @@ def test_a_run_is_replayed_without_computing(visit, engine):
     at.slider(key="feed.step").set_value(3).run()
     assert "Block 3 " in html(at) and at.metric[0].value != gone
     assert work.manager().of(OWNER) == [job]
-    button(at, "Close").click().run()
-    assert not at.get("html")
+    button(at, "Back to the recipe").click().run()
+    assert not at.get("html") and button(at, "Run")
 
 
 def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
