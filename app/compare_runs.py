@@ -66,8 +66,10 @@ def _evaluate_all(runs: list[Job]) -> None:
             disabled=busy is not None or not able,
         )  # fmt: skip
         gone = len(runs) - len(able)
-        note = f" The weights of {gone} older runs were let go; their results stay." if gone else ""
-        st.caption(f"On {source}, {windows} windows of {seq_len} tokens, as chosen there.{note}")
+        note = f" Weights let go, results kept: {gone}." if gone else ""
+        st.caption(
+            f"On {source}, {windows} windows of {seq_len} tokens, as chosen under One run.{note}"
+        )
     if pressed:
         for job in able:
             compare_sections.queue_on_text(job, "perplexity", "Perplexity", tasks.perplexities)

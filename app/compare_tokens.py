@@ -58,7 +58,7 @@ def _show(found: TokenLosses) -> None:
             [_row(found, *item) for item in found.worst(WORST)], hide_index=True,
             height=380, width="stretch",
             column_config={
-                name: st.column_config.NumberColumn(format="%.2f")
+                name: st.column_config.NumberColumn(format="%.2f", width=60)
                 for name in ("dense", "pruned", "rise")
             },
         )  # fmt: skip

@@ -72,7 +72,8 @@ def _take(text: str) -> None:
 def _beyond_defaults(data: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in data.items():
-        if isinstance(value, dict) and isinstance(default.get(name), dict) and name != "by_hand":
+        # an empty default is a table by block number, which goes whole
+        if isinstance(value, dict) and default[name]:
             value = _beyond_defaults(value, default[name])
             if value:
                 found[name] = value

@@ -17,7 +17,8 @@ margin:2rem auto;padding:0 1.25rem}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;margin:.5rem 0;font-size:.9rem}
 th,td{border-bottom:1px solid #d9e0e3;padding:.3rem .6rem;text-align:right;vertical-align:top}
-th:first-child,td:first-child,.l{text-align:left!important}
+th:first-child,td:first-child,
+.reasons th:nth-child(3),.reasons td:nth-child(3){text-align:left}
 pre{background:#f0f3f4;padding:.8rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:.82rem}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:1rem}.note{color:#53636b;font-size:.88rem}
 .box{border:1px solid #d9e0e3;border-radius:.4rem;padding:.7rem}svg{max-width:100%;height:auto}
@@ -128,9 +129,8 @@ def _blocks(plan: Any) -> str:
             [str(index), f"{len(block.attention.kept)} of {block.attention.units}", gone or "none",
              f"{len(block.ffn.kept)} of {block.ffn.units}"]
         )  # fmt: skip
-    return "<h2>Block by block</h2>" + _table(
-        ["block", "heads kept", "heads removed, and why", "channels kept"], rows
-    )
+    table = _table(["block", "heads kept", "heads removed, and why", "channels kept"], rows)
+    return f'<h2>Block by block</h2><div class="reasons">{table}</div>'
 
 
 def _origin(run: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,14 +101,30 @@ def sweep_lines(
             hovertemplate=f"{titles[preset]} at %{{x}}: perplexity %{{y:.2f}}<br>"
             "%{customdata[0]:.1%} of the blocks kept, %{customdata[1]:.0f} s<extra></extra>",
         )  # fmt: skip
-    dense = [p for p in points if p.value is None and p.perplexity]
+    margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
+    ends = [reach[0] - margin, reach[1] + margin]
+    dense = [p.perplexity for p in points if p.value is None and p.perplexity]
     if dense:
-        figure.add_hline(
-            y=dense[0].perplexity, line={"color": theme.BEFORE, "dash": "dot", "width": 2},
-            annotation_text=f"dense {dense[0].perplexity:.2f}", annotation_position="bottom right",
+        # a line of its own: Plotly misplaces the label of a horizontal line on a log axis
+        figure.add_scatter(
+            x=ends, y=dense * 2, mode="lines", name=f"dense, {dense[0]:.2f}", hoverinfo="name",
+            line={"color": theme.BEFORE, "dash": "dot", "width": 2},
         )  # fmt: skip
     theme.styled(figure, height=height)
-    margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
-    figure.update_xaxes(title=x_title, range=[reach[0] - margin, reach[1] + margin])
-    figure.update_yaxes(title="perplexity", type="log", minor={"showgrid": False}, dtick="D2")
+    figure.update_xaxes(title=x_title, range=ends)
+    ticks = _log_ticks([p.perplexity for p in points if p.perplexity])
+    figure.update_yaxes(
+        title="perplexity", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+    )
     return figure
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers around ``values``, fewer in a wider span."""
+    if not values:
+        return [10.0, 100.0, 1000.0]
+    low, high = min(values), max(values)
+    steps = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high < 6 * low else (1, 2, 5)
+    steps = steps if high < 300 * low else (1,)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [round(s * 10.0**k, 9) for k in range(first, last + 1) for s in steps]

@@ -297,7 +297,7 @@ def test_drawing_every_page_imports_no_torch():
 import sys
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file({MAIN!r}, default_timeout=30).run()
-for page in ("model", "heads", "activations", "prune", "compare"):
+for page in ("model", "heads", "activations", "prune", "compare", "sweeps"):
     at.switch_page(f"views/{{page}}.py").run()
     assert not at.exception, (page, at.exception)
 heavy = [name for name in ("torch", "transformers", "datasets") if name in sys.modules]
