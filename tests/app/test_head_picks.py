@@ -1,0 +1,42 @@
+"""What a click on a chart of the Heads page does, without a browser."""
+
+from __future__ import annotations
+
+import pytest
+import streamlit as st
+
+from app import head_picks, state
+
+
+@pytest.fixture
+def click(monkeypatch):
+    """``click(id, mode)`` as a chart reports it, in a session of its own."""
+    session: dict = {}
+    monkeypatch.setattr(st, "session_state", session)
+    monkeypatch.setattr(head_picks, "open_block", state.set_block)
+
+    def act(ident: str, mode: str = head_picks.LOOK) -> None:
+        session[head_picks.MODE] = mode
+        session["chart"] = {"selection": {"points": [{"customdata": ident}]}}
+        head_picks.on_pick("chart")
+
+    return act
+
+
+def test_clicks_mark_and_unmark(click):
+    click("head:4", head_picks.DROP)
+    click("head:0", head_picks.KEEP)
+    assert head_picks.marks_in_words() == "block 0 keeps 0 and drops 4"
+    click("head:4", head_picks.KEEP)  # the other mark takes its place
+    click("head:0", head_picks.KEEP)  # a second click takes it away
+    assert head_picks.marks_in_words() == "block 0 keeps 4"
+    click("block:7:2", head_picks.DROP)
+    assert head_picks.mark_of(7, 2) == head_picks.DROP and state.current_block() == 7
+    head_picks.clear_marks()
+    assert not state.draft_recipe().marks
+
+
+def test_looking_and_cells_mark_nothing(click):
+    click("head:4")
+    click("pair:3:5", head_picks.DROP)
+    assert head_picks.marks_in_words() == "" and st.session_state[head_picks.PICK] == 3
