@@ -50,7 +50,7 @@ def heads(
         dragmode=False, margin={"t": 8, "b": 8}, hovermode="closest", uirevision="heads"
     )
     figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-1.4 * margin, 1 + 1.6 * margin], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 2.6 * margin], fixedrange=True)
     return figure
 
 
