@@ -298,7 +298,7 @@ def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     )  # fmt: skip
     among = [] if job.active else job.events
     st.plotly_chart(
-        recovery.errors(frame.events, reach, height=310, large=True, among=among),
+        recovery.errors(frame.events, reach, height=300, large=True, among=among),
         config=theme.PLAIN_CONFIG, key="feed.errors", alt=recovery.errors_alt(frame.events),
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ def heads(
     decision: ModulePlan | None,
     *,
     fresh: bool,
-    height: int = 300,
+    height: int = 225,
 ) -> go.Figure:
     """Heads of one block at ``positions`` [heads, 2]; grey lines join alike ones (``pairs``).
 
@@ -50,7 +50,7 @@ def heads(
         dragmode=False, margin={"t": 8, "b": 8}, hovermode="closest", uirevision="heads"
     )
     figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-1.4 * margin, 1 + 1.6 * margin], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 2.6 * margin], fixedrange=True)
     return figure
 
 
@@ -115,13 +115,11 @@ def _crosses(positions: np.ndarray, members: Sequence[int], size: int) -> go.Sca
     return go.Scatter(
         x=positions[members, 0].tolist(),
         y=positions[members, 1].tolist(),
-        mode="markers",
-        marker={
-            "size": round(size * 0.95),
-            "symbol": "x-thin-open",
-            "color": theme.PRUNED,
-            "line": {"width": 3, "color": theme.PRUNED},
-        },
+        mode="markers+text",
+        text=["✕"] * len(members),
+        textposition="top right",  # beside the number, which must stay readable
+        textfont={"size": round(size * 0.6), "color": theme.PRUNED},
+        marker={"size": round(size * 0.6), "color": theme.CLEAR},
         hoverinfo="skip",
     )
 
@@ -134,7 +132,7 @@ def heads_alt(block: int, count: int, decision: ModulePlan | None) -> str:
     return f"The {count} heads of block {block}. Gone: {gone}."
 
 
-def ffn_bar(units: int, kept: int, height: int = 92) -> go.Figure:
+def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
     """One bar: the FFN channels of a block that stay; the hollow rest is gone."""
     share = 100 * kept / units if units else 100.0
     figure = go.Figure()
