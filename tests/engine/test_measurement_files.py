@@ -77,7 +77,7 @@ def _without(text: str, *path) -> str:
         lambda text: "",
         lambda text: "[1, 2]",
         lambda text: "null",
-        lambda text: text.replace('"version":1', '"version":2'),
+        lambda text: text.replace('"version":2', '"version":3'),
         lambda text: _without(text, "shape"),
         lambda text: _without(text, "blocks", 0, "divergence"),
         lambda text: _without(text, "blocks", 1, "activations"),
