@@ -77,7 +77,7 @@ def _evaluate_all(runs: list[Job]) -> None:
                 compare_sections.queue(job, "speed", "Speed", tasks.speeds(job.result))
         st.rerun()
     if busy is not None:
-        watch(busy)
+        watch(busy, "all")
 
 
 _COLUMNS = {

@@ -45,7 +45,7 @@ STEPS = (
     Step(
         "prune", "Run it",
         "Press Run. Each block is cut, and what is left is solved again so that it makes up for "
-        "what went. With the embedded model this takes a minute or two; go on when it is done.",
+        "what went. With the embedded model this takes a few minutes; go on when it is done.",
     ),
     Step(
         "compare", "Before and after",

@@ -175,11 +175,11 @@ def rounded(seconds: float) -> float:
     return max(1, step * round(seconds / step))
 
 
-def cancel_button(job: Job) -> None:
-    """Cancel, disabled once pressed."""
+def cancel_button(job: Job, place: str = "") -> None:
+    """Cancel, disabled once pressed; ``place`` tells two buttons of one job apart."""
     st.button(
         "Cancel",
-        key=f"cancel.{job.id}",
+        key=f"cancel.{job.id}.{place}",
         icon=":material/close:",
         disabled=job.cancelling,
         on_click=work.manager().cancel,
@@ -188,15 +188,16 @@ def cancel_button(job: Job) -> None:
 
 
 @st.fragment(run_every=1.0)
-def watch(job: Job) -> None:
-    """Progress of a job with Cancel; redraws the page when it ends."""
+def watch(job: Job, place: str = "") -> None:
+    """Progress of a job with Cancel; redraws the page when it ends. ``place`` is needed where a
+    page may show the same job twice."""
     work.still_here()
     if not job.active:
         st.rerun()
     bar, button = st.columns([5, 1], vertical_alignment="center")
     bar.progress(job.fraction, text=job_line(job))
     with button:
-        cancel_button(job)
+        cancel_button(job, place)
 
 
 def outcome(job: Job | None) -> None:

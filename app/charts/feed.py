@@ -150,7 +150,7 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
         x=[100 - share], y=[""], orientation="h", name="goes",
         marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 2}},
         text=[f"✕ {units - kept:,}" if kept < units else ""], textposition="inside",
-        insidetextanchor="middle", textangle=0, textfont={"size": LARGE + 1},
+        insidetextanchor="middle", textangle=0, textfont={"size": LARGE + 1, "color": theme.PRUNED},
         hovertemplate="%{x:.1f}% go<extra></extra>",
     )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0.1, uirevision="ffn", dragmode=False)

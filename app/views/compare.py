@@ -57,7 +57,7 @@ def nothing_yet() -> None:
         else:
             st.markdown(
                 "Prune a model first. With the embedded demo and the recipe that is already "
-                "filled in, this takes a minute or two.",
+                "filled in, this takes a few minutes.",
                 width="content",
             )
             st.page_link("views/prune.py", label="Open Prune", icon=":material/content_cut:")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import threading
 import xml.dom.minidom
 from dataclasses import dataclass, replace
 
@@ -311,3 +312,17 @@ def test_the_tour_leads_through_the_pages(visit, engine):
     assert not any(
         item.label == "Take the tour" for item in at.switch_page("views/heads.py").run().button
     )
+
+
+def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
+    run, hold = add_run(0.2), threading.Event()
+    work.manager().submit(
+        "perplexity", "Perplexity", lambda p, c: hold.wait(20), owner=OWNER, lane="cpu",
+        about=(run.id,),
+    )  # fmt: skip
+    try:
+        at = visit("compare")
+        assert not at.exception
+        assert [item.label for item in at.button].count("Cancel") == 2
+    finally:
+        hold.set()
