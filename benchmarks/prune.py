@@ -3,7 +3,7 @@
 Prints one row per recovery: block parameters kept, perplexity over that of the dense model, and
 wall time (measuring, cutting, recovery; solves apart) as a multiple of one dense forward pass
 over the same calibration text tokens, timed in the same process just before each prune. (The
-recovery also passes over the random windows of ``recovery.random_share``.)
+recovery also passes over the rewritten copies, ``recovery.copies`` per window.)
 """
 
 from __future__ import annotations
