@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -102,3 +104,18 @@ def test_generation_is_greedy(tiny):
 def test_generation_refuses(tiny, prompt, count):
     with pytest.raises(UsageError):
         generate(tiny.model, tiny.tokenizer, prompt, max_new_tokens=count)
+
+
+def test_peak_memory_is_that_of_this_process_alone():
+    """A child must not report what the process that started it had in memory."""
+    held = torch.ones(200_000_000, dtype=torch.uint8)
+    code = (
+        "import torch\nfrom pruning.evaluate.speed import peak_memory_bytes\n"
+        "small = peak_memory_bytes(torch.device('cpu'))\n"
+        "kept = torch.ones(300_000_000, dtype=torch.uint8)\n"
+        "print(small, peak_memory_bytes(torch.device('cpu')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    small, large = map(int, done.stdout.split())
+    assert held.numel() == 200_000_000
+    assert large - small > 250_000_000
