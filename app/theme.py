@@ -25,7 +25,6 @@ SELECTED = PURPLE
 ATTENTION = BLUE
 FFN = ORANGE
 BEFORE = GREY
-AFTER = GREEN
 
 SEQUENTIAL = "Cividis"
 """Scale for magnitudes (divergence, activation size)."""

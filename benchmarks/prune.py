@@ -55,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--ffn-ratio", type=float, default=0.267)
     parser.add_argument("--head-ratio", type=float, default=0.0)
+    parser.add_argument("--copies", type=int, default=3, help="rewritten copies per window")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--recovery", nargs="+", default=RECOVERIES.names())
     return parser.parse_args()
@@ -70,7 +71,7 @@ def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: in
             },
             "heads": {"ratio": options.head_ratio},
             "ffn": {"ratio": options.ffn_ratio},
-            "recovery": {"method": method},
+            "recovery": {"method": method, "copies": options.copies},
             "seed": seed,
         }
     )

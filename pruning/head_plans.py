@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -113,42 +114,53 @@ def _plan_groups(block, shape, measured, scores, rule, ratio, marks) -> ModulePl
 
 
 def _plan_ungrouped(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
-    free = _plan_free(block, shape, measured, scores, rule, ratio, marks)
-    plan = replace(free, ungrouped=True)
+    plan = _plan_own(block, shape, measured, scores, rule, ratio, marks)
     whole = shape.parameters(shape.units, shape.groups)
-    if shape.ungroups and free.removed and attention_parameters(plan, shape) < whole:
+    if shape.ungroups and plan.removed and attention_parameters(plan, shape) < whole:
         return plan
     return _plan_query(block, shape, measured, scores, rule, ratio, marks)
+
+
+def _plan_own(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
+    """Every head with a key/value head of its own, whether that saves or not."""
+    free = _plan_free(block, shape, measured, scores, rule, ratio, marks)
+    return replace(free, ungrouped=True)
 
 
 _POLICIES = {"query": _plan_query, "kv_group": _plan_groups, "ungroup": _plan_ungrouped}
 
 
 def _plan_auto(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan:
-    """Of all policies and counts, the least score lost among those that save enough."""
-    whole = shape.parameters(shape.units, shape.groups)
+    """Of all policies and counts, the least score lost among those that save enough.
+
+    Under one policy parameters fall and lost score grows with the count, so the least count that
+    saves enough, found by bisection, stands for the policy.
+    """
+    limit = (1.0 - ratio) * shape.parameters(shape.units, shape.groups)
+    ways = [_plan_query, _plan_groups, *([_plan_own] if shape.ungroups else [])]
     plans: list[ModulePlan] = []
     refused: UsageError | None = None
-    for way in _POLICIES.values():
+    for way in ways:
+
+        def plan(count: int, way=way) -> ModulePlan:
+            return way(block, shape, measured, scores, rule, count / shape.units, marks)
+
+        def saves(count: int, plan=plan) -> bool:
+            return attention_parameters(plan(count), shape) <= limit
+
         try:
-            plans += [
-                way(block, shape, measured, scores, rule, count / shape.units, marks)
-                for count in range(shape.units)
-            ]
+            count = bisect_left(range(shape.units), True, key=saves)
+            plans.append(plan(min(count, shape.units - 1)))
         except UsageError as error:  # this policy cannot honour the marks; another may
             refused = refused or error
     if not plans:
         raise refused
-    total = max(float(scores.sum()), np.finfo(np.float64).tiny)
-
-    def price(plan: ModulePlan) -> tuple[float, float]:
-        lost = float(scores[list(plan.removed)].sum()) / total
-        return lost, float(attention_parameters(plan, shape))
-
-    enough = [p for p in plans if attention_parameters(p, shape) <= (1.0 - ratio) * whole]
-    # no form is small enough: the smallest there is
-    least = min(attention_parameters(plan, shape) for plan in plans)
-    return min(enough or [p for p in plans if attention_parameters(p, shape) == least], key=price)
+    sizes = [attention_parameters(plan, shape) for plan in plans]
+    # where no form is small enough: the smallest there is
+    limit = max(limit, min(sizes))
+    lost = [float(scores[list(plan.removed)].sum()) for plan in plans]
+    prices = zip(lost, sizes, range(len(plans)), strict=True)
+    return plans[min(price for price in prices if price[1] <= limit)[2]]
 
 
 def _found(divergence: np.ndarray, scores: np.ndarray, rule: HeadRule, marks: HeadMarks) -> dict:

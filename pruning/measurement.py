@@ -32,7 +32,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,16 @@ class BlockMeasurement:
 
     def module(self, kind: ModuleKind) -> ModuleMeasurement:
         return self.attention if kind == "attention" else self.ffn
+
+    def with_statistics(
+        self, kind: ModuleKind, added: Mapping[str, np.ndarray]
+    ) -> BlockMeasurement:
+        """A block whose module has the vectors ``added`` as well, as read-only float32."""
+        statistics = dict(self.module(kind).statistics)
+        for name, values in added.items():
+            statistics[name] = np.array(values, dtype=np.float32)
+            statistics[name].setflags(write=False)
+        return replace(self, **{kind: ModuleMeasurement(statistics)})
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -103,10 +104,12 @@ def measure_model(
     *,
     gradients: bool = False,
     curves: bool = False,
+    fit_windows: Callable[[], Windows] | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """Measure on the recipe's calibration text, or read the same measurement from the cache.
+    ``fit_windows`` gives :func:`recovery_windows` to a caller that needs them again.
 
     The gradient pass and the pass for expected losses are made when asked for, or when a criterion
     or the allocation of the recipe needs them.
@@ -137,16 +140,19 @@ def measure_model(
             passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe))
             found = cached_measurement(
                 measurement_key(*about, **passed),
-                partial(_with_curves, found, loaded, recipe, hear),
-            )
+                # the expected losses come from what the recovery will be fitted to
+                partial(
+                    _with_curves, found, loaded,
+                    fit_windows or partial(recovery_windows, loaded, recipe, **hear), hear,
+                ),
+            )  # fmt: skip
         return replace(found, model=loaded.source)
 
 
 def _with_curves(
-    measurement: Measurement, loaded: LoadedModel, recipe: Recipe, hear: dict
+    measurement: Measurement, loaded: LoadedModel, windows: Callable[[], Windows], hear: dict
 ) -> Measurement:
-    """The expected losses come from what the recovery will be fitted to."""
-    return with_curves(measurement, loaded.model, recovery_windows(loaded, recipe, **hear), **hear)
+    return with_curves(measurement, loaded.model, windows(), **hear)
 
 
 def prune(
@@ -164,15 +170,13 @@ def prune(
     never changed.
     """
     started = time.perf_counter()
-    measurement = measurement or measure_model(
-        loaded, recipe, progress=progress, should_cancel=should_cancel
-    )
+    hear = {"progress": progress, "should_cancel": should_cancel}
+    # writing the copies takes a forward pass: measuring and recovery share them
+    fit_windows = cache(partial(recovery_windows, loaded, recipe, **hear))
+    measurement = measurement or measure_model(loaded, recipe, fit_windows=fit_windows, **hear)
     plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
-        windows = recovery_windows(loaded, recipe, progress=progress, should_cancel=should_cancel)
-        applied = apply(
-            loaded.model, plan, recipe, windows, progress=progress, should_cancel=should_cancel
-        )
+        applied = apply(loaded.model, plan, recipe, fit_windows(), **hear)
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,

@@ -40,6 +40,48 @@ class DepthTwo:
     group_parameters: int = 0
     normed: bool = False
 
+    @classmethod
+    def of_heads(
+        cls,
+        query: nn.Module,
+        key: nn.Module,
+        value: nn.Module,
+        level2: nn.Module,
+        width: int,
+        normed: bool = False,
+    ) -> DepthTwo:
+        """Attention whose projections are layers of their own, with heads of ``width`` channels."""
+        layers = {"query": query, "key": key, "value": value}
+        return cls(
+            kind="attention",
+            level1={name: Projection.whole(layer) for name, layer in layers.items()},
+            level2=level2,
+            units=layer_matrix(query).shape[0] // width,
+            groups=layer_matrix(key).shape[0] // width,
+            unit_width=width,
+            normed=normed,
+        )
+
+    @classmethod
+    def of_ffn(
+        cls,
+        up: nn.Module,
+        level2: nn.Module,
+        gate: nn.Module | None = None,
+        normed: bool = False,
+    ) -> DepthTwo:
+        """A feed-forward network of two layers, or three with a ``gate``."""
+        layers = {"up": up} if gate is None else {"up": up, "gate": gate}
+        return cls(
+            kind="ffn",
+            level1={name: Projection.whole(layer) for name, layer in layers.items()},
+            level2=level2,
+            units=layer_matrix(up).shape[0],
+            groups=0,
+            unit_width=1,
+            normed=normed,
+        )
+
     def level1_layers(self) -> list[nn.Module]:
         """The layers behind the projections, each once (fused projections share one)."""
         return list({id(p.layer): p.layer for p in self.level1.values()}.values())

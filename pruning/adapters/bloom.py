@@ -50,15 +50,8 @@ class BloomAdapter(ModelAdapter):
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(layer.dense_h_to_4h)},
-            level2=layer.dense_4h_to_h,
-            units=layer.dense_h_to_4h.out_features,
-            groups=0,
-            unit_width=1,
-            normed=block.apply_residual_connection_post_layernorm,
-        )
+        normed = block.apply_residual_connection_post_layernorm
+        return DepthTwo.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h, normed=normed)
 
     def run_attention(self, block, hidden, context):
         normed = block.input_layernorm(hidden)

@@ -39,15 +39,7 @@ class GPT2Adapter(ModelAdapter):
         )
 
     def ffn(self, block):
-        layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(layer.c_fc)},
-            level2=layer.c_proj,
-            units=layer.c_fc.nf,
-            groups=0,
-            unit_width=1,
-        )
+        return DepthTwo.of_ffn(block.mlp.c_fc, block.mlp.c_proj)
 
     def run_attention(self, block, hidden, context):
         return block.attn(block.ln_1(hidden), **context)

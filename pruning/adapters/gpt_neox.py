@@ -35,14 +35,7 @@ class GPTNeoXAdapter(ModelAdapter):
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(layer.dense_h_to_4h)},
-            level2=layer.dense_4h_to_h,
-            units=layer.dense_h_to_4h.out_features,
-            groups=0,
-            unit_width=1,
-        )
+        return DepthTwo.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h)
 
     def run_attention(self, block, hidden, context):
         return block.attention(block.input_layernorm(hidden), **context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pruning.adapters.base import ADAPTERS, DepthTwo, ModelAdapter
-from pruning.adapters.projection import Projection
 
 
 class GPTJAdapter(ModelAdapter):
@@ -22,30 +21,12 @@ class GPTJAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.attn
-        heads = layer.q_proj.out_features // layer.head_dim
-        return DepthTwo(
-            kind="attention",
-            level1={
-                "query": Projection.whole(layer.q_proj),
-                "key": Projection.whole(layer.k_proj),
-                "value": Projection.whole(layer.v_proj),
-            },
-            level2=layer.out_proj,
-            units=heads,
-            groups=heads,
-            unit_width=layer.head_dim,
+        return DepthTwo.of_heads(
+            layer.q_proj, layer.k_proj, layer.v_proj, layer.out_proj, layer.head_dim
         )
 
     def ffn(self, block):
-        layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(layer.fc_in)},
-            level2=layer.fc_out,
-            units=layer.fc_in.out_features,
-            groups=0,
-            unit_width=1,
-        )
+        return DepthTwo.of_ffn(block.mlp.fc_in, block.mlp.fc_out)
 
     def run_attention(self, block, hidden, context):
         return block.attn(hidden_states=block.ln_1(hidden), **context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pruning.adapters.base import ADAPTERS, DepthTwo, ModelAdapter
-from pruning.adapters.projection import Projection
 
 
 class LlamaAdapter(ModelAdapter):
@@ -19,32 +18,13 @@ class LlamaAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        return DepthTwo(
-            kind="attention",
-            level1={
-                "query": Projection.whole(layer.q_proj),
-                "key": Projection.whole(layer.k_proj),
-                "value": Projection.whole(layer.v_proj),
-            },
-            level2=layer.o_proj,
-            units=layer.q_proj.out_features // layer.head_dim,
-            groups=layer.k_proj.out_features // layer.head_dim,
-            unit_width=layer.head_dim,
+        return DepthTwo.of_heads(
+            layer.q_proj, layer.k_proj, layer.v_proj, layer.o_proj, layer.head_dim
         )
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={
-                "up": Projection.whole(layer.up_proj),
-                "gate": Projection.whole(layer.gate_proj),
-            },
-            level2=layer.down_proj,
-            units=layer.up_proj.out_features,
-            groups=0,
-            unit_width=1,
-        )
+        return DepthTwo.of_ffn(layer.up_proj, layer.down_proj, layer.gate_proj)
 
     def run_attention(self, block, hidden, context):
         return block.self_attn(hidden_states=block.input_layernorm(hidden), **context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pruning.adapters.base import ADAPTERS, DepthTwo, ModelAdapter
-from pruning.adapters.projection import Projection
 
 
 class OPTAdapter(ModelAdapter):
@@ -20,31 +19,13 @@ class OPTAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        heads = layer.q_proj.out_features // layer.head_dim
-        return DepthTwo(
-            kind="attention",
-            level1={
-                "query": Projection.whole(layer.q_proj),
-                "key": Projection.whole(layer.k_proj),
-                "value": Projection.whole(layer.v_proj),
-            },
-            level2=layer.out_proj,
-            units=heads,
-            groups=heads,
-            unit_width=layer.head_dim,
+        return DepthTwo.of_heads(
+            layer.q_proj, layer.k_proj, layer.v_proj, layer.out_proj, layer.head_dim,
             normed=not block.do_layer_norm_before,
-        )
+        )  # fmt: skip
 
     def ffn(self, block):
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(block.fc1)},
-            level2=block.fc2,
-            units=block.fc1.out_features,
-            groups=0,
-            unit_width=1,
-            normed=not block.do_layer_norm_before,
-        )
+        return DepthTwo.of_ffn(block.fc1, block.fc2, normed=not block.do_layer_norm_before)
 
     def run_attention(self, block, hidden, context):
         norm = block.self_attn_layer_norm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pruning.adapters.base import ADAPTERS, DepthTwo
 from pruning.adapters.llama import LlamaAdapter
-from pruning.adapters.projection import Projection
 
 
 class PhiAdapter(LlamaAdapter):
@@ -17,29 +16,12 @@ class PhiAdapter(LlamaAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        return DepthTwo(
-            kind="attention",
-            level1={
-                "query": Projection.whole(layer.q_proj),
-                "key": Projection.whole(layer.k_proj),
-                "value": Projection.whole(layer.v_proj),
-            },
-            level2=layer.dense,
-            units=layer.q_proj.out_features // layer.head_dim,
-            groups=layer.k_proj.out_features // layer.head_dim,
-            unit_width=layer.head_dim,
+        return DepthTwo.of_heads(
+            layer.q_proj, layer.k_proj, layer.v_proj, layer.dense, layer.head_dim
         )
 
     def ffn(self, block):
-        layer = block.mlp
-        return DepthTwo(
-            kind="ffn",
-            level1={"up": Projection.whole(layer.fc1)},
-            level2=layer.fc2,
-            units=layer.fc1.out_features,
-            groups=0,
-            unit_width=1,
-        )
+        return DepthTwo.of_ffn(block.mlp.fc1, block.mlp.fc2)
 
     def run_ffn(self, block, hidden):
         return block.mlp(block.input_layernorm(hidden))

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pruning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.errors import UsageError
 
 
 def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
-    """``recipe.by_hand`` where it names the block, else the recipe's two ratios."""
+    """``recipe.by_hand`` where it names the block, else the recipe's two ratios. Raises
+    UsageError for blocks outside the range and when there is a budget as well."""
+    if recipe.budget.given:
+        raise UsageError(
+            "The allocation by_hand takes ratios and knows no budget; remove the budget, or choose "
+            "another allocation."
+        )
+    strangers = sorted(set(recipe.by_hand) - set(blocks))
+    if strangers:
+        raise UsageError(
+            f"by_hand names block {strangers[0]}, which is not among the blocks that may be cut "
+            f"({blocks.start} to {blocks.stop - 1}); remove it or widen the range."
+        )
     return [
         BlockRatios(rule.heads, rule.ffn)
         for rule in (

@@ -46,7 +46,7 @@ def head_cost(shape: ModuleShape, policy: str) -> float:
 def weakest(scores: Sequence[np.ndarray], costs: Sequence[float], amount: float) -> list[int]:
     """How many units each module loses when ``amount`` parameters must go, weakest units of all
     modules first; the best unit of each module stays."""
-    values = [np.sort(module)[: len(module) - 1] for module in scores]
+    values = [np.delete(module, module.argmax()) for module in scores]
     owner = np.repeat(np.arange(len(values)), [len(v) for v in values])
     order = np.argsort(np.concatenate(values), kind="stable")
     spent = np.cumsum(np.asarray(costs, dtype=np.float64)[owner[order]])

@@ -21,7 +21,7 @@ from pruning.corpora.windows import Windows
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
-from pruning.measurement import CURVE_POINTS, BlockMeasurement, Measurement, ModuleMeasurement
+from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.shape import KINDS
 from pruning.streaming import batches, block_contexts, embed, run_tapped
 
@@ -65,7 +65,7 @@ def with_curves(
                         (task.fit if place == 0 else task.probe)(seen)
                         added = adapter.run(block, kind, part, context)
                         stream[batch] += added.to(stream.device)
-                measured[index] = _merged(measured[index], module, task.result())
+                measured[index] = measured[index].with_statistics(kind, task.result())
             progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
     return replace(measurement, blocks=tuple(measured))
 
@@ -143,12 +143,9 @@ class _Curves:
 
     def _probe(self, kept: Tensor, gone: Tensor, change: Tensor | None) -> float:
         """``½ E[(g·δ)²]`` on the probes, δ what the removed channels gave less the repair."""
-        error = -self.weight
+        error = -self.weight * gone[:, None]
         if change is not None:
-            error = error.clone()
             error[kept] = change
-        else:
-            error = error * gone[:, None]
         delta = self.seen @ error.to(self.seen)
         return 0.5 * (delta * self.by_output).sum(-1).double().square().mean().item()
 
@@ -176,13 +173,3 @@ def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, _Order]:
 
 def _channels(module: DepthTwo, units: Tensor) -> Tensor:
     return (units[:, None] * module.unit_width + torch.arange(module.unit_width)).flatten()
-
-
-def _merged(
-    block: BlockMeasurement, module: DepthTwo, curves: Mapping[str, np.ndarray]
-) -> BlockMeasurement:
-    statistics = dict(block.module(module.kind).statistics)
-    for name, values in curves.items():
-        statistics[name] = values.astype(np.float32)
-        statistics[name].setflags(write=False)
-    return replace(block, **{module.kind: ModuleMeasurement(statistics)})

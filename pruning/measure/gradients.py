@@ -23,7 +23,7 @@ from pruning.corpora.windows import Windows
 from pruning.criteria.base import level1_sum
 from pruning.errors import Unsupported
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.measurement import BlockMeasurement, Measurement, ModuleMeasurement
+from pruning.measurement import BlockMeasurement, Measurement
 from pruning.shape import KINDS, ModuleKind
 from pruning.streaming import batches, block_contexts
 
@@ -247,16 +247,11 @@ def _double(tensor: Tensor) -> np.ndarray:
 def _merged(
     block: BlockMeasurement, added: dict[ModuleKind, dict[str, np.ndarray]], dtype: torch.dtype
 ) -> BlockMeasurement:
-    modules = {}
     for kind, statistics in added.items():
-        merged = dict(block.module(kind).statistics)
-        for name, values in statistics.items():
-            if not np.isfinite(values).all():
-                raise Unsupported(
-                    f"The gradients overflow in {str(dtype).removeprefix('torch.')}; load the "
-                    "model in bfloat16 or float32."
-                )
-            merged[name] = values.astype(np.float32)
-            merged[name].setflags(write=False)
-        modules[kind] = ModuleMeasurement(merged)
-    return replace(block, **modules)
+        if not all(np.isfinite(values).all() for values in statistics.values()):
+            raise Unsupported(
+                f"The gradients overflow in {str(dtype).removeprefix('torch.')}; load the "
+                "model in bfloat16 or float32."
+            )
+        block = block.with_statistics(kind, statistics)
+    return block
