@@ -48,6 +48,16 @@ class OutlierChannel:
     worst_block: int
 
 
+def looking_habits(pattern: np.ndarray) -> tuple[float, float, float]:
+    """Shares of attention in a map [s, s] on the first token, on the token itself, and on the one
+    before, over the rows where these differ (the third on)."""
+    rows = np.arange(2, len(pattern))
+    if not len(rows):
+        return 1.0, 0.0, 0.0
+    first, itself, before = pattern[rows, 0], pattern[rows, rows], pattern[rows, rows - 1]
+    return float(first.mean()), float(itself.mean()), float(before.mean())
+
+
 def alike_groups(
     units: int, pairs: Iterable[tuple[int, int, float]]
 ) -> tuple[tuple[int, ...], ...]:

@@ -68,8 +68,14 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
         plans.append(
             BlockPlan(
                 plan_heads(
-                    index, size.attention, measured, heads, recipe.heads, ratio.heads,
-                    ratio.policy, recipe.marks.get(index),
+                    index,
+                    size.attention,
+                    measured,
+                    heads,
+                    recipe.heads,
+                    ratio.heads,
+                    ratio.policy,
+                    recipe.marks.get(index),
                 ),
                 plan_channels(
                     index, size.ffn, channels, recipe.ffn.score, ratio.ffn, recipe.ffn.multiple

@@ -10,13 +10,19 @@ from app.charts import activations as magnitude
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import HeadNode, graph_alt, similarity_graph
 from app.charts.overview import blocks_overview, overview_alt
-from app.charts.pattern import block_mosaic, habits, pattern_alt, pattern_map
+from app.charts.pattern import block_mosaic, pattern_alt, pattern_map
 from app.charts.picks import picked, point_id
 from app.charts.positions import node_positions
 from app.charts.sheet import Tile, ordered, sheet_alt, sheet_of_graphs
 from app.explain import explain_head, spans
 from pruning.criteria.similarity import edges
-from pruning.insight import OUTLIER_FACTOR, count_similar, largest_channels, nearest
+from pruning.insight import (
+    OUTLIER_FACTOR,
+    count_similar,
+    largest_channels,
+    looking_habits,
+    nearest,
+)
 from pruning.measurement import Measurement
 from pruning.plan import ModulePlan
 from pruning.planning import make_plan
@@ -248,7 +254,7 @@ def test_maps_show_no_future_and_tiles_pick_heads() -> None:
     mosaic = block_mosaic(np.stack([one] * 5), selected=3)
     assert list(mosaic.data[1].customdata) == [f"head:{n}" for n in range(5)]
     assert len(mosaic.layout.shapes) == 1
-    first, itself, before = habits(np.eye(6))
+    first, itself, before = looking_habits(np.eye(6))
     assert (first, itself, before) == (0.0, 1.0, 0.0)
     assert "100% to the token itself" in pattern_alt(0, 1, np.eye(6), tuple("abcdef"))
 

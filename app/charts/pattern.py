@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from app.charts.picks import point_id
 from app.theme import SELECTED, SEQUENTIAL, styled
+from pruning.insight import looking_habits
 
 HEIGHT = 400
 NAMES_UP_TO = 40
@@ -52,22 +53,12 @@ def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
 
 def pattern_alt(block: int, head: int, pattern: np.ndarray, tokens: tuple[str, ...]) -> str:
     """The map in one sentence: what the head mostly does."""
-    first, itself, before = habits(pattern)
+    first, itself, before = looking_habits(pattern)
     return (
         f"Attention map of head {head} of block {block} on {len(tokens)} tokens: "
         f"{first:.0%} of its attention goes to the first token, {before:.0%} to the token just "
         f"before and {itself:.0%} to the token itself."
     )
-
-
-def habits(pattern: np.ndarray) -> tuple[float, float, float]:
-    """Shares of attention on the first token, on the token itself, and on the one before, over
-    the rows where these differ (the third on)."""
-    rows = np.arange(2, len(pattern))
-    if not len(rows):
-        return 1.0, 0.0, 0.0
-    first, itself, before = pattern[rows, 0], pattern[rows, rows], pattern[rows, rows - 1]
-    return float(first.mean()), float(itself.mean()), float(before.mean())
 
 
 def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
@@ -135,7 +126,7 @@ def _targets(
 
 
 def _habit(pattern: np.ndarray) -> str:
-    first, itself, before = habits(pattern)
+    first, itself, before = looking_habits(pattern)
     return f"first token {first:.0%}, the one before {before:.0%}, itself {itself:.0%}"
 
 

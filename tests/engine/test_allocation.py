@@ -95,6 +95,13 @@ def test_by_hand_takes_the_blocks_it_names():
     assert [len(b.attention.removed) for b in plan.blocks] == [0, 4, 0]
 
 
+def test_by_hand_refuses_what_it_would_ignore():
+    with pytest.raises(UsageError, match="knows no budget"):
+        plan_of(allocation="by_hand", budget__kept=0.8)
+    with pytest.raises(UsageError, match="block 2, which is not among.*0 to 1"):
+        plan_of(allocation="by_hand", blocks__end=2, by_hand={2: {"heads": 0.0, "ffn": 0.4}})
+
+
 def test_the_lagrangian_choice_is_the_best_of_its_size():
     random = np.random.default_rng(0)
     offers = [

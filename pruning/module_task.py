@@ -1,0 +1,194 @@
+"""One module's part in applying a plan: its equations, its decision, its fit, the cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning.adapters.base import DepthTwo
+from pruning.adapters.projection import layer_matrix, set_layer
+from pruning.criteria import SCORES, unit_scores
+from pruning.least_squares import Fit, LevelTwo, NormalEquations, Stopwatch
+from pruning.measure.stream import ModuleSums
+from pruning.plan import ModulePlan
+from pruning.planning import rescored
+from pruning.shape import ModuleKind
+from pruning.streaming import batches, run_tapped, run_with_output
+from pruning.surgery import cut, expand
+
+if TYPE_CHECKING:
+    from pruning.apply import Run
+
+HELD_OUT_EVERY = 10
+"""Every tenth calibration window (with its rewritten copies) is held out to choose the damping."""
+
+
+class ModuleTask:
+    """The work on one module; its layers are found in the pruned model's block."""
+
+    def __init__(
+        self, run: Run, index: int, kind: ModuleKind, decision: ModulePlan, solving: Stopwatch
+    ) -> None:
+        self.run, self.index, self.kind, self.solving = run, index, kind, solving
+        self.decision = decision
+        self.block = run.pruned_blocks[index]
+        self.module: DepthTwo = run.adapter.module(self.block, kind)
+        self.had_bias = self.module.level2.bias is not None
+        self.contribution = torch.empty_like(run.dense)
+        self.energy = 0.0
+        self._contributed = False
+
+    def _tapped(self, blocks: nn.ModuleList, hidden: Tensor) -> Any:
+        run, block = self.run, blocks[self.index]
+        module = run.adapter.module(block, self.kind)
+        hidden = hidden.to(run.device)
+        return run_tapped(run.adapter, block, module, hidden, run.contexts[self.index])
+
+    def reconstruct_level1(self) -> None:
+        """Algorithms 1, 3, 4, first half: fit level 1 to the dense outputs on the dense stream."""
+        run, dense_module = self.run, self._dense_module()
+        layers, dense_layers = self.module.level1_layers(), dense_module.level1_layers()
+        sizes = [layer_matrix(layer).shape[0] for layer in layers]
+        inputs = layer_matrix(layers[0]).shape[1]
+        parts = [NormalEquations.zeros(inputs, sum(sizes), run.device) for _ in range(2)]
+        dense_in, pruned_in = run.inputs()
+        for batch in batches(*dense_in.shape[:2]):
+            target = self._level1_outputs(dense_layers, dense_in[batch])
+            seen = self._tapped(run.pruned_blocks, pruned_in[batch]).level1_input
+            _add_split(parts, batch, run.family, seen, target)
+        with self.solving:
+            level = self._level_problem(*parts, self._stacked(layers))
+            # a new bias is recorded (and loaded) for level 2 only
+            fit = replace(level, add_bias=False).refitted()
+        bias_rows = None if fit.bias is None else fit.bias.split(sizes)
+        weights = fit.weight.T.split(sizes)
+        for place, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
+            bias = None if bias_rows is None else bias_rows[place].to(layer.weight)
+            set_layer(layer, weight.to(layer.weight), bias)
+
+    def _dense_module(self) -> DepthTwo:
+        return self.run.adapter.module(self.run.dense_blocks[self.index], self.kind)
+
+    def _level1_outputs(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
+        """Outputs [n, s, rows] of whole level-1 layers, side by side."""
+        tap = self._tapped(self.run.dense_blocks, hidden)
+        return torch.cat([layer(tap.level1_input) for layer in layers], dim=-1)
+
+    def _stacked(self, layers: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
+        weight = torch.cat([layer_matrix(layer) for layer in layers]).double().T
+        if layers[0].bias is None:
+            return weight, None
+        return weight, torch.cat([layer.bias for layer in layers]).double()
+
+    def collect(self) -> None:
+        """One pass: the dense contribution, and the equations of level 2 on the pruned stream.
+
+        The target is the dense output plus what the residual stream has lost so far, or the
+        dense output alone (``recovery.target``, or a norm after the module: ``DepthTwo.normed``).
+        """
+        run, level2 = self.run, layer_matrix(self.module.level2)
+        self.parts = [
+            NormalEquations.zeros(level2.shape[1], level2.shape[0], run.device) for _ in range(2)
+        ]
+        self.sums = ModuleSums(self.module)
+        dense_in, pruned_in = run.inputs()
+        residual = run.recipe.recovery.target == "residual" and run.diverged
+        for batch in batches(*dense_in.shape[:2]):
+            added, target = self._dense_outputs(dense_in[batch])
+            self.contribution[batch] = added.to(self.contribution.device)
+            self.energy += target.double().square().sum().item()
+            if residual and not self.module.normed:
+                lost = run.dense[batch].float() - run.pruned[batch].float()
+                target = target.float() + lost.to(run.device)
+            tap = self._tapped(run.pruned_blocks, pruned_in[batch])
+            self.sums.add(tap)
+            _add_split(self.parts, batch, run.family, tap.level2_input, target)
+
+    def _dense_outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The dense module's contribution to the stream and its level-2 output, on the device."""
+        run = self.run
+        return run_with_output(
+            run.adapter,
+            run.dense_blocks[self.index],
+            self._dense_module(),
+            hidden.to(run.device),
+            run.contexts[self.index],
+        )
+
+    def reconstruct_level2(self) -> None:
+        """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
+        layer = self.module.level2
+        with self.solving:
+            fit = self._level2(torch.arange(layer_matrix(layer).shape[1])).refitted()
+        bias = None if fit.bias is None else fit.bias.to(layer.weight)
+        set_layer(layer, fit.weight.T.to(layer.weight), bias)
+
+    def rescore(self) -> None:
+        """Choose again, as many units, with the updated weights and inputs; a criterion that
+        cannot be taken again leaves the planned decision."""
+        recipe = self.run.recipe
+        name = recipe.heads.score if self.kind == "attention" else recipe.ffn.score
+        if not SCORES[name].updates:
+            return
+        shape = self.run.plan.shape.blocks[self.index].module(self.kind)
+        statistics = self.sums.result().statistics
+        scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=self.index)
+        self.decision = rescored(self.decision, shape, scores, name)
+
+    def finish(self) -> tuple[float, Fit]:
+        """Fit the kept channels and cut; returns the error without recovery, and the fit."""
+        kept = expand(self.decision.kept, self.module.unit_width)
+        level = self._level2(kept)
+        with self.solving:
+            before = level.cut().error
+            fit = self.run.recovery.finish(level)
+        cut(
+            self.run.adapter,
+            self.block,
+            self.module,
+            self.decision.kept,
+            self.decision.kept_groups,
+            fit.weight.T.to(self.run.device),
+            None if fit.bias is None else fit.bias.to(self.run.device),
+        )
+        return before, fit
+
+    def _level2(self, kept: Tensor) -> LevelTwo:
+        weight, bias = self._stacked([self.module.level2])
+        return self._level_problem(*self.parts, (weight, bias), kept)
+
+    def _level_problem(
+        self,
+        fitting: NormalEquations,
+        held_out: NormalEquations,
+        present: tuple[Tensor, Tensor | None],
+        kept: Tensor | None = None,
+    ) -> LevelTwo:
+        fitting, held_out = fitting.double(), held_out.double()
+        device = fitting.gram.device
+        weight, bias = present[0].to(device), None if present[1] is None else present[1].to(device)
+        kept = torch.arange(len(weight)) if kept is None else kept
+        rule = self.run.recipe.recovery
+        return LevelTwo(
+            fitting=fitting,
+            held_out=held_out,
+            weight=weight,
+            bias=bias,
+            kept=kept.to(device),
+            damping=rule.damping,
+            add_bias=rule.intercept == "add",
+        )
+
+
+def _add_split(
+    parts: list[NormalEquations], batch: slice, family: int, x: Tensor, target: Tensor
+) -> None:
+    """Add a batch of windows; every HELD_OUT_EVERY-th family goes to the held-out part."""
+    numbers = torch.arange(batch.start, batch.stop) // family
+    held = (numbers % HELD_OUT_EVERY == HELD_OUT_EVERY - 1).to(x.device)
+    parts[0].add(x[~held], target[~held])
+    if held.any():
+        parts[1].add(x[held], target[held])
