@@ -26,6 +26,7 @@ HOME = {
     "tokens": "compare",
     "save": "compare",
     "sweep": "sweeps",
+    "methods": "compare",
 }
 """The page that shows a kind of job in full."""
 

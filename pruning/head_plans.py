@@ -136,7 +136,8 @@ def _plan_auto(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan
     Under one policy parameters fall and lost score grows with the count, so the least count that
     saves enough, found by bisection, stands for the policy.
     """
-    limit = (1.0 - ratio) * shape.parameters(shape.units, shape.groups)
+    whole = shape.parameters(shape.units, shape.groups)
+    limit = (1.0 - ratio) * whole
     ways = [_plan_query, _plan_groups, *([_plan_own] if shape.ungroups else [])]
     plans: list[ModulePlan] = []
     refused: UsageError | None = None
@@ -150,9 +151,13 @@ def _plan_auto(block, shape, measured, scores, rule, ratio, marks) -> ModulePlan
 
         try:
             count = bisect_left(range(shape.units), True, key=saves)
-            plans.append(plan(min(count, shape.units - 1)))
+            found = plan(min(count, shape.units - 1))
         except UsageError as error:  # this policy cannot honour the marks; another may
             refused = refused or error
+            continue
+        # with few heads gone, key/value heads of their own cost more than they save
+        if not found.ungrouped or attention_parameters(found, shape) < whole:
+            plans.append(found)
     if not plans:
         raise refused
     sizes = [attention_parameters(plan, shape) for plan in plans]

@@ -103,20 +103,54 @@ def sweep_lines(
         )  # fmt: skip
     margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
     ends = [reach[0] - margin, reach[1] + margin]
+    _dense_line(figure, points, ends)
+    theme.styled(figure, height=height)
+    figure.update_xaxes(title=x_title, range=ends)
+    _log_axis(figure, points)
+    return figure
+
+
+def methods_by_size(points: Sequence[Any], titles: dict[str, str], height: int = 330) -> go.Figure:
+    """Perplexity (log) over the share of block parameters kept, a mark per method; ``points`` are
+    SweepPoints, the dense one is the reference line."""
+    figure = go.Figure()
+    for point in points:
+        if point.value is None or not point.perplexity:
+            continue
+        colour, symbol, _ = LOOKS[list(titles).index(point.preset) % len(LOOKS)]
+        figure.add_scatter(
+            x=[point.kept], y=[point.perplexity], mode="markers", name=titles[point.preset],
+            marker={"symbol": symbol, "size": 12, "color": colour},
+            hovertemplate=f"{titles[point.preset]}: perplexity %{{y:.2f}}<br>"
+            f"%{{x:.1%}} of the blocks kept, {point.seconds:.0f} s<extra></extra>",
+        )  # fmt: skip
+    kept = [p.kept for p in points if p.value is not None] or [1.0]
+    middle = 0.5 * (min(kept) + max(kept))
+    half = max(0.5 * (max(kept) - min(kept)), 0.005) * 1.5
+    _dense_line(figure, points, [middle - half, middle + half])
+    theme.styled(figure, height=height)
+    figure.update_xaxes(
+        title="block parameters kept", tickformat=".1%", range=[middle - half, middle + half]
+    )
+    _log_axis(figure, points)
+    return figure
+
+
+def _dense_line(figure: go.Figure, points: Sequence[Any], ends: list[float]) -> None:
+    """A line of its own: Plotly misplaces the label of a horizontal line on a log axis."""
     dense = [p.perplexity for p in points if p.value is None and p.perplexity]
     if dense:
-        # a line of its own: Plotly misplaces the label of a horizontal line on a log axis
         figure.add_scatter(
             x=ends, y=dense * 2, mode="lines", name=f"dense, {dense[0]:.2f}", hoverinfo="name",
             line={"color": theme.BEFORE, "dash": "dot", "width": 2},
         )  # fmt: skip
-    theme.styled(figure, height=height)
-    figure.update_xaxes(title=x_title, range=ends)
+
+
+def _log_axis(figure: go.Figure, points: Sequence[Any]) -> None:
     ticks = _log_ticks([p.perplexity for p in points if p.perplexity])
     figure.update_yaxes(
         title="perplexity", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
     )
-    return figure
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:

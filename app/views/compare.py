@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import compare_runs, compare_sections, compare_tokens, theme, work
+from app import compare_methods, compare_runs, compare_sections, compare_tokens, theme, work
 from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import count, duration, page_header, show_problem, size
@@ -19,16 +19,29 @@ def main() -> None:
     )
     show_problem()
     runs = work.runs()
-    if not runs:
-        nothing_yet()
-        return
-    one, every, two = st.tabs(["One run", f"All runs ({len(runs)})", "Two runs"])
+    one, every, two, methods = st.tabs(
+        ["One run", f"All runs ({len(runs)})", "Two runs", "Methods at one size"],
+        default="Methods at one size" if _only_methods(runs) else None,
+    )
     with one:
-        run(choose_run(runs))
+        if runs:
+            run(choose_run(runs))
+        else:
+            nothing_yet()
     with every:
-        compare_runs.section(runs)
+        if runs:
+            compare_runs.section(runs)
+        else:
+            st.info("Nothing was pruned in this session yet.")
     with two:
         compare_runs.pair(runs)
+    with methods:
+        compare_methods.section()
+
+
+def _only_methods(runs: list[Job]) -> bool:
+    """Whether there is nothing else to see."""
+    return not runs and work.latest(compare_methods.KIND) is not None
 
 
 def run(job: Job) -> None:

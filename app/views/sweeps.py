@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
@@ -11,6 +11,7 @@ from app import paths, state, tasks, theme, work
 from app.chart_data import csv_button
 from app.charts.runs import sweep_lines
 from app.jobs import Job
+from app.live_sweep import Live
 from app.widgets import corpus_options, outcome, page_header, show_problem, watch
 from pruning.errors import HeadroomError, UsageError
 from pruning.presets import PRESETS
@@ -23,14 +24,6 @@ START = {
     "samples": "4, 8, 16, 32, 64",
 }
 MOST_POINTS = 100
-
-
-@dataclass(frozen=True)
-class Live:
-    """A sweep and its points so far: the worker appends, the page reads."""
-
-    wanted: Sweep
-    points: list[SweepPoint] = field(default_factory=list)
 
 
 def main() -> None:
@@ -71,7 +64,7 @@ def form() -> None:
     )  # fmt: skip
     lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
     presets = st.multiselect(
-        "Methods", PRESETS.names(), default=["quick", "wanda_sp"], key="sweep.presets",
+        "Methods", PRESETS.names(), default=["fast", "wanda_sp"], key="sweep.presets",
         format_func=lambda name: PRESETS.entry(name).title, bind="query-params", help=lines,
     )  # fmt: skip
     text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")

@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--recipe", metavar="RECIPE.yaml", help="options here override it")
     sweep.add_argument("--axis", choices=tuple(AXES), default="ratio")
     sweep.add_argument("--values", type=_numbers, required=True, metavar="A,B,...")
-    sweep.add_argument("--presets", type=_names, default=("quick",), metavar="A,B,...",
+    sweep.add_argument("--presets", type=_names, default=("fast",), metavar="A,B,...",
                        help=f"methods, some of: {', '.join(PRESETS.names())}")  # fmt: skip
     sweep.add_argument("--text", default="sample", metavar="SRC", help=TEXT_HELP)
     sweep.add_argument("--text-seq-len", type=int, default=128, metavar="N")

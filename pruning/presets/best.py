@@ -10,7 +10,7 @@ PRESETS.add(
         "allocation": "predicted",
         "recovery": {"method": "refit", "copies": "auto"},
     },
-    title="Best",
+    title="Best quality",
     summary="Widths by expected loss, then a refit on the text and rewritten copies of it.",
     source="Headroom",
 )

@@ -150,7 +150,7 @@ def test_rescoring_honours_marks(policy):
     assert again.ungrouped == module.ungrouped and again.grouped == module.grouped
 
 
-@pytest.mark.parametrize("name", ALLOCATIONS.names())
+@pytest.mark.parametrize("name", sorted({*ALLOCATIONS.names()} - {"by_hand"}))
 @pytest.mark.parametrize("policy", ["query", "auto"])
 def test_a_budget_is_kept_with_marks(name, policy):
     measured = synthetic.predictable(1, heads=12, groups=4)
@@ -160,8 +160,7 @@ def test_a_budget_is_kept_with_marks(name, policy):
     check(plan)
     assert plan.blocks[1].attention.removed == ()
     assert 0 in plan.blocks[0].attention.removed and 3 in plan.blocks[2].attention.removed
-    if name != "by_hand":
-        assert plan.kept_block_parameters <= 0.7 + 1e-6
+    assert plan.kept_block_parameters <= 0.7 + 1e-6
 
 
 def test_a_plan_remembers_what_was_kept():

@@ -42,12 +42,12 @@ def count_runs(monkeypatch) -> list[Recipe]:
 
 
 def test_a_point_is_a_run_and_its_perplexity(tiny):
-    wanted = Sweep(BASE, "ratio", (0.2, 0.4), ("quick", "wanda_sp"), **TEXT)
+    wanted = Sweep(BASE, "ratio", (0.2, 0.4), ("fast", "wanda_sp"), **TEXT)
     heard = []
     points = sweep(tiny, wanted, on_point=heard.append)
-    assert heard == points and [p.preset for p in points] == ["dense"] + ["quick", "wanda_sp"] * 2
+    assert heard == points and [p.preset for p in points] == ["dense"] + ["fast", "wanda_sp"] * 2
     assert [p.value for p in points[1:]] == [0.2, 0.2, 0.4, 0.4]
-    run = prune(tiny, wanted.recipe_at("quick", 0.4))
+    run = prune(tiny, wanted.recipe_at("fast", 0.4))
     score = perplexity(run.pruned.model, tiny.tokenizer, "sample", seq_len=16, windows=4)
     assert points[3].perplexity == score.perplexity and points[3].protocol == score.protocol()
     assert points[3].kept == run.report.kept_block_parameters < points[1].kept < 1.0
@@ -61,8 +61,8 @@ def test_a_point_is_a_run_and_its_perplexity(tiny):
     [("tau", (0.05, 0.5), "heads"), ("samples", (4, 8), "calibration")],
 )
 def test_other_axes_change_one_setting(tiny, axis, values, field):
-    wanted = Sweep(BASE, axis, values, ("quick",), **TEXT)
-    first, second = (wanted.recipe_at("quick", value) for value in values)
+    wanted = Sweep(BASE, axis, values, ("fast",), **TEXT)
+    first, second = (wanted.recipe_at("fast", value) for value in values)
     assert first.ffn.ratio == 0.25 and getattr(first, field) != getattr(second, field)
     points = sweep(tiny, wanted)
     assert [p.value for p in points[1:]] == list(values)
@@ -70,16 +70,16 @@ def test_other_axes_change_one_setting(tiny, axis, values, field):
 
 def test_finished_points_are_not_computed_again(tiny, monkeypatch):
     made = count_runs(monkeypatch)
-    first = sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("quick",), **TEXT))
-    more = sweep(tiny, Sweep(BASE, "ratio", (0.2, 0.4), ("quick",), **TEXT))
+    first = sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("fast",), **TEXT))
+    more = sweep(tiny, Sweep(BASE, "ratio", (0.2, 0.4), ("fast",), **TEXT))
     assert len(made) == 2 and more[:2] == first
-    sweep(tiny, Sweep(BASE.changed(seed=5), "ratio", (0.2,), ("quick",), **TEXT))
-    sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("quick",), **{**TEXT, "windows": 3}))
+    sweep(tiny, Sweep(BASE.changed(seed=5), "ratio", (0.2,), ("fast",), **TEXT))
+    sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("fast",), **{**TEXT, "windows": 3}))
     assert len(made) == 4
 
 
 def test_a_cancelled_sweep_goes_on_where_it_stopped(tiny, monkeypatch):
-    wanted, done = Sweep(BASE, "ratio", (0.2, 0.4), ("quick", "wanda_sp"), **TEXT), []
+    wanted, done = Sweep(BASE, "ratio", (0.2, 0.4), ("fast", "wanda_sp"), **TEXT), []
     with pytest.raises(Cancelled):
         sweep(tiny, wanted, on_point=done.append, should_cancel=lambda: len(done) == 3)
     made = count_runs(monkeypatch)
@@ -88,7 +88,7 @@ def test_a_cancelled_sweep_goes_on_where_it_stopped(tiny, monkeypatch):
 
 
 def test_a_torn_line_costs_only_its_point(tiny, monkeypatch):
-    wanted = Sweep(BASE, "ratio", (0.2, 0.4), ("quick",), **TEXT)
+    wanted = Sweep(BASE, "ratio", (0.2, 0.4), ("fast",), **TEXT)
     before = sweep(tiny, wanted)
     (file,) = (cache_root() / "sweeps").glob("*.jsonl")
     file.write_text(file.read_text()[:-30])
@@ -101,9 +101,9 @@ def test_a_torn_line_costs_only_its_point(tiny, monkeypatch):
 
 def test_progress_counts_points(tiny):
     steps = []
-    sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("quick",), **TEXT), progress=steps.append)
+    sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("fast",), **TEXT), progress=steps.append)
     assert {step.stage for step in steps} == {"sweep"} and {step.total for step in steps} == {2}
-    assert steps[-1].done == 2 and any("Quick at 0.2" in step.message for step in steps)
+    assert steps[-1].done == 2 and any("Fast at 0.2" in step.message for step in steps)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_progress_counts_points(tiny):
 )
 def test_wrong_use_is_refused_before_any_work(wrong):
     with pytest.raises(UsageError):
-        Sweep(**{"recipe": BASE, "axis": "ratio", "values": (0.2,), "presets": ("quick",)} | wrong)
+        Sweep(**{"recipe": BASE, "axis": "ratio", "values": (0.2,), "presets": ("fast",)} | wrong)
 
 
 def test_the_command_prints_the_points(model_folder, capsys):
     status = main(
-        ["sweep", str(model_folder), "--values", "0.2,0.4", "--presets", "quick,l2", "--samples",
+        ["sweep", str(model_folder), "--values", "0.2,0.4", "--presets", "fast,l2", "--samples",
          "8", "--seq-len", "16", "--text-seq-len", "16", "--windows", "3", "--device", "cpu",
          "--json"]
     )  # fmt: skip

@@ -3,13 +3,13 @@
 from pruning.presets.base import PRESETS
 
 PRESETS.add(
-    "quick",
+    "fast",
     {
         "heads": {"score": "second_moment_exact"},
         "ffn": {"score": "second_moment_exact"},
         "recovery": {"method": "refit", "copies": 0},
     },
-    title="Quick",
+    title="Fast",
     summary="The same share everywhere and a refit on the calibration text alone.",
     source="Headroom",
 )
