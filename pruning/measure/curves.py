@@ -23,7 +23,7 @@ from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.shape import KINDS
-from pruning.streaming import batches, block_contexts, embed, run_tapped
+from pruning.streaming import Tap, batches, block_contexts, embed
 
 PROBES = 32
 """Windows at most that the gradients are taken on."""
@@ -61,9 +61,9 @@ def with_curves(
                 for place, stream in enumerate(streams):
                     for batch in batches(*stream.shape[:2]):
                         part = entering[place][batch].to(model.device)
-                        seen = run_tapped(adapter, block, module, part, context).level2_input
-                        (task.fit if place == 0 else task.probe)(seen)
-                        added = adapter.run(block, kind, part, context)
+                        with Tap(module) as tap:
+                            added = adapter.run(block, kind, part, context)
+                        (task.fit if place == 0 else task.probe)(tap.level2_input)
                         stream[batch] += added.to(stream.device)
                 measured[index] = measured[index].with_statistics(kind, task.result())
             progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
