@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import compare_sections, paths, state, tasks, theme, work
+from app import compare_sections, state, theme, work
 from app.chart_data import csv_button
 from app.charts.runs import methods_by_size
 from app.jobs import Job
-from app.live_sweep import Live
+from app.live_sweep import start
 from app.widgets import outcome, watch
 from pruning.errors import HeadroomError
 from pruning.presets import PRESETS
@@ -35,7 +35,7 @@ def section() -> None:
             "Compare methods", type="primary", icon=":material/play_arrow:", key="methods.start",
             disabled=busy or wanted is None,
         ):  # fmt: skip
-            _start(wanted)
+            start(wanted, KIND, f"Comparison of {len(wanted.presets)} methods")
         _rest(state.draft_recipe())
     if job is None:
         return
@@ -79,21 +79,6 @@ def _rest(draft: Any) -> None:
     )
 
 
-def _start(wanted: Sweep) -> None:
-    """Queue the methods; refuse paths outside the roots."""
-    try:
-        paths.check_recipe(wanted.recipe)
-        paths.check_corpus(wanted.text)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    about, device = Live(wanted), state.device()
-    task = tasks.sweeping(work.models(), wanted, device, about.points.append)
-    title = f"Comparison of {len(wanted.presets)} methods"
-    work.submit(KIND, title, task, device=device, about=about)
-    st.rerun()
-
-
 @st.fragment(run_every=1.0)
 def _live(job: Job) -> None:
     watch(job)
@@ -105,7 +90,7 @@ def _found(job: Job) -> None:
     wanted, points = job.about.wanted, list(job.about.points)
     if not points:
         return
-    titles = {name: PRESETS.entry(name).title for name in wanted.presets}
+    titles = job.about.titles
     dense = next((p.perplexity for p in points if p.value is None), None)
     rows = [_row(point, titles, dense) for point in points]
     table, chart = st.columns([3, 2], gap="large")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import streamlit as st
+
+from app import paths, state, tasks, work
+from pruning.errors import HeadroomError
+from pruning.presets import PRESETS
 from pruning.sweep import Sweep, SweepPoint
 
 
@@ -13,3 +18,22 @@ class Live:
 
     wanted: Sweep
     points: list[SweepPoint] = field(default_factory=list)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What the swept presets are called."""
+        return {name: PRESETS.entry(name).title for name in self.wanted.presets}
+
+
+def start(wanted: Sweep, kind: str, title: str) -> None:
+    """Queue ``wanted`` as a job of ``kind``; refuse paths outside the roots."""
+    try:
+        paths.check_recipe(wanted.recipe)
+        paths.check_corpus(wanted.text)
+    except HeadroomError as error:
+        st.error(str(error))
+        return
+    about, device = Live(wanted), state.device()
+    task = tasks.sweeping(work.models(), wanted, device, about.points.append)
+    work.submit(kind, title, task, device=device, about=about)
+    st.rerun()

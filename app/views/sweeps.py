@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import paths, state, tasks, theme, work
+from app import state, theme, work
 from app.chart_data import csv_button
 from app.charts.runs import sweep_lines
 from app.jobs import Job
-from app.live_sweep import Live
+from app.live_sweep import start
 from app.widgets import corpus_options, outcome, page_header, show_problem, watch
 from pruning.errors import HeadroomError, UsageError
 from pruning.presets import PRESETS
@@ -84,7 +84,7 @@ def form() -> None:
         "Start", type="primary", icon=":material/play_arrow:", key="sweep.start", width=160,
         disabled=busy or wanted is None,
     ):  # fmt: skip
-        start(wanted)
+        start(wanted, "sweep", f"Sweep of {len(wanted.points())} points")
 
 
 def _texts() -> dict[str, Any]:
@@ -128,22 +128,6 @@ def _rest(axis: str) -> None:
     st.caption(f"From the recipe on Prune: {'; '.join(parts)}; seed {draft.seed}.")
 
 
-def start(wanted: Sweep) -> None:
-    """Queue the sweep; refuse paths outside the roots."""
-    try:
-        paths.check_recipe(wanted.recipe)
-        paths.check_corpus(wanted.text)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    about, device = Live(wanted), state.device()
-    task = tasks.sweeping(work.models(), wanted, device, about.points.append)
-    work.submit(
-        "sweep", f"Sweep of {len(wanted.points())} points", task, device=device, about=about
-    )
-    st.rerun()
-
-
 @st.fragment(run_every=1.0)
 def live(job: Job) -> None:
     """Progress and the chart so far."""
@@ -154,7 +138,7 @@ def live(job: Job) -> None:
 def drawing(job: Job) -> None:
     """Chart, table and CSV of a sweep, finished or not."""
     wanted, points = job.about.wanted, list(job.about.points)
-    titles = {name: PRESETS.entry(name).title for name in wanted.presets}
+    titles = job.about.titles
     reach = (min(wanted.values), max(wanted.values))
     st.plotly_chart(
         sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.CHART_CONFIG,
