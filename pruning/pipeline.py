@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from functools import cache, partial
 
 import torch
 
-from pruning.apply import apply
+from pruning.apply import Applied, apply
 from pruning.corpora import Windows, calibration_windows
 from pruning.corpora.rewriting import rewritten
 from pruning.errors import OutOfMemory
@@ -20,6 +21,7 @@ from pruning.measure.curves import with_curves
 from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.planning import make_plan, needs_curves, needs_gradients
+from pruning.provenance import fingerprint
 from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
@@ -188,10 +190,19 @@ def prune(
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(loaded.model.device),
     )
-    pruned = replace(loaded, model=applied.model)
+    pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
     return PruneRun(
         loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report
     )
+
+
+def _identity(dense: LoadedModel, applied: Applied) -> str:
+    """Tells the pruned weights from the dense ones, so that what was measured on the dense model
+    is not taken for theirs when they are pruned again."""
+    if applied.plan.is_empty:
+        return dense.identity
+    plan = hashlib.sha256(applied.plan.to_json().encode()).hexdigest()[:16]
+    return f"{dense.identity}|pruned:{plan}:{fingerprint(applied.model)}"
 
 
 class _memory_guard:

@@ -60,17 +60,58 @@ def _places(
         decision = plan.blocks[index].module(wide.kind)
         kept, groups = decision.kept, decision.kept_groups
         if (len(kept), len(groups)) == (narrow.units, narrow.groups):
+            for head, group in enumerate(groups):
+                if not _are_copies(narrow, groups.index(group), head):
+                    raise _no_copies(index)
             return kept, groups
     if wide.kind == "ffn":
         return range(narrow.units), ()
     if narrow.groups > wide.groups:
-        raise Unsupported(
-            f"Block {index} has {narrow.groups} key/value heads, the original shape has room for "
-            f"{wide.groups}; use the compact form."
-        )
+        return _shared_again(wide, narrow, index)
     room, used = wide.units // wide.groups, narrow.units // narrow.groups
     heads = [g * room + member for g in range(narrow.groups) for member in range(used)]
     return heads, range(narrow.groups)
+
+
+def _shared_again(wide: DepthTwo, narrow: DepthTwo, index: int) -> tuple[list[int], list[int]]:
+    """Places in the original groups for an ungrouped block, whose key/value heads are copies."""
+    room, used = wide.units // wide.groups, narrow.units // narrow.groups
+    first: list[int] = []  # of every group filled so far
+    taken: list[int] = []
+    heads, groups = [], []
+    for head in range(narrow.groups):
+        fits = (
+            group for group, like in enumerate(first)
+            if taken[group] + used <= room and _are_copies(narrow, like, head)
+        )  # fmt: skip
+        group = next(fits, len(first))
+        if group == len(first):
+            first.append(head)
+            taken.append(0)
+        heads += range(group * room + taken[group], group * room + taken[group] + used)
+        groups.append(group)
+        taken[group] += used
+    if len(first) > wide.groups:
+        raise _no_copies(index)
+    return heads, groups
+
+
+def _are_copies(module: DepthTwo, one: int, other: int) -> bool:
+    """Whether two key/value heads have equal weights and biases."""
+    rows = [expand([head], module.unit_width) for head in (one, other)]
+    for name in GROUPED:
+        weight, bias = module.level1[name].weight(), module.level1[name].bias()
+        for tensor in (weight,) if bias is None else (weight, bias):
+            if not torch.equal(*(tensor[places] for places in rows)):
+                return False
+    return True
+
+
+def _no_copies(index: int) -> Unsupported:
+    return Unsupported(
+        f"Block {index} was ungrouped and its key/value heads are no longer copies of each other, "
+        "so the original shape, where heads share them, cannot hold it; use the compact form."
+    )
 
 
 def _numbered(block: nn.Module, narrow: DepthTwo) -> tuple[list[int], Sequence[int]] | None:

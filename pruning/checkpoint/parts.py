@@ -11,7 +11,6 @@ from torch import nn
 from pruning.adapters import ModelAdapter
 from pruning.checkpoint.origin import Origin, origin_of, origin_of_folder
 from pruning.checkpoint.records import Evaluation, Records
-from pruning.checkpoint.widths import recorded
 from pruning.shape import Widths
 from pruning.sources.loaded import LoadedModel
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """``loaded`` is the pruned model; ``widths`` include biases added by earlier runs."""
+    """``loaded`` is the pruned model."""
 
     loaded: LoadedModel
     widths: tuple[Widths, ...]
@@ -39,8 +38,7 @@ class Parts:
 
 def parts_of(run: PruneRun, evaluation: Evaluation | None = None) -> Parts:
     """A run just finished."""
-    widths = recorded(run.dense.model, run.widths)
-    return Parts(run.pruned, widths, Records.of(run, evaluation), origin_of(run.dense))
+    return Parts(run.pruned, run.widths, Records.of(run, evaluation), origin_of(run.dense))
 
 
 def parts_from(folder: Path, dtype: str = "auto") -> Parts:

@@ -99,7 +99,7 @@ def _nearby(config: Any, shape: Shape, parts: Parts) -> str:
     heads, groups, channels = shape
     original = parts.adapter.attention(parts.adapter.blocks(skeleton(config, config.dtype))[0])
     tried = sorted(
-        set(_reachable(original.units, original.groups)) - {(heads, groups)},
+        set(_reachable(original.units, original.groups, heads == groups)) - {(heads, groups)},
         key=lambda pair: (abs(pair[0] - heads), -pair[0]),
     )
     for units, kept in tried[:12]:
@@ -112,11 +112,14 @@ def _nearby(config: Any, shape: Shape, parts: Parts) -> str:
     return "; use the compact form"
 
 
-def _reachable(units: int, groups: int) -> Iterator[tuple[int, int]]:
-    """Head and group counts that cutting whole groups, or alike in every group, leads to."""
+def _reachable(units: int, groups: int, ungrouped: bool) -> Iterator[tuple[int, int]]:
+    """Head and group counts that cutting whole groups, or alike in every group, leads to; or
+    ``ungrouped`` blocks."""
     each = units // groups
     yield from ((each * left, left) for left in range(1, groups + 1))
     yield from ((left * groups, groups) for left in range(1, each + 1))
+    if ungrouped:
+        yield from ((left, left) for left in range(1, units + 1))
 
 
 def _told(shape: Shape) -> str:

@@ -6,13 +6,15 @@ Our own key, since ``per_layer_config`` is not consumed by every family.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from torch import nn
+
+from pruning.adapters.base import ModelAdapter
 from pruning.checkpoint.layout import Layout
 from pruning.errors import SourceError
-from pruning.shape import Widths
+from pruning.shape import KINDS, ModuleKind, Widths
 
 KEY = "headroom"
 FORMAT = 1
@@ -27,19 +29,20 @@ class Record:
     layout: Layout
 
 
-def recorded(model: Any, widths: Sequence[Widths]) -> tuple[Widths, ...]:
-    """``widths`` with the biases that an earlier run added to the loaded model as well."""
-    before = (getattr(model.config, KEY, None) or {}).get("blocks") or [{}] * len(widths)
-    return tuple(
-        replace(
-            width,
-            **{
-                name: getattr(width, name) or old.get(name, False)
-                for name in ("added_attention_bias", "added_ffn_bias")
-            },
-        )
-        for width, old in zip(widths, before, strict=True)
-    )
+def counted(model: nn.Module, dense: nn.Module, adapter: ModelAdapter) -> tuple[Widths, ...]:
+    """What every block of ``model`` keeps, counted on its layers; a level-2 bias that ``dense``
+    (which may be on the meta device) does not have was added by some recovery."""
+
+    def added(kind: ModuleKind, block: nn.Module, before: nn.Module) -> bool:
+        biases = [adapter.module(side, kind).level2.bias for side in (block, before)]
+        return biases[0] is not None and biases[1] is None
+
+    found = []
+    for block, before in zip(adapter.blocks(model), adapter.blocks(dense), strict=True):
+        attention, ffn = adapter.attention(block), adapter.ffn(block)
+        biases = (added(kind, block, before) for kind in KINDS)
+        found.append(Widths(attention.units, attention.groups, ffn.units, *biases))
+    return tuple(found)
 
 
 def plain_config(config: Any) -> Any:

@@ -12,8 +12,9 @@ from pruning.adapters import ModelAdapter
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """``source`` is what the user asked for; ``identity`` names the very weights (hub commit,
-    or size and time of local files) for cache keys. Treat ``model`` as immutable."""
+    """``source`` is what the user asked for; ``identity`` names the very weights (hub commit, or
+    size and time of local files; and what was pruned in memory) for cache keys. Treat ``model``
+    as immutable."""
 
     model: nn.Module
     tokenizer: Any

@@ -180,6 +180,19 @@ def test_a_loaded_model_can_be_pruned_and_saved_again(tiny, tmp_path, method):
     assert live == second.report.after.parameters < first.report.after.parameters
 
 
+@pytest.mark.parametrize("method", ["refit", "bias"])
+def test_pruning_again_in_memory_saves_what_pruning_the_loaded_model_saves(tiny, tmp_path, method):
+    first = prune(tiny, families.recipe(ffn__ratio=0.2, recovery__method=method))
+    loaded = pruning.load(str(save(first, tmp_path / "first")), device="cpu")
+    again = families.recipe(**CUT, recovery__method="none")
+    in_memory, from_disk = (
+        save(prune(model, again), tmp_path / name)
+        for name, model in (("memory", first.pruned), ("disk", loaded))
+    )
+    for name in ("config.json", "model.safetensors"):
+        assert (in_memory / name).read_bytes() == (from_disk / name).read_bytes(), name
+
+
 def test_another_dtype_changes_the_weights_and_not_the_positions(saved):
     """Rotary frequencies stay float32, as in any model that transformers loads."""
     folder, run = saved

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import families
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import pruning
@@ -171,6 +173,88 @@ def test_half_precision_and_generation_settings_are_kept(tiny_model, tokenizer, 
             assert loaded.tokenizer.chat_template == "{{ messages }}", form
     finally:
         tokenizer.chat_template = None
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("form", ["compact", "padded", "uniform"])
+def test_shards_of_a_model_with_and_without_tied_embeddings(form, tied, tmp_path):
+    model = families.llama_grouped(tie_word_embeddings=tied)
+    families.randomise(model, 4)
+    model.eval().requires_grad_(False).tie_weights()
+    run = prune(families.wrap(model, f"tied-{tied}"), families.recipe(**FFN_ONLY))
+    save(run, tmp_path / "m", form, options=FormOptions(shard_size="20KB"))
+    shards = sorted((tmp_path / "m").glob("model-*.safetensors"))
+    assert len(shards) > 2 and not (tmp_path / "m" / "model.safetensors").exists()
+    assert "lm_head.weight" not in stored_names(shards) or not tied
+    again, ids = pruning.load(str(tmp_path / "m"), device="cpu").model, families.token_ids()
+    assert _close(families.logits(again, ids), families.logits(run.pruned.model, ids))
+    weights = again.get_output_embeddings().weight, again.get_input_embeddings().weight
+    assert (weights[0] is weights[1]) is tied
+    shards[1].write_bytes(shards[1].read_bytes()[:-50])
+    with pytest.raises(SourceError) as refused:
+        pruning.load(str(tmp_path / "m"), device="cpu")
+    assert "\n" not in str(refused.value)
+
+
+def stored_names(shards):
+    names = set()
+    for shard in shards:
+        with safe_open(shard, "pt") as file:
+            names |= set(file.keys())
+    return names
+
+
+def ungrouped(loaded, **changes):
+    """A run in which every query head that is left has its own key/value head."""
+    run = prune(
+        loaded, families.recipe(heads__ratio=0.67, heads__policy="ungroup", ffn__ratio=0.3,
+                                **changes)
+    )  # fmt: skip
+    assert all(width.heads == width.kv_heads == 2 for width in run.widths)
+    return run
+
+
+@pytest.mark.parametrize("method", ["none", "refit", "full"])
+def test_an_ungrouped_model_is_padded_into_its_groups(tiny_model, tmp_path, method):
+    """Key/value heads are repeated after any fit of level 1, so they are copies."""
+    for family in ("llama_grouped", "qwen2", "phi3"):
+        run = ungrouped(tiny_model(family), recovery__method=method)
+        loaded = AutoModelForCausalLM.from_pretrained(save(run, tmp_path / family, "padded"))
+        ids = families.token_ids()
+        assert loaded.config.num_key_value_heads == 2 and loaded.config.num_attention_heads == 6
+        assert _close(families.logits(loaded, ids), families.logits(run.pruned.model, ids))
+
+
+def test_an_ungrouped_model_is_uniform_with_a_head_per_query(tiny_model, tmp_path):
+    run, ids = ungrouped(tiny_model("llama_grouped")), families.token_ids()
+    loaded = AutoModelForCausalLM.from_pretrained(save(run, tmp_path / "m", "uniform"))
+    assert loaded.config.num_key_value_heads == loaded.config.num_attention_heads == 2
+    assert torch.equal(families.logits(loaded, ids), families.logits(run.pruned.model, ids))
+
+
+def crowded(tiny_model):
+    """Four heads that share two key/value heads, each with a copy of its own, and cut again."""
+    loaded = tiny_model("llama_grouped")
+    plan = families.plan_by_hand(loaded.adapter.model_shape(loaded.model), {1: [2, 5]}, {})
+    plan = plan.with_module(replace(plan.blocks[1].attention, ungrouped=True))
+    first = prune(loaded, families.recipe(recovery__rescore=False), plan=plan)
+    assert (first.widths[1].heads, first.widths[1].kv_heads) == (4, 4)
+    return prune(first.pruned, families.recipe(ffn__ratio=0.3))
+
+
+def test_padding_finds_the_copies_after_another_cut(tiny_model, tmp_path):
+    run, ids = crowded(tiny_model), families.token_ids()
+    loaded = AutoModelForCausalLM.from_pretrained(save(run, tmp_path / "m", "padded"))
+    assert _close(families.logits(loaded, ids), families.logits(run.pruned.model, ids))
+
+
+def test_padding_refuses_key_heads_that_are_no_copies(tiny_model, tmp_path):
+    run = crowded(tiny_model)
+    keys = run.pruned.model.model.layers[1].self_attn.k_proj
+    keys.weight.data[0] += 1
+    with pytest.raises(Unsupported, match="Block 1 was ungrouped .* no longer copies"):
+        save(run, tmp_path / "m", "padded")
+    assert not list(tmp_path.iterdir())
 
 
 def test_export_writes_the_other_forms_of_a_saved_folder(uneven, tmp_path):

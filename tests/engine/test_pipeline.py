@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import families
 import pytest
 import torch
 
 from pruning.errors import Cancelled
-from pruning.pipeline import recovery_windows, windows_for
+from pruning.pipeline import prune, recovery_windows, windows_for
 from pruning.recipe import Recipe
 
 
@@ -54,3 +55,17 @@ def test_copies_by_themselves_make_enough_windows(tiny_model):
 def test_rewriting_can_be_cancelled(tiny_model):
     with pytest.raises(Cancelled):
         recovery_windows(tiny_model("gpt2"), recipe(1), should_cancel=lambda: True)
+
+
+def test_a_pruned_model_can_be_pruned_again_in_memory(tiny_model):
+    """It is not taken for the dense model, whose measurement is in the cache."""
+    dense, cut = tiny_model("llama_grouped"), {"heads__ratio": 0.34, "ffn__ratio": 0.3}
+    first = prune(dense, families.recipe(**cut))
+    other = prune(dense, families.recipe(**cut, recovery__method="none"))
+    assert len({dense.identity, first.pruned.identity, other.pruned.identity}) == 3
+    assert prune(dense, families.recipe(**cut)).pruned.identity == first.pruned.identity
+    assert prune(dense, families.recipe()).pruned.identity == dense.identity  # nothing went
+    second = prune(first.pruned, families.recipe(ffn__ratio=0.3))
+    parameters = [run.report.after.parameters for run in (first, second)]
+    assert parameters[0] > parameters[1] == sum(p.numel() for p in second.pruned.model.parameters())
+    assert second.report.before == first.report.after

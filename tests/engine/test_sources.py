@@ -178,3 +178,10 @@ def test_the_estimate_counts_the_parameters_exactly(model_folder):
     assert found.weight_bytes == 2 * found.parameters
     assert found.working_bytes > 0 and found.free_bytes > 0
     assert "bfloat16" in found.sentence() and "\n" not in found.sentence()
+
+
+def test_a_folder_without_a_tokenizer_gets_none(tmp_path):
+    """GPT-2's class would make an empty one, whose only token all windows would consist of."""
+    for family in ("gpt2", "llama_grouped"):
+        families.build(family).save_pretrained(tmp_path / family)
+        assert pruning.load(str(tmp_path / family), device="cpu").tokenizer is None

@@ -21,9 +21,11 @@ GGUF_TYPES: tuple[GgufType, ...] = ("f32", "f16", "q8_0")
 
 @dataclass(frozen=True)
 class FormOptions:
-    """``gguf_type``: how the matrices of a GGUF file are stored."""
+    """``gguf_type``: how the matrices of a GGUF file are stored; ``shard_size``: largest
+    safetensors file, like ``5GB``."""
 
     gguf_type: GgufType = "f16"
+    shard_size: str = SHARD
 
 
 class Form(ABC):
@@ -49,9 +51,11 @@ class Form(ABC):
 FORMS: Registry[Form] = Registry("form")
 
 
-def write_model(model: nn.Module, parts: Parts, place: Path, **options: bool) -> None:
+def write_model(
+    model: nn.Module, parts: Parts, place: Path, options: FormOptions, **more: bool
+) -> None:
     """Weights in shards, config and generation config of ``model``; tokenizer and chat template
-    when there are any. ``options`` are those of transformers' ``save_pretrained``."""
-    model.save_pretrained(place, max_shard_size=SHARD, **options)
+    when there are any. ``more`` goes to transformers' ``save_pretrained``."""
+    model.save_pretrained(place, max_shard_size=options.shard_size, **more)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)

@@ -19,14 +19,15 @@ class Compact(Form):
     def write(self, parts, place, options):
         from pruning.checkpoint.layout import layout
         from pruning.checkpoint.load import skeleton
-        from pruning.checkpoint.widths import KEY, Record, plain_config, to_config
+        from pruning.checkpoint.widths import KEY, Record, counted, plain_config, to_config
 
         model = parts.model
         architecture = type(model).__name__
         dense = skeleton(plain_config(model.config), model.dtype)
-        record = Record(architecture, parts.widths, layout(model, dense))
+        widths = counted(model, dense, parts.adapter)
+        record = Record(architecture, widths, layout(model, dense))
         # under the live model's own names, which the record uses as well
-        write_model(model, parts, place, save_original_format=False)
+        write_model(model, parts, place, options, save_original_format=False)
         _complete_config(place / "config.json", {KEY: to_config(record)})
         (place / f"{MODULE}.py").write_text(modelling_file(architecture), encoding="utf-8")
         return ()

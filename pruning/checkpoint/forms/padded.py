@@ -12,7 +12,7 @@ class Padded(Form):
         from pruning.checkpoint.padding import padded_model
 
         model, remarks = padded_model(parts)
-        write_model(model, parts, place)
+        write_model(model, parts, place, options)
         return remarks
 
     def loading(self, parts):

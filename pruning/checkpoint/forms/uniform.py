@@ -12,7 +12,7 @@ class Uniform(Form):
         from pruning.checkpoint.resizing import uniform_model
 
         model, remarks = uniform_model(parts)
-        write_model(model, parts, place)
+        write_model(model, parts, place, options)
         return remarks
 
     def loading(self, parts):
