@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import compare_sections, state, tasks, theme, work
+from app import compare_sections, compare_tasks, recipe_words, state, tasks, theme, work
 from app.chart_data import csv_button, width_rows
 from app.charts import runs as charts
 from app.jobs import Job
@@ -17,22 +17,6 @@ from pruning.recipe import Recipe
 def name(job: Job, runs: list[Job]) -> str:
     """``#3``: runs count from 1 in the order they were made."""
     return f"#{len(runs) - runs.index(job)}"
-
-
-def summary(recipe: Recipe) -> str:
-    """What tells one recipe from another."""
-    tau, budget = recipe.heads.threshold, recipe.budget
-    parts = [recipe.model.source]
-    parts += [f"τ {tau:.3f}"] if tau is not None else []
-    if budget.kept is not None:
-        parts.append(f"keep {budget.kept:.0%} of {budget.of}")
-    elif budget.megabytes is not None:
-        parts.append(f"{budget.megabytes:g} MB")
-    else:
-        parts += [f"heads {recipe.heads.ratio:.0%}"] if recipe.heads.ratio else []
-        parts += [f"FFN {recipe.ffn.ratio:.0%}"] if recipe.ffn.ratio else []
-    parts += [recipe.allocation.replace("_", " ")] if recipe.allocation != "uniform" else []
-    return " · ".join([*parts, f"recovery {recipe.recovery.method}"])
 
 
 def section(runs: list[Job]) -> None:
@@ -72,9 +56,11 @@ def _evaluate_all(runs: list[Job]) -> None:
         )
     if pressed:
         for job in able:
-            compare_sections.queue_on_text(job, "perplexity", "Perplexity", tasks.perplexities)
+            compare_sections.queue_on_text(
+                job, "perplexity", "Perplexity", compare_tasks.perplexities
+            )
             if compare_sections.latest("speed", job) is None:
-                compare_sections.queue(job, "speed", "Speed", tasks.speeds(job.result))
+                compare_sections.queue(job, "speed", "Speed", compare_tasks.speeds(job.result))
         st.rerun()
     if busy is not None:
         watch(busy, "all")
@@ -91,16 +77,16 @@ _COLUMNS = {
 }
 
 
-def _speed(job: Job) -> tasks.Pair | None:
+def _speed(job: Job) -> compare_tasks.Pair | None:
     found = compare_sections.latest("speed", job)
     return found.result if found is not None and found.status == "done" else None
 
 
-def _row(job: Job, runs: list[Job], pair: tasks.Pair | None) -> dict[str, Any]:
+def _row(job: Job, runs: list[Job], pair: compare_tasks.Pair | None) -> dict[str, Any]:
     report, speed = job.result.report, _speed(job)
     return {
         "run": name(job, runs),
-        "recipe": summary(job.about),
+        "recipe": recipe_words.summary(job.about),
         "parameters": report.after.parameters,
         "blocks kept": report.kept_block_parameters,
         "perplexity": pair.after.perplexity if pair else None,
@@ -111,7 +97,7 @@ def _row(job: Job, runs: list[Job], pair: tasks.Pair | None) -> dict[str, Any]:
     }
 
 
-def _clouds(runs: list[Job], pairs: dict[str, tasks.Pair | None]) -> None:
+def _clouds(runs: list[Job], pairs: dict[str, compare_tasks.Pair | None]) -> None:
     """Perplexity against size and against speed."""
     scored = [job for job in runs if pairs[job.id]]
     if not scored:
@@ -141,8 +127,8 @@ def _cloud(
     points = [
         (
             x[job.id][1], pairs[job.id].after.perplexity, name(job, runs),
-            f"{name(job, runs)} {summary(job.about)}<br>{count(x[job.id][1])} {title}, perplexity "
-            f"{pairs[job.id].after.perplexity:.2f}",
+            f"{name(job, runs)} {recipe_words.summary(job.about)}<br>"
+            f"{count(x[job.id][1])} {title}, perplexity {pairs[job.id].after.perplexity:.2f}",
         )
         for job in jobs
     ]  # fmt: skip
@@ -162,7 +148,7 @@ def pair(runs: list[Job]) -> None:
         st.page_link("views/prune.py", label="Open Prune", icon=":material/content_cut:")
         return
     by_id = {job.id: job for job in runs}
-    words = {job.id: f"{name(job, runs)} {summary(job.about)}" for job in runs}
+    words = {job.id: f"{name(job, runs)} {recipe_words.summary(job.about)}" for job in runs}
     sides = []
     for column, label, start in zip(st.columns(2), ("First", "Second"), (1, 0), strict=True):
         key = f"compare.pair.{label.lower()}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import paths, report, report_html, state, tasks, work
+from app import compare_tasks, paths, report, report_html, state, tasks, work
 from app.chart_data import csv_button, error_rows, head_rows, width_rows
 from app.jobs import Job, Work
 from app.widgets import corpus_options, outcome, watch
@@ -39,7 +39,7 @@ def perplexity(run: Job) -> None:
     job = latest("perplexity", run)
     ready = tasks.has_models(run.result)
     if start_button("Evaluate", "compare.evaluate", job, ":material/speed:", ready):
-        start_on_text(run, "perplexity", "Perplexity", tasks.perplexities)
+        start_on_text(run, "perplexity", "Perplexity", compare_tasks.perplexities)
     if job is not None:
         finished(job)
     scores = perplexity_pairs(run)
@@ -68,10 +68,10 @@ def perplexity(run: Job) -> None:
         )  # fmt: skip
 
 
-def perplexity_pairs(run: Job) -> list[tasks.Pair]:
+def perplexity_pairs(run: Job) -> list[compare_tasks.Pair]:
     """Every perplexity of this run, the newest of each protocol, oldest first."""
     done = [job for job in work.jobs("perplexity") if job.about[0] == run.id]
-    by_protocol: dict[str, tasks.Pair] = {}
+    by_protocol: dict[str, compare_tasks.Pair] = {}
     for job in done:
         if job.status == "done":
             by_protocol.pop(job.result.after.protocol(), None)
@@ -122,7 +122,7 @@ def speed(run: Job) -> None:
     job = latest("speed", run)
     ready = tasks.has_models(run.result)
     if start_button("Time both", "compare.time", job, ":material/timer:", ready):
-        _start("speed", "Speed", tasks.speeds(run.result), run)
+        _start("speed", "Speed", compare_tasks.speeds(run.result), run)
     if job is None or not finished(job):
         return
     before, after = job.result.before, job.result.after
@@ -150,8 +150,8 @@ def text(run: Job) -> None:
     job = latest("texts", run)
     ready = bool(prompt.strip()) and tasks.has_models(run.result)
     if start_button("Write", "compare.write", job, ":material/edit:", ready=ready):
-        live = tasks.Writing()
-        task = tasks.texts(run.result, prompt, int(tokens), live)
+        live = compare_tasks.Writing()
+        task = compare_tasks.texts(run.result, prompt, int(tokens), live)
         _start("texts", "Text", task, run, prompt, live)
     if job is not None and job.active:
         _writing(job)
@@ -247,13 +247,13 @@ def _save(run: Job) -> None:
         except HeadroomError as error:
             st.error(str(error))
         else:
-            task = tasks.saving(run.result, path, form, stored, _measured(run))
+            task = compare_tasks.saving(run.result, path, form, stored, _measured(run))
             _start("save", "Save", task, run)
     if job is not None and finished(job):
         st.success(f"Saved to {job.result}.")
 
 
-def _measured(run: Job) -> tasks.Pair | None:
+def _measured(run: Job) -> compare_tasks.Pair | None:
     """Perplexities of this run, when they were measured on this page."""
     job = latest("perplexity", run)
     return job.result if job is not None and job.status == "done" else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import compare_sections, tasks, token_marks
+from app import compare_sections, compare_tasks, tasks, token_marks
 from app.chart_data import csv_button, token_rows
 from app.jobs import Job
 
@@ -31,7 +31,7 @@ def section(run: Job) -> None:
         tasks.has_models(run.result),
     )  # fmt: skip
     if pressed:
-        compare_sections.start_on_text(run, "tokens", "Tokens", tasks.losses)
+        compare_sections.start_on_text(run, "tokens", "Tokens", compare_tasks.losses)
     if job is not None and compare_sections.finished(job):
         _show(job.result)
 

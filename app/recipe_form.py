@@ -6,13 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from app import paths, state
+from app import state
 from app.widgets import calibration_fields, choose, drafted
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
-from pruning.errors import HeadroomError
 from pruning.presets import PRESETS, with_preset
-from pruning.recipe import LN2, Recipe
+from pruning.recipe import LN2
 from pruning.recovery import RECOVERIES
 from pruning.shape import ModelShape, footprint, full_widths
 
@@ -20,7 +19,6 @@ TAU_START = 0.10
 """τ in nats when similarity is switched on; small models need less than the paper's 0.16."""
 
 _TAU = "headroom.tau"
-_UPLOAD = "recipe.upload"
 _PRESET = "prune.preset"
 _SIZE = "prune.size"
 
@@ -262,34 +260,6 @@ def _copies() -> None:
 def calibration() -> None:
     """What the run measures and repairs on."""
     calibration_fields()
-
-
-def recipe_file() -> None:
-    """The draft as a YAML file, out and in."""
-    st.download_button(
-        "Download recipe", state.draft_recipe().to_yaml(), "recipe.yaml", "application/yaml",
-        icon=":material/download:", on_click="ignore", width="stretch",
-        help="The same file runs from the command line.",
-    )  # fmt: skip
-    st.file_uploader(
-        "Upload a recipe", type=["yaml", "yml", "json"], key=_UPLOAD, on_change=_uploaded,
-        max_upload_size=1,
-    )  # fmt: skip
-
-
-def _uploaded() -> None:
-    file = st.session_state[_UPLOAD]
-    if file is None:
-        return
-    try:
-        recipe = Recipe.from_yaml(file.getvalue().decode("utf-8"), f"The recipe {file.name}")
-        paths.check_recipe(recipe)
-    except UnicodeDecodeError:
-        state.set_problem(f"{file.name} is not a text file.")
-    except HeadroomError as error:
-        state.set_problem(str(error))
-    else:
-        state.replace_draft(recipe)
 
 
 def _pick(label: str, section: str, field: str, titles: dict[str, str], **options: Any) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from app.tasks import Pair
+from app.compare_tasks import Pair
 
 
 def as_json(report: Any, found: dict[str, tuple[Pair, tuple]]) -> str:

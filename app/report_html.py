@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from app import svg, token_marks
-from app.tasks import Pair
+from app.compare_tasks import Pair
 from app.widgets import count, size
 
 STYLE = """

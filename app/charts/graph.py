@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.graph_edges import HEIGHT, Pair, edge_traces
 from app.charts.picks import point_id
 from app.theme import (
     BLUE,
@@ -23,15 +24,9 @@ from app.theme import (
     styled,
 )
 
-Pair = tuple[int, int, float]
-
 # 5 colours and 4 symbols share no divisor: 20 key/value groups before a look repeats
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, SKY, YELLOW)
 GROUP_SYMBOLS = ("circle", "square", "diamond", "hexagon")
-STRENGTHS = 5
-HEIGHT = 365
-# edges end at the rim of a node, so that hollow ones stay readable (figure of about this width)
-TYPICAL_WIDTH = 520
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def similarity_graph(
     """
     figure = go.Figure()
     sizes = _sizes(len(nodes), [node.rank for node in nodes])
-    for trace in _edge_traces(positions, pairs, sizes, scale, selected):
+    for trace in edge_traces(positions, pairs, sizes, scale, selected):
         figure.add_trace(trace)
     shared = len({node.group for node in nodes}) < len(nodes)
     _add_nodes(figure, positions, nodes, sizes, shared)
@@ -111,59 +106,6 @@ def _sizes(count: int, ranks: Sequence[int]) -> np.ndarray:
     """Marker sizes in pixels [heads]: the more important, the larger."""
     small, large = (24, 38) if count <= 16 else (19, 28) if count <= 36 else (15, 21)
     return small + (large - small) * (np.array(ranks) - 1) / max(count - 1, 1)
-
-
-def _edge_traces(
-    positions: np.ndarray,
-    pairs: Sequence[Pair],
-    sizes: np.ndarray,
-    scale: tuple[float, float],
-    selected: int | None,
-) -> list[go.Scatter]:
-    """At most ``STRENGTHS`` traces by likeness, and one for the edges of the selected head."""
-    low, high = scale
-    bins: list[list[Pair]] = [[] for _ in range(STRENGTHS)]
-    chosen = []
-    for pair in pairs:
-        likeness = 1.0 - (pair[2] - low) / max(high - low, 1e-9)
-        bins[min(int(likeness * STRENGTHS), STRENGTHS - 1)].append(pair)
-        if selected in pair[:2]:
-            chosen.append(pair)
-    traces = []
-    for place, members in enumerate(bins):
-        strength = place / (STRENGTHS - 1)
-        grey = f"rgba(128,128,128,{0.25 + 0.5 * strength:.2f})"
-        if members:
-            traces.append(_lines(positions, members, sizes, grey, 1.0 + 3.0 * strength))
-    if chosen:
-        traces.append(_lines(positions, chosen, sizes, SELECTED, 2.0))
-    return traces
-
-
-def _lines(
-    positions: np.ndarray, pairs: Sequence[Pair], sizes: np.ndarray, colour: str, width: float
-) -> go.Scatter:
-    first = np.array([pair[0] for pair in pairs])
-    second = np.array([pair[1] for pair in pairs])
-    start, end = positions[first], positions[second]
-    box = np.array([TYPICAL_WIDTH, HEIGHT - 40.0])
-    length = np.maximum(np.linalg.norm((end - start) * box, axis=1), 1.0)
-    cut_start = np.minimum(sizes[first] / 2 / length, 0.45)[:, None]
-    cut_end = np.minimum(sizes[second] / 2 / length, 0.45)[:, None]
-    path = np.full((len(pairs), 3, 2), np.nan)
-    path[:, 0] = start + (end - start) * cut_start
-    path[:, 1] = end - (end - start) * cut_end
-    # plotly breaks a line where a coordinate is null
-    flat = path.reshape(-1, 2).round(4).astype(object)
-    flat[2::3] = None
-    return go.Scatter(
-        x=flat[:, 0].tolist(),
-        y=flat[:, 1].tolist(),
-        mode="lines",
-        line={"color": colour, "width": width},
-        hoverinfo="skip",
-        showlegend=False,
-    )
 
 
 def _look(group: int, shared: bool) -> tuple[str, str]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import compare_methods, compare_runs, compare_sections, compare_tokens, theme, work
+from app import (
+    compare_methods,
+    compare_runs,
+    compare_sections,
+    compare_tokens,
+    recipe_words,
+    theme,
+    work,
+)
 from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import count, duration, page_header, show_problem, size
@@ -93,7 +101,7 @@ def choose_run(runs: list[Job]) -> Job:
     """The newest run, or another of this session."""
     ids = [job.id for job in runs]
     labels = {
-        job.id: f"{compare_runs.name(job, runs)} {compare_runs.summary(job.about)} · took "
+        job.id: f"{compare_runs.name(job, runs)} {recipe_words.summary(job.about)} · took "
         f"{duration(job.elapsed)}"
         for job in runs
     }

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import feed_view, paths, recipe_form, state, tasks, theme, work
+from app import (
+    feed_replay,
+    feed_view,
+    paths,
+    recipe_file,
+    recipe_form,
+    recipe_words,
+    state,
+    tasks,
+    theme,
+    work,
+)
 from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import (
@@ -43,7 +54,7 @@ def main() -> None:
         with st.expander("Calibration text"):
             recipe_form.calibration()
         with st.expander("Recipe file"):
-            recipe_form.recipe_file()
+            recipe_file.section()
     with right:
         run(preview())
 
@@ -144,7 +155,7 @@ def run(plan: Plan | None) -> None:
         if empty:
             st.caption("Nothing would go yet: raise a ratio or switch similarity on.")
         else:
-            st.caption(f"Seed {draft.seed}; the dense model stays as it is.")
+            st.caption(f"{recipe_words.summary(draft)} · {recipe_words.scope(draft)}")
     if pressed:
         start(draft)
     last = work.latest("prune")
@@ -180,7 +191,7 @@ def ended(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
             st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
-        feed_view.replay_button(job)
+        feed_replay.replay_button(job)
 
 
 main()

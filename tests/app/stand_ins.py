@@ -125,3 +125,13 @@ def words(at: AppTest) -> str:
 
 def failing(sentence: str) -> HeadroomError:
     return HeadroomError(sentence)
+
+
+def button(at: AppTest, label: str):
+    """The first button with this label."""
+    return next(item for item in at.button if item.label == label)
+
+
+def charts(at: AppTest) -> list:
+    """The plotly charts of the page; figures are in ``.spec``."""
+    return [element.proto for element in at.get("plotly_chart")]

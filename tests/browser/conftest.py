@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from steps import open_recipe, query, small_recipe, write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -24,6 +27,8 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+PATIENCE = 180
+"""Seconds: a busy machine is slow, and slowness is no failure."""
 
 
 def _chromium() -> str | None:
@@ -50,7 +55,10 @@ def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     # converted models are large: take them from the user's cache instead of a new home
     cache = os.environ.get("HEADROOM_CACHE") or str(Path.home() / ".cache" / "headroom")
-    environment = {**os.environ, "HOME": str(home), "HEADROOM_CACHE": cache}
+    roots = os.pathsep.join(map(str, (ROOT, tmp_path_factory.getbasetemp())))
+    environment = {
+        **os.environ, "HOME": str(home), "HEADROOM_CACHE": cache, "HEADROOM_ROOTS": roots
+    }  # fmt: skip
     with open(home / "server.log", "w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app/main.py",
@@ -67,7 +75,7 @@ def server(tmp_path_factory):
 
 
 def _wait_until_up(address: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended at once"
         try:
@@ -75,7 +83,7 @@ def _wait_until_up(address: str, process: subprocess.Popen) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError("the server did not come up in 60 s")
+    raise AssertionError(f"the server did not come up in {PATIENCE} s")
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +109,7 @@ class Visit:
 
     def open(self, path: str = "") -> object:
         self.page.goto(f"{self.address}/{path}")
-        self.page.wait_for_selector("h1", timeout=60_000)
+        self.page.wait_for_selector("h1")
         return self.page
 
     def settled(self) -> object:
@@ -110,28 +118,47 @@ class Visit:
         return self.page
 
 
+@contextmanager
+def visitor(browser, server: str, **options) -> Iterator[Visit]:
+    """A tab in a profile of its own; what went wrong in it fails the test at the end."""
+    context = browser.new_context(accept_downloads=True, **options)
+    context.set_default_timeout(1000 * PATIENCE)
+    tab = Visit(context.new_page(), server)
+    tab.page.on("console", lambda message: _note(tab, message))
+    tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
+    tab.page.on("request", lambda request: _note_stranger(tab, request.url))
+    try:
+        yield tab
+    finally:
+        context.close()
+    assert not tab.errors, tab.errors
+    assert not tab.strangers, tab.strangers
+
+
 @pytest.fixture
 def visit(browser, server):
     """Opens tabs; ``visit(color_scheme="dark")``. Each is checked for errors at the end."""
-    made: list[tuple[Visit, object]] = []
+    with ExitStack() as tabs:
 
-    def start(color_scheme: str = "light", width: int = 1280, height: int = 720) -> Visit:
-        context = browser.new_context(
-            color_scheme=color_scheme, viewport={"width": width, "height": height}
-        )
-        context.set_default_timeout(30_000)
-        tab = Visit(context.new_page(), server)
-        tab.page.on("console", lambda message: _note(tab, message))
-        tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
-        tab.page.on("request", lambda request: _note_stranger(tab, request.url))
-        made.append((tab, context))
-        return tab
+        def start(color_scheme: str = "light", width: int = 1280, height: int = 720) -> Visit:
+            viewport = {"width": width, "height": height}
+            return tabs.enter_context(
+                visitor(browser, server, color_scheme=color_scheme, viewport=viewport)
+            )
 
-    yield start
-    for tab, context in made:
-        context.close()
-        assert not tab.errors, tab.errors
-        assert not tab.strangers, tab.strangers
+        yield start
+
+
+@pytest.fixture(scope="session")
+def pruned(browser, server, tmp_path_factory) -> str:
+    """A run made in the app: the address' query that finds it again."""
+    recipe = small_recipe(blocks={"start": 0, "end": None})
+    with visitor(browser, server, viewport={"width": 1280, "height": 720}) as tab:
+        page = tab.open("prune")
+        open_recipe(page, write_recipe(tmp_path_factory.mktemp("recipe"), recipe))
+        page.get_by_role("button", name="Run").click()
+        page.get_by_text("of the block parameters are kept").wait_for()
+        return f"job={query(page)['job']}"
 
 
 def _note(tab: Visit, message) -> None:

@@ -1,0 +1,70 @@
+"""Edges of the similarity graph: the more alike two heads are, the thicker the line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.theme import SELECTED
+
+Pair = tuple[int, int, float]
+"""Two heads and their divergence in nats."""
+STRENGTHS = 5
+HEIGHT = 365
+# edges end at the rim of a node, so that hollow ones stay readable (figure of about this width)
+TYPICAL_WIDTH = 520
+
+
+def edge_traces(
+    positions: np.ndarray,
+    pairs: Sequence[Pair],
+    sizes: np.ndarray,
+    scale: tuple[float, float],
+    selected: int | None,
+) -> list[go.Scatter]:
+    """At most ``STRENGTHS`` traces by likeness, and one for the edges of the selected head."""
+    low, high = scale
+    bins: list[list[Pair]] = [[] for _ in range(STRENGTHS)]
+    chosen = []
+    for pair in pairs:
+        likeness = 1.0 - (pair[2] - low) / max(high - low, 1e-9)
+        bins[min(int(likeness * STRENGTHS), STRENGTHS - 1)].append(pair)
+        if selected in pair[:2]:
+            chosen.append(pair)
+    traces = []
+    for place, members in enumerate(bins):
+        strength = place / (STRENGTHS - 1)
+        grey = f"rgba(128,128,128,{0.25 + 0.5 * strength:.2f})"
+        if members:
+            traces.append(_lines(positions, members, sizes, grey, 1.0 + 3.0 * strength))
+    if chosen:
+        traces.append(_lines(positions, chosen, sizes, SELECTED, 2.0))
+    return traces
+
+
+def _lines(
+    positions: np.ndarray, pairs: Sequence[Pair], sizes: np.ndarray, colour: str, width: float
+) -> go.Scatter:
+    first = np.array([pair[0] for pair in pairs])
+    second = np.array([pair[1] for pair in pairs])
+    start, end = positions[first], positions[second]
+    box = np.array([TYPICAL_WIDTH, HEIGHT - 40.0])
+    length = np.maximum(np.linalg.norm((end - start) * box, axis=1), 1.0)
+    cut_start = np.minimum(sizes[first] / 2 / length, 0.45)[:, None]
+    cut_end = np.minimum(sizes[second] / 2 / length, 0.45)[:, None]
+    path = np.full((len(pairs), 3, 2), np.nan)
+    path[:, 0] = start + (end - start) * cut_start
+    path[:, 1] = end - (end - start) * cut_end
+    # plotly breaks a line where a coordinate is null
+    flat = path.reshape(-1, 2).round(4).astype(object)
+    flat[2::3] = None
+    return go.Scatter(
+        x=flat[:, 0].tolist(),
+        y=flat[:, 1].tolist(),
+        mode="lines",
+        line={"color": colour, "width": width},
+        hoverinfo="skip",
+        showlegend=False,
+    )

@@ -1,0 +1,38 @@
+"""What holds on every page: the running job, a reload, nothing heavy imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from stand_ins import MAIN, OWNER, button
+from streamlit.testing.v1 import AppTest
+
+
+def test_another_page_shows_the_running_job(visit, engine):
+    engine.submit()
+    assert button(visit("model"), "Cancel")
+
+
+def test_a_reloaded_tab_finds_its_job_again(visit, engine):
+    job = engine.submit()
+    at = AppTest.from_file(MAIN, default_timeout=20)
+    at.query_params["job"] = job.id
+    at.run()
+    assert at.session_state["headroom.owner"] == OWNER
+    assert at.session_state["headroom.draft"] == engine.recipe
+
+
+def test_drawing_every_page_imports_no_torch():
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file({MAIN!r}, default_timeout=30).run()
+for page in ("model", "heads", "activations", "prune", "compare", "sweeps"):
+    at.switch_page(f"views/{{page}}.py").run()
+    assert not at.exception, (page, at.exception)
+heavy = [name for name in ("torch", "transformers", "datasets") if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,133 @@
+"""The Prune page in each of its states, without a browser."""
+
+from __future__ import annotations
+
+import json
+
+from stand_ins import OWNER, button, charts, failing, wait_for, words
+
+from app import state, work
+from pruning.criteria import SCORES
+
+
+def html(at):
+    return "\n".join(element.proto.body for element in at.get("html"))
+
+
+def test_prune_counts_live(visit):
+    at = visit("prune")
+    assert not at.exception and len(charts(at)) == 1
+    before = at.metric[0].value
+    slider = next(s for s in at.slider if s.label == "FFN channels to remove")
+    slider.set_value(0.5).run()
+    assert at.metric[0].value != before
+    assert at.session_state["headroom.draft"].ffn.ratio == 0.5
+
+
+def test_tau_is_shared_by_toggle_and_slider(visit):
+    at = visit("prune")
+    toggle = next(t for t in at.toggle if t.label == "Remove heads that attend alike")
+    toggle.set_value(True).run()
+    tau = next(s for s in at.slider if "nats" in s.label)
+    tau.set_value(0.1).run()
+    assert at.session_state["headroom.draft"].heads.threshold == 0.1
+    assert at.metric[3].value != "0 of 270"
+
+
+def test_an_empty_plan_cannot_run(visit):
+    at = visit("prune", **{"headroom.draft": state.initial_recipe().changed(ffn={"ratio": 0.0})})
+    assert button(at, "Run").disabled
+
+
+def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
+    other = state.initial_recipe().changed(model={"source": "openai-community/gpt2"})
+    at = visit("prune", **{"headroom.draft": other})
+    assert "not measured yet" in at.warning[0].value and not at.metric
+    assert not button(at, "Run").disabled
+
+
+def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
+    at = visit("prune")
+    box = next(s for s in at.selectbox if s.label == "Score for FFN channels")
+    assert box.options == [entry.title for entry in SCORES]
+    box.select("taylor_element1").run()
+    assert at.session_state["headroom.draft"].ffn.score == "taylor_element1"
+    assert not at.exception and not at.error and not at.metric
+    assert "needs a gradient pass" in at.warning[0].value
+    assert not button(at, "Run").disabled
+
+
+def test_every_other_score_previews_on_the_demo(visit):
+    at = visit("prune")
+    for entry in SCORES:
+        if not entry.value.gradients:
+            for label in ("Score for heads", "Score for FFN channels"):
+                next(s for s in at.selectbox if s.label == label).select(entry.name)
+            at.run()
+            assert not at.exception and not at.warning and at.metric
+
+
+def test_prune_plays_the_run_and_it_can_be_cancelled(visit, engine):
+    job = engine.submit()
+    at = visit("prune")
+    assert not at.exception and len(charts(at)) == 3  # heads, FFN, errors
+    assert "Block 3 FFN: 384 of 1,536 channels go" in html(at)
+    assert any("Block 3 attention" in caption.value for caption in at.caption)
+    traces = json.loads(charts(at)[2].spec)["data"]
+    assert any(trace["y"] for trace in traces)
+    button(at, "Cancel").click().run()
+    wait_for(lambda: job.status == "cancelled")
+    at.run()
+    assert "Cancelled" in at.info[0].value
+    assert not button(at, "Run").disabled
+    assert button(at, "Replay its decisions")
+
+
+def test_a_paused_run_rests_and_goes_on(visit, engine):
+    job = engine.submit()
+    at = visit("prune")
+    button(at, "Pause").click().run()
+    assert job.paused
+    button(at, "Resume").click().run()
+    assert not job.paused
+    engine.gate.set()
+    wait_for(lambda: job.status == "done")
+    at.run()
+    assert "of the block parameters are kept" in words(at)
+    assert at.slider(key="feed.step").value == len(job.events)
+
+
+def test_a_run_is_replayed_without_computing(visit, engine):
+    job = engine.submit(finish=True)
+    at = visit("prune")
+    assert not at.get("html")
+    button(at, "Replay its decisions").click().run()
+    button(at, "Pause").click().run()
+    at.slider(key="feed.step").set_value(1).run()
+    assert not at.exception
+    assert html(at).count("Block 2 ") == 1 and job.events[0].block == 2
+    gone = at.metric[0].value
+    at.slider(key="feed.step").set_value(3).run()
+    assert "Block 3 " in html(at) and at.metric[0].value != gone
+    assert work.manager().of(OWNER) == [job]
+    button(at, "Back to the recipe").click().run()
+    assert not at.get("html") and button(at, "Run")
+
+
+def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
+    engine.submit()
+    second = work.manager().submit(
+        "prune", "Prune demo", engine.prune, owner="second", lane="cpu", about=engine.recipe
+    )
+    at = visit("prune", **{"headroom.owner": "second"})
+    assert not at.exception and second.status == "queued"
+    assert "waiting, 1 job ahead" in html(at)
+    assert button(at, "Pause").disabled
+    button(at, "Cancel").click().run()
+    assert second.status == "cancelled"
+
+
+def test_prune_failed(visit, engine):
+    engine.submit(failing("There is no disk space."), finish=True)
+    at = visit("prune")
+    assert at.error[0].value == "There is no disk space."

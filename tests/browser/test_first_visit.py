@@ -1,0 +1,56 @@
+"""The first minutes: a picture at once, every page by its address, on any screen."""
+
+from __future__ import annotations
+
+import pytest
+from steps import go
+
+PAGES = {
+    "model": "Model",
+    "heads": "Heads",
+    "activations": "Activations",
+    "prune": "Prune",
+    "compare": "Compare",
+    "sweeps": "Sweeps",
+}
+
+
+def test_the_first_visit_draws_a_picture(visit):
+    tab = visit()
+    page = tab.open()
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert page.url.startswith(f"{tab.address}/heads")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens_by_its_address(visit, path):
+    tab = visit()
+    page = tab.open(path)
+    page.get_by_role("heading", name=PAGES[path], exact=True).first.wait_for()
+    tab.settled()
+    assert not page.locator("[data-testid=stException]").count()
+
+
+def test_nothing_is_wider_than_a_laptop(visit):
+    tab = visit()
+    page = tab.open("model")
+    for name in PAGES.values():
+        go(page, name)
+        tab.settled()
+        main = "document.querySelector('[data-testid=stMain]')"
+        assert page.evaluate(f"{main}.scrollWidth <= {main}.clientWidth"), name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_themes(visit, scheme, tmp_path):
+    tab = visit(color_scheme=scheme)
+    page = tab.open("prune")
+    tab.settled()
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    colour = page.evaluate(
+        "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    )
+    brightness = sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
+    assert (brightness < 80) == (scheme == "dark")
+    picture = page.screenshot(path=str(tmp_path / f"{scheme}.png"))
+    assert len(picture) > 20_000

@@ -1,0 +1,101 @@
+"""The Heads page under the mouse: τ, picks that show everywhere, marks."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from steps import click_mark, download, go, press, query, traces, until, value_of
+
+
+@pytest.fixture
+def heads(visit):
+    tab = visit()
+    tab.open("heads")
+    tab.settled()
+    return tab.page
+
+
+def places(page) -> dict[str, tuple]:
+    """Where each head stands in the graph."""
+    found = traces(page, "heads-graph")
+    return {
+        ident: (x, y)
+        for name in ("stays", "goes")
+        if name in found
+        for ident, x, y in zip(*(found[name][part] for part in ("ids", "x", "y")), strict=True)
+    }
+
+
+def test_tau_moves_edges_and_no_head(heads):
+    before, edges = places(heads), sum(traces(heads, "heads-overview")["edges"]["y"])
+    press(heads, "τ, nats (natural log)", "PageUp")
+    more = "fig.named.edges.y.reduce((a, b) => a + b) > arg"
+    until(heads, "heads-overview", more, edges)
+    assert places(heads) == before and len(before) == 9
+    press(heads, "τ, nats (natural log)", "Home")
+    until(heads, "heads-overview", "fig.named.edges.y.every(n => n === 0)")
+    assert places(heads) == before
+
+
+SELECTED = "fig.named.selected.x[0] === arg[0] && fig.named.selected.y[0] === arg[1]"
+FRAMED = "fig.layout.shapes[0].y0 === arg - 0.5"
+
+
+def picked(page, block: int, head: int) -> None:
+    """Wait until every view of the page shows this head of this block."""
+    until(page, "heads-overview", SELECTED, [block, head])
+    until(page, "heads-map", FRAMED, head)
+    assert traces(page, "heads-graph")["selected"]["x"][0] == places(page)[f"head:{head}"][0]
+    page.get_by_text(f"Head {head}", exact=True).first.wait_for()
+    assert value_of(page, "Block") == str(block)
+
+
+def test_a_pick_in_any_view_shows_in_all(heads):
+    click_mark(heads, "heads-graph", "head:7")
+    picked(heads, 0, 7)
+    click_mark(heads, "heads-map", "pair:2:5")
+    picked(heads, 0, 2)
+    click_mark(heads, "heads-overview", "block:12:4")
+    picked(heads, 12, 4)
+    assert query(heads)["block"] == "12"
+    click_mark(heads, "heads-sheet", "block:20")
+    picked(heads, 20, 4)
+
+
+def test_a_block_opens_everywhere(heads):
+    click_mark(heads, "heads-overview", "block:9")
+    until(heads, "heads-overview", "fig.named.selected.x[0] === 9")
+    go(heads, "Activations")
+    heads.get_by_role("heading", name="Block 9", exact=True).wait_for()
+    click_mark(heads, "activations-blocks", "block:14")
+    heads.get_by_role("heading", name="Block 14", exact=True).wait_for()
+    go(heads, "Heads")
+    until(heads, "heads-overview", "fig.named.selected.x[0] === 14")
+    assert value_of(heads, "Block") == "14"
+
+
+def test_attention_maps_follow_the_pick_and_pick(heads):
+    heads.get_by_role("button", name="Load and look").click()
+    click_mark(heads, "heads-mosaic", "head:3")
+    heads.get_by_text("Head 3 of block 0, word piece by word piece").wait_for()
+    picked(heads, 0, 3)
+    click_mark(heads, "heads-graph", "head:6")
+    heads.get_by_text("Head 6 of block 0, word piece by word piece").wait_for()
+    until(heads, "heads-overview", SELECTED, [0, 6])
+
+
+def test_marks_by_click_are_in_the_recipe_and_in_the_address(heads, visit, tmp_path):
+    heads.get_by_role("radio", name="Mark drop").click()
+    click_mark(heads, "heads-graph", "head:4")
+    heads.get_by_text("Marked by hand: block 0 drops 4.").wait_for()
+    heads.get_by_role("radio", name="Mark keep").click()
+    click_mark(heads, "heads-overview", "block:2:0")
+    heads.get_by_text("Marked by hand: block 0 drops 4; block 2 keeps 0.").wait_for()
+    assert traces(heads, "heads-overview")["▣ marked keep"]["ids"] == ["block:2:0"]
+    go(heads, "Prune")
+    heads.get_by_text("Recipe file", exact=True).click()
+    recipe = yaml.safe_load(download(heads, "Download recipe", tmp_path).read_text())
+    assert recipe["marks"] == {0: {"keep": [], "drop": [4]}, 2: {"keep": [0], "drop": []}}
+    second = visit()
+    page = second.open(f"heads?recipe={query(heads)['recipe']}")
+    page.get_by_text("Marked by hand: block 0 drops 4; block 2 keeps 0.").wait_for()

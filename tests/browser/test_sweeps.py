@@ -1,0 +1,56 @@
+"""A sweep in a browser: points appear as they are found; cancelling keeps them."""
+
+from __future__ import annotations
+
+import time
+
+from steps import small_recipe, traces, until
+
+from app import recipe_link
+
+
+def opened(visit, values: str):
+    # finished points are kept on disk: a seed of its own makes every sweep a new one
+    recipe = small_recipe(seed=int(time.time()) % 2**31)
+    address = {
+        "recipe": recipe_link.encode(recipe), "sweep.values.ratio": values,
+        "sweep.windows": "1", "sweep.seq_len": "32",
+    }  # fmt: skip
+    page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
+    assert page.get_by_label("Values", exact=True).input_value() == values
+    return page
+
+
+CHART = "[class*=st-key-sweep-chart]"
+TWO_LINES = "drawn.data.filter(t => t.y?.some(value => value > 0)).length >= 2"
+"""That of the dense model, and the first point of a method."""
+
+
+def key_of(page) -> str:
+    """The chart's key: it carries the job's id."""
+    page.wait_for_selector(f"{CHART} .js-plotly-plot")
+    names = page.locator(CHART).first.get_attribute("class").split()
+    return next(n for n in names if n.startswith("st-key-sweep-chart")).removeprefix("st-key-")
+
+
+def test_points_appear_and_the_sweep_ends(visit):
+    page = opened(visit, "0.01,0.02")
+    page.get_by_role("button", name="Start", exact=True).click()
+    key = key_of(page)
+    until(page, key, TWO_LINES)
+    page.get_by_role("button", name="sweep.csv").wait_for()
+    found = traces(page, key)
+    full = [name for name, trace in found.items() if sorted(trace["x"]) == [0.01, 0.02]]
+    assert len(full) >= 2, found
+    assert page.get_by_role("button", name="Start", exact=True).is_enabled()
+
+
+def test_cancel_keeps_what_is_found(visit):
+    page = opened(visit, "0.005,0.01,0.015,0.02,0.025,0.03")
+    page.get_by_role("button", name="Start", exact=True).click()
+    key = key_of(page)
+    until(page, key, TWO_LINES)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_test_id("stAlert").get_by_text("Cancelled").wait_for()
+    page.get_by_text("Perplexity: ").wait_for()
+    assert page.get_by_role("button", name="Start", exact=True).is_enabled()

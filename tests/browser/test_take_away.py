@@ -1,0 +1,84 @@
+"""After a run: the comparison stays, the report opens offline, the model is saved in each form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from steps import download
+
+FORMS = {
+    "Compact": ("compact", "model.safetensors"),
+    "Uniform": ("uniform", "model.safetensors"),
+    "Padded": ("padded", "model.safetensors"),
+    "GGUF": ("gguf", "*.gguf"),
+}
+
+
+@pytest.fixture
+def compare(visit, pruned):
+    page = visit().open(f"compare?{pruned}")
+    page.get_by_role("heading", name="Take it along").wait_for()
+    return page
+
+
+def fill(page, label: str, value: str) -> None:
+    """Type into a field and leave it."""
+    field = page.get_by_label(label, exact=True)
+    field.fill(value)
+    field.press("Enter")
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+
+
+def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_path):
+    fill(compare, "Windows", "2")
+    fill(compare, "Window, tokens", "32")
+    compare.get_by_role("button", name="Evaluate", exact=True).click()
+    compare.get_by_text("tokenised once").first.wait_for()
+    assert compare.get_by_text("Pruned ÷ dense").first.is_visible()
+    fill(compare, "New tokens", "4")
+    compare.get_by_role("button", name="Write", exact=True).click()
+    compare.get_by_text("4 tokens in").nth(1).wait_for()
+    compare.reload()
+    compare.get_by_text("tokenised once").first.wait_for()
+    compare.get_by_text("4 tokens in").nth(1).wait_for()
+
+    report = download(compare, "Report, HTML", tmp_path)
+    context = browser.new_context(offline=True)
+    page, asked, errors = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(report.as_uri())
+    assert page.get_by_role("heading", level=1).inner_text().endswith("pruned")
+    for name in ("Size", "Perplexity", "The same prompt", "What was kept", "Block by block"):
+        assert page.get_by_role("heading", name=name, exact=True).is_visible()
+    drawings = page.locator("svg")
+    assert drawings.count() == 3
+    assert all(drawings.nth(n).bounding_box()["height"] > 50 for n in range(3))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert asked == [report.as_uri()] and not errors
+    context.close()
+
+
+def test_the_model_is_saved_in_each_form(compare, tmp_path):
+    for title, (form, weights) in FORMS.items():
+        out = tmp_path / form
+        compare.locator(".st-key-compare-form").get_by_text(title, exact=True).click()
+        fill(compare, "Folder", str(out))
+        compare.get_by_role("button", name="Save", exact=True).click()
+        compare.get_by_text(f"Saved to {out}").wait_for()
+        assert (out / "recipe.yaml").is_file() and (out / "README.md").is_file(), title
+        (file,) = out.glob(weights)
+        assert file.stat().st_size > 100_000_000
+        if form != "gguf":
+            config = json.loads((out / "config.json").read_text())
+            assert config["hidden_size"] == 576
+        shutil.rmtree(out)
+
+
+def test_a_folder_outside_is_refused_in_one_sentence(compare):
+    fill(compare, "Folder", "/etc/headroom")
+    compare.get_by_role("button", name="Save", exact=True).click()
+    compare.get_by_test_id("stAlert").get_by_text("outside the folders").wait_for()

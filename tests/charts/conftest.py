@@ -1,0 +1,12 @@
+"""Fixtures of the chart tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from pruning.measurement import Measurement
+
+
+@pytest.fixture(scope="module")
+def demo() -> Measurement:
+    return Measurement.read("assets/demo-measurement.json.gz")
