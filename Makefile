@@ -42,10 +42,17 @@ test: setup-dev
 test-fast: setup-dev
 	$(PY) -m pytest -m "not slow and not browser and not gpu and not llamacpp"
 
-# its own environment, compiled here (minutes): nothing else needs llama.cpp
+# its own environment, compiled here (minutes): nothing else needs llama.cpp. The sources stay, for
+# llama.cpp's converter of checkpoints is not installed.
+LLAMACPP_PIP := .venv-llamacpp/bin/python -m pip --quiet --disable-pip-version-check
 .venv-llamacpp/.ready:
+	rm -rf .venv-llamacpp
 	$(PYTHON) -m venv .venv-llamacpp
-	.venv-llamacpp/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python
+	$(LLAMACPP_PIP) download --no-deps --no-binary llama-cpp-python --dest .venv-llamacpp llama-cpp-python
+	mkdir .venv-llamacpp/source
+	tar -xzf .venv-llamacpp/llama_cpp_python-*.tar.gz --strip-components=1 -C .venv-llamacpp/source
+	$(LLAMACPP_PIP) install .venv-llamacpp/source
+	$(LLAMACPP_PIP) install --no-deps --target .venv-llamacpp/converter sentencepiece
 	@touch $@
 
 test-llamacpp: setup-dev .venv-llamacpp/.ready

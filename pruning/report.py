@@ -15,6 +15,10 @@ from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.shape import KINDS, Footprint, Widths, footprint
 
+_AIMS = {
+    "residual": "They count what the residual stream has lost in earlier modules as well, so they "
+    "grow from block to block where little is repaired.",
+}
 NAMES = {"attention": "the attention heads", "ffn": "the FFN channels"}
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
@@ -100,6 +104,7 @@ class Report:
 
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
+        aim = self.recipe.get("recovery", {}).get("target")
         rows = "\n".join(_block_row(block) for block in self.blocks)
         fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
         return f"""{heading} What was removed
@@ -116,7 +121,7 @@ Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, see
 {self.seconds:.1f} s on {self.device}, {self.solve_seconds:.1f} s of them in solves.
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
-output; before and after recovery.
+output, before and after recovery. {_AIMS.get(aim, "")}
 {fixed}
 | block | heads kept | heads removed | channels kept | attention error | FFN error |
 |---|---|---|---|---|---|

@@ -30,7 +30,8 @@ def config_with_biases(config: Any, parts: Parts) -> tuple[Any, tuple[str, ...]]
         switch, config = _switched(config, adapter, kind)
         remarks.append(
             f"Recovery added biases to {kind} output layers, so `{switch}` is on; the biases of "
-            "other layers that this switch brings are zero."
+            "other layers that this switch brings are zero. Not every server reads such biases; "
+            "check that yours does."
         )
     return config, tuple(remarks)
 

@@ -10,6 +10,7 @@ from pruning.checkpoint.forms import FORMS
 from pruning.checkpoint.origin import Origin, short_name
 from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.records import MARKER, Records
+from pruning.recovery import RECOVERIES
 
 
 def model_card(parts: Parts, form: str, remarks: Sequence[str] = ()) -> str:
@@ -22,8 +23,10 @@ def model_card(parts: Parts, form: str, remarks: Sequence[str] = ()) -> str:
 
 # {short_name(parts.origin.name)}, pruned with Headroom
 
-{kept:.1%} of the parameters of the Transformer blocks were kept; nothing was trained. This is the
-{form} form: {entry.summary[0].lower()}{entry.summary[1:]}
+Whole attention heads and FFN channels were removed; {kept:.1%} of the parameters of the Transformer
+blocks were kept. Nothing was trained. {_recovery(records)}
+
+This is the {form} form: {entry.summary[0].lower()}{entry.summary[1:]}
 
 ## Load
 
@@ -34,9 +37,17 @@ def model_card(parts: Parts, form: str, remarks: Sequence[str] = ()) -> str:
 {_reproduce(records)}
 ## Limits
 
-Pruned models lose rare knowledge first; check the text they write for your own use.
+Pruned models lose rare words and rare knowledge first, and perplexity on one text says little
+about that: try the model on your own task. Neither its answers nor its safety were evaluated, and
+what the base model's card says of use and limits holds here as well.
 {_licence(parts.origin)}
 """
+
+
+def _recovery(records: Records) -> str:
+    method = records.recipe.recovery.method
+    how = RECOVERIES.entry(method).summary.rstrip(".")
+    return f"Recovery, `{method}`: {how[0].lower()}{how[1:]}."
 
 
 def _head(origin: Origin, form: str) -> str:

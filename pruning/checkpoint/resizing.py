@@ -36,7 +36,20 @@ def uniform_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
         raise Unsupported(f"{model.rstrip('.')}{_nearby(config, shape, parts)}.")
     take_the_rest(model, pruned)
     check_same(model, pruned, adapter)
-    return model, remarks
+    return model, (*remarks, *_head_width(model, shape[0], parts))
+
+
+def _head_width(model: nn.Module, heads: int, parts: Parts) -> tuple[str, ...]:
+    """What a tool must not work out for itself."""
+    width = parts.adapter.attention(parts.adapter.blocks(model)[0]).unit_width
+    size = model.config.hidden_size
+    if heads * width == size:
+        return ()
+    return (
+        f"Heads are {width} wide, as `head_dim` in the config says, and not the hidden size over "
+        f"the number of heads ({size} / {heads}); current servers read `head_dim`, some old "
+        "releases do not.",
+    )
 
 
 def _one_shape(parts: Parts) -> Shape:

@@ -196,6 +196,26 @@ def test_shards_of_a_model_with_and_without_tied_embeddings(form, tied, tmp_path
     assert "\n" not in str(refused.value)
 
 
+def test_readers_older_than_transformers_5_find_positions_and_tokenizer(tokenizer, tmp_path):
+    """They know neither ``rope_parameters`` nor the tokenizer class that transformers 5 names."""
+    rope = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}
+    model = families.llama_grouped(rope_parameters=rope, vocab_size=200)
+    families.randomise(model, 4)
+    dense = families.wrap(model.eval().requires_grad_(False), "stretched")
+    run = prune(replace(dense, tokenizer=tokenizer), families.recipe(**FFN_ONLY))
+    for form in ("compact", "uniform", "padded"):
+        folder, ids = save(run, tmp_path / form, form), families.token_ids()
+        config = json.loads((folder / "config.json").read_text())
+        assert config["rope_theta"] == 500.0 and config["rope_parameters"] == rope
+        assert config["rope_scaling"] == {"rope_type": "linear", "factor": 2.0}
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+        again = pruning.load(str(folder), device="cpu")
+        assert again.model.config.rope_parameters == rope
+        assert again.tokenizer("the water").input_ids == tokenizer("the water").input_ids
+        assert _close(families.logits(again.model, ids), families.logits(run.pruned.model, ids))
+
+
 def stored_names(shards):
     names = set()
     for shard in shards:

@@ -1,7 +1,9 @@
 """GGUF files of pruned models, run by llama.cpp itself. ``make test-llamacpp`` sets it up.
 
 llama.cpp lives in an environment of its own: its Python of choice is named by
-HEADROOM_LLAMACPP_PYTHON, `.venv-llamacpp/bin/python` by default.
+HEADROOM_LLAMACPP_PYTHON, `.venv-llamacpp/bin/python` by default. llama.cpp's own converter of
+checkpoints comes from the same sources; HEADROOM_CONVERTER names another copy of it, and
+HEADROOM_CONVERTER_PYTHON another Python (with torch, transformers and sentencepiece) to run it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ from pruning.pipeline import prune  # noqa: E402
 pytestmark = pytest.mark.llamacpp
 
 PYTHON = os.environ.get("HEADROOM_LLAMACPP_PYTHON", str(ROOT / ".venv-llamacpp" / "bin" / "python"))
+HOME = ROOT / ".venv-llamacpp"
+CONVERTER = os.environ.get(
+    "HEADROOM_CONVERTER", str(HOME / "source" / "vendor" / "llama.cpp" / "convert_hf_to_gguf.py")
+)
+CONVERTER_PYTHON = os.environ.get("HEADROOM_CONVERTER_PYTHON", sys.executable)
 TEXT = (ROOT / "assets" / "sample" / "test.txt").read_text(encoding="utf-8")
 
 
@@ -38,6 +45,17 @@ def own_cache(tmp_path_factory):
     patch.setenv("HF_HUB_OFFLINE", "1")
     yield
     patch.undo()
+
+
+def converted(folder, file):
+    """``folder`` as ``file`` (f32) by llama.cpp's own converter."""
+    path = os.pathsep.join([str(HOME / "converter"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [CONVERTER_PYTHON, CONVERTER, str(folder), "--outfile", str(file), "--outtype", "f32"],
+        capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return file
 
 
 def ask(file, windows, prompt, new_tokens=16, text=""):
@@ -112,6 +130,25 @@ def test_uneven_widths_and_added_biases(kind, method, tmp_path, monkeypatch):
         assert behind(run.pruned.model, windows[0][:8], found["written"]) < 10 * close, stored
 
 
+def test_ungrouped_blocks(tmp_path, monkeypatch):
+    """As many key/value heads as query heads in one block, shared ones in the others."""
+    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
+    model = families.llama_grouped()
+    families.randomise(model, 5)
+    dense = families.wrap(model.eval().requires_grad_(False), "ungrouped")
+    recipe = families.recipe(
+        heads__ratio=0.67, heads__policy="ungroup", ffn__ratio=0.4, blocks={"start": 1, "end": 2}
+    )
+    run = prune(dense, recipe)
+    assert [(w.heads, w.kv_heads) for w in run.widths] == [(6, 2), (2, 2), (6, 2)]
+    windows = families.token_ids(4, 30).tolist()
+    file = tmp_path / "tiny.gguf"
+    save(run, file, "gguf", options=FormOptions(gguf_type="f32"))
+    found = ask(file, windows, windows[0][:8])
+    assert math.isclose(found["nll"], nll_of(run.pruned.model, windows), abs_tol=2e-3)
+    assert behind(run.pruned.model, windows[0][:8], found["written"]) < 2e-2
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The embedded model, pruned at other widths in some blocks, saved compact."""
@@ -136,7 +173,30 @@ def test_the_embedded_model_writes_the_same_and_is_as_good(demo, stored, share, 
     run, folder = demo
     file = tmp_path / "demo.gguf"
     export(folder, file, "gguf", options=FormOptions(gguf_type=stored))
-    tokenizer, model = run.pruned.tokenizer, run.pruned.model
+    as_good(run.pruned, file, stored, share, tie)
+
+
+@pytest.mark.parametrize("method", ["none", "bias"])
+def test_the_uniform_form_goes_through_llama_cpps_own_converter(method, tmp_path):
+    dense = pruning.load("demo", dtype="float32", device="cpu")
+    recipe = pruning.Recipe.parse(
+        {
+            "calibration": {"source": "sample", "samples": 4, "seq_len": 64},
+            "heads": {"ratio": 0.34},
+            "ffn": {"ratio": 0.25},
+            "recovery": {"method": method},
+        }
+    )
+    run = prune(dense, recipe)
+    assert {(w.heads, w.kv_heads, w.channels) for w in run.widths} == {(6, 3, 1152)}
+    folder = save(run, tmp_path / "uniform", "uniform")
+    as_good(run.pruned, converted(folder, tmp_path / "demo.gguf"), "converted", 0.001, 0.01)
+
+
+def as_good(loaded, file, stored, share, tie):
+    """llama.cpp reads the same tokens from text, gives it the same perplexity and continues it
+    the same way."""
+    tokenizer, model = loaded.tokenizer, loaded.model
     text = TEXT[:6000] + " In 2024, 1,234 of 56789 (12.5%) l'été naïve 中文 🙂\n\n  x = [1, 2]"
     ids = tokenizer(text).input_ids
     windows = [ids[start : start + 128] for start in range(0, 8 * 128, 128)]

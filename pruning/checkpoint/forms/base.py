@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pruning.checkpoint.older_readers import tell_older_readers
 from pruning.registry import Registry
 
 if TYPE_CHECKING:
@@ -59,3 +60,4 @@ def write_model(
     model.save_pretrained(place, max_shard_size=options.shard_size, **more)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)
+    tell_older_readers(place)

@@ -33,7 +33,7 @@ class Compact(Form):
         return ()
 
     def loading(self, parts):
-        return f"""Blocks have different widths. With Headroom:
+        return f"""Every block has widths of its own. With Headroom:
 
 ```python
 import pruning

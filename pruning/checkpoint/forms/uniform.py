@@ -17,7 +17,7 @@ class Uniform(Form):
 
     def loading(self, parts):
         return """An ordinary checkpoint of the original architecture, with smaller sizes in its
-config: transformers, vLLM, TGI and llama.cpp's converter take it as it is.
+config, for everything that reads them there: transformers, vLLM, TGI, llama.cpp's converter.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
