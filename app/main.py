@@ -37,6 +37,9 @@ page = st.navigation([start, model, heads, activations, prune, compare, sweeps],
 work.reattach()
 recipe_link.follow()
 tour.follow(page.url_path)
-job_strip(page.url_path)
-tour.panel(page.url_path)
+# in places of their own, empty or not: the browser keeps an element's state by its place
+with st.container():
+    job_strip(page.url_path)
+with st.container():
+    tour.panel(page.url_path)
 page.run()

@@ -143,14 +143,19 @@ def _similarity() -> None:
         help="Two heads are alike when the Jensen-Shannon divergence of their attention patterns "
         "is below τ; one of the two goes.",
     )  # fmt: skip
-    if tau is not None:
-        drafted(
-            st.slider, "Similarity threshold τ, in nats (natural log)", "heads", "threshold",
-            min_value=0.005, max_value=LN2, step=0.005, format="%.3f",
-            stored=lambda value: min(value, LN2),
-            help="0 means the same pattern, ln 2 ≈ 0.693 means patterns that share nothing. A "
-            "higher τ calls more heads alike.",
-        )  # fmt: skip
+    with st.container():  # without it the expanders below move, and close, when τ comes or goes
+        if tau is not None:
+            _threshold()
+
+
+def _threshold() -> None:
+    drafted(
+        st.slider, "Similarity threshold τ, in nats (natural log)", "heads", "threshold",
+        min_value=0.005, max_value=LN2, step=0.005, format="%.3f",
+        stored=lambda value: min(value, LN2),
+        help="0 means the same pattern, ln 2 ≈ 0.693 means patterns that share nothing. A "
+        "higher τ calls more heads alike.",
+    )  # fmt: skip
 
 
 def _block_range(blocks: int) -> None:

@@ -33,15 +33,15 @@ HOME = {
 
 def page_header(title: str, lead: str, *, measured_model: bool = True) -> None:
     """Title, one sentence on what the page is for, and what is being looked at."""
-    st.title(title, anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.title(title, anchor=False, width="content")
+        if measured_model:
+            measured = state.current_measurement()
+            st.caption(
+                f"**{state.current_model_name()}** · measured on {measured.corpus} "
+                f"({measured.samples} × {measured.seq_len} tokens, seed {measured.seed})"
+            )
     st.markdown(lead)
-    if not measured_model:
-        return
-    measured = state.current_measurement()
-    st.caption(
-        f"**{state.current_model_name()}** · measured on {measured.corpus} "
-        f"({measured.samples} × {measured.seq_len} tokens, seed {measured.seed})"
-    )
 
 
 def drafted(
@@ -137,9 +137,10 @@ def needs_measurement(error: NeedsMeasurement) -> str:
 
 def show_problem() -> None:
     """The sentence about a refused change, if there is one."""
+    place = st.container()  # always there: what follows must not move, or its state is lost
     problem = state.take_problem()
     if problem:
-        st.error(problem)
+        place.error(problem)
 
 
 def job_line(job: Job) -> str:

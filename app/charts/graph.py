@@ -27,6 +27,8 @@ from app.theme import (
 # 5 colours and 4 symbols share no divisor: 20 key/value groups before a look repeats
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, SKY, YELLOW)
 GROUP_SYMBOLS = ("circle", "square", "diamond", "hexagon")
+RING = 12
+"""Pixels by which the ring of the selected head is wider than its node."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def similarity_graph(
         figure.add_trace(trace)
     shared = len({node.group for node in nodes}) < len(nodes)
     _add_nodes(figure, positions, nodes, sizes, shared)
+    _add_crosses(figure, positions, nodes, sizes, selected)
     marked = [node for node in nodes if node.mark]
     if marked:
         figure.add_trace(_marks(positions, marked, sizes))
@@ -108,6 +111,10 @@ def _sizes(count: int, ranks: Sequence[int]) -> np.ndarray:
     return small + (large - small) * (np.array(ranks) - 1) / max(count - 1, 1)
 
 
+def _text_size(count: int) -> int:
+    return 13 if count <= 16 else 11 if count <= 36 else 9
+
+
 def _look(group: int, shared: bool) -> tuple[str, str]:
     if not shared:
         return KEPT, "circle"
@@ -124,7 +131,6 @@ def _add_nodes(
     sizes: np.ndarray,
     shared: bool,
 ) -> None:
-    text_size = 13 if len(nodes) <= 16 else 11 if len(nodes) <= 36 else 9
     for going in (False, True):
         members = [node for node in nodes if (node.reason is not None) == going]
         if not members:
@@ -132,7 +138,7 @@ def _add_nodes(
         heads = [node.head for node in members]
         looks = [_look(node.group, shared) for node in members]
         colours = [colour for colour, _ in looks]
-        font = {"size": text_size}
+        font = {"size": _text_size(len(nodes))}
         if not going:  # on a filled node; hollow ones take the page's text colour
             font["color"] = ["#FFFFFF" if c == BLUE else "#000000" for c in colours]
         figure.add_trace(
@@ -159,22 +165,33 @@ def _add_nodes(
                 selected={"marker": {"opacity": 1}},
             )
         )
-        if going:
-            figure.add_trace(_crosses(positions[heads], sizes[heads], text_size))
 
 
-def _crosses(positions: np.ndarray, sizes: np.ndarray, text_size: int) -> go.Scatter:
-    return go.Scatter(
-        x=positions[:, 0].tolist(),
-        y=positions[:, 1].tolist(),
-        mode="markers+text",
-        text=["✕"] * len(positions),
-        textposition="top right",
-        textfont={"size": text_size, "color": PRUNED},
-        marker={"size": (sizes * 0.6).tolist(), "color": CLEAR},
-        hoverinfo="skip",
-        name="✕ goes",
-        showlegend=False,
+def _add_crosses(
+    figure: go.Figure,
+    positions: np.ndarray,
+    nodes: Sequence[HeadNode],
+    sizes: np.ndarray,
+    selected: int | None,
+) -> None:
+    """✕ beside every head that goes, outside the ring where that is the selected one."""
+    heads = [node.head for node in nodes if node.reason is not None]
+    if not heads:
+        return
+    reach = [float(0.6 * sizes[head] + (RING if head == selected else 0)) for head in heads]
+    figure.add_trace(
+        go.Scatter(
+            x=positions[heads, 0].tolist(),
+            y=positions[heads, 1].tolist(),
+            mode="markers+text",
+            text=["✕"] * len(heads),
+            textposition="top right",
+            textfont={"size": _text_size(len(nodes)), "color": PRUNED},
+            marker={"size": reach, "color": CLEAR},
+            hoverinfo="skip",
+            name="✕ goes",
+            showlegend=False,
+        )
     )
 
 
@@ -207,7 +224,7 @@ def _ring(position: np.ndarray, size: float) -> go.Scatter:
         mode="markers",
         name="selected",
         marker={
-            "size": float(size) + 12,
+            "size": float(size) + RING,
             "symbol": "circle-open",
             "color": SELECTED,
             "line": {"width": 3},

@@ -93,7 +93,7 @@ def preview() -> Plan | None:
 def metrics(plan: Plan) -> None:
     """Before, after and saved."""
     before, after = plan.before, plan.after
-    columns = st.columns(4)
+    columns = st.columns([5, 5, 5, 6])
     prices = (
         ("Parameters", before.parameters, after.parameters, count, None),
         ("Weights", before.bytes, after.bytes, size, None),
@@ -112,7 +112,8 @@ def metrics(plan: Plan) -> None:
     all_channels = sum(block.ffn.units for block in plan.blocks)
     columns[3].metric(
         "Heads going", f"{heads:,} of {all_heads:,}",
-        delta=f"{channels:,} of {all_channels:,} channels", delta_color="off", delta_arrow="off",
+        delta=f"{channels:,} channels ({channels / max(all_channels, 1):.0%})",
+        delta_color="off", delta_arrow="off",
     )  # fmt: skip
 
 

@@ -80,9 +80,9 @@ def traces(page, key: str) -> dict[str, dict]:
     page.wait_for_function(f"key => {{ {_CHART} return !!chart(key)?._fullLayout }}", arg=key)
     found = page.evaluate(
         f"""key => {{ {_CHART}
-          return chart(key).data.map(t => ({{
-            name: t.name, x: [...(t.x ?? [])], y: [...(t.y ?? [])],
-            ids: [...(t.customdata ?? [])], text: t.text}})) }}""",
+          return chart(key)._fullData.map(t => ({{
+            name: t.name, x: Array.from(t.x ?? []), y: Array.from(t.y ?? []),
+            ids: Array.from(t.customdata ?? []), text: t.text}})) }}""",
         key,
     )
     return {trace["name"]: trace for trace in found if trace["name"]}
@@ -94,8 +94,8 @@ def until(page, key: str, condition: str, arg: Any = None) -> None:
     page.wait_for_function(
         f"""([key, arg]) => {{ {_CHART}
           const drawn = chart(key);
-          if (!drawn?.data) return false;
-          const named = Object.fromEntries(drawn.data.map(t => [t.name, t]));
+          if (!drawn?._fullData) return false;
+          const named = Object.fromEntries(drawn._fullData.map(t => [t.name, t]));
           const fig = {{named, layout: drawn.layout}};
           return !!({condition}) }}""",
         arg=[key, arg],
@@ -104,9 +104,7 @@ def until(page, key: str, condition: str, arg: Any = None) -> None:
 
 def click_mark(page, key: str, ident: str) -> None:
     """Click the point of a chart that carries ``ident``, as a mouse does."""
-    until(
-        page, key, "drawn._fullLayout && drawn.data.some(t => t.customdata?.includes(arg))", ident
-    )
+    until(page, key, "drawn._fullData.some(t => t.customdata?.includes(arg))", ident)
     _, y = _spot(page, key, ident)
     page.evaluate(
         "by => document.querySelector('[data-testid=stMain]').scrollBy(0, by - innerHeight / 2)", y

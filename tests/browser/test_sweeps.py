@@ -22,7 +22,7 @@ def opened(visit, values: str):
 
 
 CHART = "[class*=st-key-sweep-chart]"
-TWO_LINES = "drawn.data.filter(t => t.y?.some(value => value > 0)).length >= 2"
+TWO_LINES = "drawn._fullData.filter(t => t.y?.some(value => value > 0)).length >= 2"
 """That of the dense model, and the first point of a method."""
 
 
