@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from pruning.adapters import adapter_for
+from pruning.adapters.base import DepthTwo
 from pruning.corpora import Windows, calibration_windows
 from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.recipe import Recipe
@@ -266,6 +267,9 @@ def seen(layers: Mapping[str, nn.Module]):
     def recorder(name: str):
         def hook(_layer, args, kwargs, output):
             first = args[0] if args else kwargs["hidden_states"]
+            if len(args) > 1:  # experts are told which token goes where
+                found[name] = args
+                return
             found[name] = (first.clone(), output[0] if isinstance(output, tuple) else output)
 
         return hook
@@ -279,3 +283,21 @@ def seen(layers: Mapping[str, nn.Module]):
     finally:
         for handle in handles:
             handle.remove()
+
+
+def error_of_experts(dense: DepthTwo, cut: DepthTwo, removed, hidden, chosen, shares) -> float:
+    """Squared error of the experts of ``cut``, each at the tokens that are routed to it and
+    weighed with its share, relative to their dense outputs; nothing was cut before them."""
+    error = energy = 0.0
+    stored = [[p.double() for p in m.mixture.module.parameters()] for m in (dense, cut)]
+    size = dense.units // dense.experts
+    for expert in range(dense.experts):
+        kept = [c for c in range(size) if expert * size + c not in removed]
+        for token, place in (chosen == expert).nonzero().tolist():
+            x, share = hidden[token].double(), shares[token, place].double()
+            (gate_up, down), (_, fitted) = ([p[expert] for p in side] for side in stored)
+            gate, up = (gate_up @ x).chunk(2)
+            inner = dense.mixture.module.act_fn(gate) * up
+            error += (share * (fitted @ inner[kept] - down @ inner)).square().sum().item()
+            energy += (share * (down @ inner)).square().sum().item()
+    return error / energy
