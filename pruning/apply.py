@@ -20,6 +20,7 @@ from pruning.events import (
     never,
     stop_if,
 )
+from pruning.expert_task import ExpertTask
 from pruning.least_squares import Fit, Stopwatch
 from pruning.module_task import ModuleTask
 from pruning.plan import Plan, check
@@ -133,7 +134,8 @@ class Run:
             self._advance_untouched(index, kind)
             return None
         started, solving = time.perf_counter(), Stopwatch()
-        task = ModuleTask(self, index, kind, decision, solving)
+        mixture = self.adapter.module(self.pruned_blocks[index], kind).mixture
+        task = (ExpertTask if mixture else ModuleTask)(self, index, kind, decision, solving)
         if self.recovery.reconstructs:
             task.reconstruct_level1()
         task.collect()

@@ -22,12 +22,27 @@ if TYPE_CHECKING:
 
 def keep_all(block: int, shape: ModuleShape) -> ModulePlan:
     """A module that loses nothing."""
-    return ModulePlan(block, shape.kind, shape.units, shape.groups, False, (), (), (), (), ())
+    nothing = ((), (), (), (), ())
+    return ModulePlan(
+        block, shape.kind, shape.units, shape.groups, False, *nothing, experts=shape.experts
+    )
 
 
 def removed_count(ratio: float, units: int) -> int:
     """Units that ``ratio`` takes out of ``units``: rounded, and at least one stays."""
     return min(int(np.floor(ratio * units + 0.5)), units - 1)
+
+
+def removed_channels(ratio: float, shape: ModuleShape) -> int:
+    """The same for an FFN, each of whose experts loses as many."""
+    size = shape.units_per_expert
+    count = removed_count(ratio, size)
+    return shape.experts * (size - rounded(size - count, shape.step, size))
+
+
+def rounded(kept: int, multiple: int, most: int) -> int:
+    """``kept`` as the nearest multiple, at least one of it, or ``most`` if that is less."""
+    return min(max(multiple, multiple * int(kept / multiple + 0.5)), most)
 
 
 def plan_heads(

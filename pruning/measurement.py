@@ -7,6 +7,8 @@ channels, ``groups`` key/value heads, ``w`` = ``unit_width``):
 ``level2_sq, level2_abs`` [units·w]: ``‖B_:j‖²`` and ``‖B_:j‖₁`` of the level-2 columns.
 ``P_second_moment`` [rows of P]: ``E[(A_j x)²]`` of a level-1 projection without its bias.
 ``P_sq, P_abs`` [rows of P]: its row norms. P is query, key, value; or up and, if gated, gate.
+In a mixture of experts units and rows are those of one expert after the other, and means are over
+the tokens routed to that expert; ``expert_tokens`` [experts] counts them.
 
 Only after a gradient pass (:mod:`pruning.measure.gradients`), from fewer windows of s tokens each;
 the loss is the negative log-likelihood in nats:
@@ -224,6 +226,7 @@ def shape_from_plain(data: dict[str, Any]) -> ModelShape:
             ModuleShape(**block["attention"]),
             ModuleShape(**block["ffn"]),
             block["other_parameters"],
+            block.get("other_weights", 0),
         )
         for block in data["blocks"]
     )

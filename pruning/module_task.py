@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import DepthTwo
-from pruning.adapters.projection import layer_matrix, set_layer
+from pruning.adapters.projection import layer_like, layer_matrix, layer_shape, set_layer
 from pruning.criteria import SCORES, unit_scores
 from pruning.least_squares import Fit, LevelTwo, NormalEquations, Stopwatch
 from pruning.measure.stream import ModuleSums
@@ -60,9 +59,9 @@ class ModuleTask:
             seen = self._tapped(run.pruned_blocks, pruned_in[batch]).level1_input
             _add_split(parts, batch, run.family, seen, target)
         with self.solving:
-            level = self._level_problem(*parts, self._stacked(layers))
             # a new bias is recorded (and loaded) for level 2 only
-            fit = replace(level, add_bias=False).refitted()
+            level = self._level_problem(*parts, self._stacked(layers), add_bias=False)
+            fit = level.refitted()
         bias_rows = None if fit.bias is None else fit.bias.split(sizes)
         weights = fit.weight.T.split(sizes)
         for place, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
@@ -122,9 +121,9 @@ class ModuleTask:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
         layer = self.module.level2
         with self.solving:
-            fit = self._level2(torch.arange(layer_matrix(layer).shape[1])).refitted()
-        bias = None if fit.bias is None else fit.bias.to(layer.weight)
-        set_layer(layer, fit.weight.T.to(layer.weight), bias)
+            fit = self._level2(torch.arange(layer_shape(layer)[1])).refitted()
+        like = layer_like(layer)
+        set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
 
     def rescore(self) -> None:
         """Choose again, as many units, with the updated weights and inputs; a criterion that
@@ -166,6 +165,7 @@ class ModuleTask:
         held_out: NormalEquations,
         present: tuple[Tensor, Tensor | None],
         kept: Tensor | None = None,
+        add_bias: bool = True,
     ) -> LevelTwo:
         fitting, held_out = fitting.double(), held_out.double()
         device = fitting.gram.device
@@ -179,7 +179,7 @@ class ModuleTask:
             bias=bias,
             kept=kept.to(device),
             damping=rule.damping,
-            add_bias=rule.intercept == "add",
+            add_bias=add_bias and rule.intercept == "add",
         )
 
 
@@ -187,8 +187,13 @@ def _add_split(
     parts: list[NormalEquations], batch: slice, family: int, x: Tensor, target: Tensor
 ) -> None:
     """Add a batch of windows; every HELD_OUT_EVERY-th family goes to the held-out part."""
-    numbers = torch.arange(batch.start, batch.stop) // family
-    held = (numbers % HELD_OUT_EVERY == HELD_OUT_EVERY - 1).to(x.device)
+    held = held_out(batch, family).to(x.device)
     parts[0].add(x[~held], target[~held])
     if held.any():
         parts[1].add(x[held], target[held])
+
+
+def held_out(batch: slice, family: int) -> Tensor:
+    """Which windows of a batch [n] are held out."""
+    numbers = torch.arange(batch.start, batch.stop) // family
+    return numbers % HELD_OUT_EVERY == HELD_OUT_EVERY - 1

@@ -32,7 +32,9 @@ class ModulePlan:
     -1. ``ranks``: place by score, 1 = weakest, or 0. ``grouped``: partners and ranks count
     key/value groups, which go whole. ``removed_groups``: key/value heads that go.
     ``ungrouped``: every query head gets its own copy of its key/value head first (an exact
-    rewrite), so any heads may go. ``held``: units that a person marked to keep.
+    rewrite), so any heads may go. ``held``: units that a person marked to keep. ``experts``: the
+    units are the channels of one expert after the other; ranks count within an expert, and each
+    loses as many.
     """
 
     block: int
@@ -48,6 +50,7 @@ class ModulePlan:
     removed_groups: tuple[int, ...] = ()
     ungrouped: bool = False
     held: tuple[int, ...] = ()
+    experts: int = 1
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
@@ -87,14 +90,15 @@ class ModulePlan:
             noun, of = "group", self.groups
         else:
             place = ""
-            noun, of = ("head" if self.kind == "attention" else "channel"), self.units
+            noun = "head" if self.kind == "attention" else "channel"
+            of = self.units // self.experts
             # under grouped queries each group gives up the same number, so ranks are within it
             even = self.kind == "attention" and per_group > 1 and not self.ungrouped
             of = per_group if even else of
         if criterion == SIMILARITY:
             return f"{place}like {noun} {self.partners[row]}, JS {self.values[row]:.3f} nats"
         name = criterion.replace("_", " ")
-        scope = ""
+        scope = f" in expert {self.removed[row] // of}" if self.experts > 1 else ""
         if of == per_group and per_group > 1 and not place:
             scope = " in its group"
             if self._leading_group is not None:
@@ -204,7 +208,8 @@ def check(plan: Plan) -> None:
             where = f"The plan's block {index} {kind}"
             if (module.block, module.kind) != (index, kind):
                 raise UsageError(f"{where} is filed under another place.")
-            if (module.units, module.groups) != (size.units, size.groups):
+            sizes = (module.units, module.groups, module.experts)
+            if sizes != (size.units, size.groups, size.experts):
                 raise UsageError(f"{where} does not fit the model's {size.units} units.")
             named = (*module.removed, *module.removed_groups)
             if not all(type(unit) is int for unit in named):
@@ -224,6 +229,20 @@ def check(plan: Plan) -> None:
                 raise UsageError(f"{where} does not give one reason per removed unit.")
             if kind == "attention":
                 _check_groups(module, where)
+            else:
+                _check_experts(module, size.step, where)
+
+
+def _check_experts(module: ModulePlan, step: int, where: str) -> None:
+    left = [0] * module.experts
+    for channel in module.kept:
+        left[channel * module.experts // module.units] += 1
+    if len(set(left)) > 1:
+        raise UsageError(f"{where} would leave its experts with different numbers of channels.")
+    if left[0] % step:
+        raise UsageError(
+            f"{where} would leave {left[0]} channels to each expert; it must be a multiple of {step}."
+        )
 
 
 def _check_groups(module: ModulePlan, where: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import lcm
 
 import numpy as np
 
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES, unit_scores
 from pruning.errors import UsageError
-from pruning.head_plans import from_rows, keep_all, plan_heads, removed_count, rows_of
+from pruning.head_plans import from_rows, keep_all, plan_heads, removed_count, rounded, rows_of
 from pruning.marks import check_marks
 from pruning.measurement import Measurement
 from pruning.plan import BY_HAND, SIMILARITY, BlockPlan, ModulePlan, Plan
@@ -94,22 +95,27 @@ def plan_channels(
     multiple: int = 1,
 ) -> ModulePlan:
     """The ``ratio`` of FFN channels with the lowest ``scores`` [channels]; what stays is rounded
-    to the nearest ``multiple`` (never to nothing; nothing goes where that would be all)."""
-    count = 0 if shape.fixed else removed_count(ratio, shape.units)
-    if count and multiple > 1:
-        kept = max(multiple, multiple * int((shape.units - count) / multiple + 0.5))
-        count = max(shape.units - kept, 0)
+    to the nearest ``multiple`` (never to nothing; nothing goes where that would be all). Every
+    expert loses as many of its own, so scores are not compared between experts."""
+    size = shape.units_per_expert
+    count = 0 if shape.fixed else removed_count(ratio, size)
+    if count:
+        count = size - rounded(size - count, lcm(multiple, shape.step), size)
     if count == 0:
         return keep_all(block, shape)
-    removed = _weakest(scores, count)
-    ranks = np.empty(count, dtype=np.int64)
-    ranks[np.argsort(scores[removed], kind="stable")] = np.arange(1, count + 1)
+    tables = scores.reshape(shape.experts, size)
+    places = [_weakest(table, count) for table in tables]
+    removed = np.concatenate([place + size * e for e, place in enumerate(places)])
+    ranks = np.concatenate(
+        [table[place].argsort(kind="stable").argsort() + 1
+         for table, place in zip(tables, places, strict=True)]
+    )  # fmt: skip
     return replace(
         keep_all(block, shape),
         removed=tuple(removed.tolist()),
-        criteria=(score_name,) * count,
+        criteria=(score_name,) * len(removed),
         values=tuple(scores[removed].tolist()),
-        partners=(-1,) * count,
+        partners=(-1,) * len(removed),
         ranks=tuple(ranks.tolist()),
     )
 
@@ -142,6 +148,8 @@ def rescored(
         if row[0] in (SIMILARITY, BY_HAND)
     }
     if module.kind == "ffn":
+        if module.experts > 1 and fixed:
+            return module
         if not fixed:
             return plan_channels(
                 module.block, shape, scores, score_name, len(module.removed) / shape.units

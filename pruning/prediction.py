@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import lcm
 
 import numpy as np
 
@@ -51,10 +52,11 @@ def require(measurement: Measurement) -> None:
 def ffn_choices(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, multiple: int = 1
 ) -> list[Choice]:
-    """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides."""
+    """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides (in
+    each of its experts)."""
     if shape.fixed:
         return [Choice(shape.units, shape.parameters(shape.units, 0), 0.0)]
-    step = max(multiple, 1)
+    step = lcm(max(multiple, 1), shape.step) * shape.experts
     if step * WIDTHS < shape.units:
         step *= -(-shape.units // (step * WIDTHS))
     kept = np.unique([*range(step, shape.units, step), shape.units])[::-1]

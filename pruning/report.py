@@ -50,7 +50,7 @@ class BlockReport:
 @dataclass(frozen=True)
 class Report:
     """A whole run. ``seconds`` covers measuring, planning, cutting and recovery; ``fixed``: kinds
-    of module that cannot lose units in this family, and why."""
+    of module that cannot lose units in this family, and why; ``whole``: what else stays."""
 
     model: str
     revision: str | None
@@ -71,6 +71,7 @@ class Report:
     versions: dict[str, str]
     blocks: tuple[BlockReport, ...]
     fixed: dict[str, str] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with the flat names of the command line's contract."""
@@ -107,6 +108,7 @@ class Report:
         aim = self.recipe.get("recovery", {}).get("target")
         rows = "\n".join(_block_row(block) for block in self.blocks)
         fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
+        fixed += "".join(f"\n{sentence}\n" for sentence in self.whole)
         return f"""{heading} What was removed
 
 | | before | after |
@@ -167,6 +169,7 @@ def make_report(
         versions=versions(),
         blocks=tuple(blocks),
         fixed=plan.shape.fixed,
+        whole=plan.shape.whole,
     )
 
 

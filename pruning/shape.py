@@ -20,9 +20,13 @@ class ModuleShape:
 
     ``units`` are heads or FFN channels; ``groups`` are key/value heads (0 for an FFN);
     ``unit_width`` is how many level-2 input channels one unit owns (``head_dim``, or 1).
-    ``*_weights`` count matrix elements (= multiply-adds per token), ``*_biases`` the rest.
+    ``*_weights`` count matrix elements, ``*_biases`` the rest.
     ``fixed``: the sentence that says why no unit can go; empty when units can. ``ungroups``: every
     query head can get its own copy of its key/value head.
+
+    ``experts``: how many experts the units belong to, as many to each and one expert after the
+    other; each token is worked on by ``active`` of them, and each keeps a multiple of ``step``.
+    ``whole``: the sentence that says what else of such a block stays as it is.
     """
 
     kind: ModuleKind
@@ -36,6 +40,15 @@ class ModuleShape:
     fixed_biases: int
     fixed: str = ""
     ungroups: bool = False
+    experts: int = 1
+    active: int = 1
+    step: int = 1
+    whole: str = ""
+
+    @property
+    def units_per_expert(self) -> int:
+        """Channels of one expert; all of them in a module that is no mixture."""
+        return self.units // self.experts
 
     @property
     def units_per_group(self) -> int:
@@ -46,6 +59,10 @@ class ModuleShape:
         """Matrix elements left with ``units`` and ``groups`` kept."""
         return units * self.unit_weights + groups * self.group_weights
 
+    def products(self, units: int, groups: int) -> int:
+        """Multiply-adds per token left with ``units`` and ``groups`` kept."""
+        return self.weights(units // self.experts * self.active, groups)
+
     def parameters(self, units: int, groups: int, added_biases: int = 0) -> int:
         """Parameters left with ``units`` and ``groups`` kept."""
         biases = units * self.unit_biases + groups * self.group_biases + self.fixed_biases
@@ -54,11 +71,13 @@ class ModuleShape:
 
 @dataclass(frozen=True)
 class BlockShape:
-    """The two modules of one block and the parameters outside them (norms)."""
+    """The two modules of one block and the parameters outside them (norms, a router), of which
+    ``other_weights`` are multiplied with every token."""
 
     attention: ModuleShape
     ffn: ModuleShape
     other_parameters: int
+    other_weights: int = 0
 
     def module(self, kind: ModuleKind) -> ModuleShape:
         return self.attention if kind == "attention" else self.ffn
@@ -88,6 +107,11 @@ class ModelShape:
         """The kinds of module that lose nothing in some block, and the sentence that says why."""
         found = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
         return {kind: reason for kind, reason in sorted(found) if reason}
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Sentences that say what else of the blocks cannot lose units."""
+        return tuple(sorted({block.ffn.whole for block in self.blocks} - {""}))
 
 
 @dataclass(frozen=True)
@@ -134,8 +158,8 @@ def footprint(shape: ModelShape, widths: Iterable[Widths], context: int) -> Foot
             + ffn.parameters(width.channels, 0, shape.hidden_size * width.added_ffn_bias)
             + block.other_parameters
         )
-        multiply_adds += attention.weights(width.heads, width.kv_heads)
-        multiply_adds += ffn.weights(width.channels, 0)
+        multiply_adds += attention.products(width.heads, width.kv_heads)
+        multiply_adds += ffn.products(width.channels, 0) + block.other_weights
         # scores and weighted values: one multiply-add per head channel and position, twice
         multiply_adds += 2 * width.heads * attention.unit_width * context
     parameters = block_parameters + shape.other_parameters

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import DepthTwo, ModelAdapter
+from pruning.adapters.experts import Routing
 
 TOKENS_PER_BATCH = 2048
 _NOT_CONTEXT = {"hidden_states", "past_key_values", "layer_past", "use_cache", "kwargs"}
@@ -89,11 +91,25 @@ def embed(model: nn.Module, adapter: ModelAdapter, ids: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a module did with its tokens, or one expert with the tokens [t] routed to it:
+    ``level1_input`` [t, d], ``level1`` name -> [t, rows], ``level2_input`` [t, m], the ``tokens``'
+    places in the run (None: all) and their ``shares`` [t] (None: no expert)."""
+
+    level1_input: Tensor
+    level1: Mapping[str, Tensor]
+    level2_input: Tensor
+    tokens: Tensor | None = None
+    shares: Tensor | None = None
+
+
 class Tap:
     """Records, during a run of one module, the inputs and outputs of its layers.
 
-    ``level1_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``level2_input`` [n, s, m].
-    With ``stop_at_level2`` the run ends as soon as the level-2 input is known.
+    ``level1_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``level2_input`` [n, s, m]. Of a
+    mixture of experts only the ``routing`` is recorded, for ``parts`` tells the rest. With
+    ``stop_at_level2`` the run ends as soon as the level-2 input is known.
     """
 
     def __init__(self, module: DepthTwo, stop_at_level2: bool = False) -> None:
@@ -102,9 +118,15 @@ class Tap:
         self.level1: dict[str, Tensor] = {}
         self.level1_input: Tensor | None = None
         self.level2_input: Tensor | None = None
+        self.routing: Routing | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> Tap:
+        if self.module.mixture:
+            experts = self.module.mixture.module
+            hook = experts.register_forward_pre_hook(self._before_experts, with_kwargs=True)
+            self._handles.append(hook)
+            return self
         for layer in self.module.level1_layers():
             self._handles.append(layer.register_forward_hook(self._after_level1))
         self._handles.append(self.module.level2.register_forward_pre_hook(self._before_level2))
@@ -128,6 +150,34 @@ class Tap:
         if self.stop_at_level2:
             raise _Stop
 
+    def _before_experts(self, _experts: nn.Module, args: tuple, kwargs: dict) -> None:
+        self.routing = Routing.of_call(args, kwargs)
+        if self.stop_at_level2:
+            raise _Stop
+
+    def parts(self) -> Iterator[Part]:
+        """The whole module, or one expert after the other, over all tokens of the run."""
+        mixture = self.module.mixture
+        if mixture is None:
+            level1 = {name: output.flatten(0, -2) for name, output in self.level1.items()}
+            yield Part(self.level1_input.flatten(0, -2), level1, self.level2_input.flatten(0, -2))
+            return
+        for expert, (tokens, shares) in enumerate(self.routing.by_expert(mixture.experts)):
+            yield expert_part(self.module, expert, self.routing.hidden[tokens], tokens, shares)
+
+
+def expert_part(
+    module: DepthTwo,
+    expert: int,
+    hidden: Tensor,
+    tokens: Tensor | None = None,
+    shares: Tensor | None = None,
+) -> Part:
+    """What one expert of a mixture does with ``hidden`` [t, d]."""
+    level1 = module.mixture.level1(expert, hidden)
+    gate, up = level1.chunk(2, dim=-1)
+    return Part(hidden, {"up": up, "gate": gate}, module.mixture.inner(level1), tokens, shares)
+
 
 def run_tapped(
     adapter: ModelAdapter,
@@ -149,12 +199,14 @@ def run_with_output(
     hidden: Tensor,
     context: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor]:
-    """Contribution of a module to the residual stream, and its level-2 output, both [n, s, d].
+    """Contribution of a module to the residual stream [n, s, d], and its level-2 output [n, s, d],
+    or [n·s, d] of a mixture of experts.
 
-    They differ in families with a norm after the module.
+    They differ in families with a norm after the module or a shared expert beside the others.
     """
     outputs: list[Tensor] = []
-    handle = module.level2.register_forward_hook(lambda _layer, _inputs, out: outputs.append(out))
+    layer = module.mixture.module if module.mixture else module.level2
+    handle = layer.register_forward_hook(lambda _layer, _inputs, out: outputs.append(out))
     try:
         added = adapter.run(block, module.kind, hidden, context)
     finally:

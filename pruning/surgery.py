@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
-from pruning.adapters.projection import layer_matrix, set_layer
+from pruning.adapters.projection import layer_like, layer_matrix, set_layer
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -42,7 +42,7 @@ def cut_level1(module: DepthTwo, units: Sequence[int], groups: Sequence[int]) ->
         # (ungrouped key and value heads) are whole heads in order already
         if len(rows.unique()) == len(rows):
             rows = rows.sort().values
-        rows = rows.to(layer.weight.device)
+        rows = rows.to(layer_like(layer).device)
         bias = None if layer.bias is None else layer.bias.data[rows]
         set_layer(layer, layer_matrix(layer).data[rows], bias)
 
@@ -62,9 +62,10 @@ def cut(
     parameters when recovery made new ones; they are cast to the layer's dtype.
     """
     level2 = module.level2
-    dtype = level2.weight.dtype
+    like = layer_like(level2)
+    dtype = like.dtype
     if level2_weight is None:
-        columns = expand(units, module.unit_width).to(level2.weight.device)
+        columns = expand(units, module.unit_width).to(like.device)
         level2_weight, level2_bias = layer_matrix(level2).data[:, columns], level2.bias
     if module.kind == "attention":
         adapter.keep_heads(block, units, groups)

@@ -230,6 +230,7 @@ def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) ->
         "Longest text": f"{shape.max_positions:,} tokens",
         "FLOPs per token": f"{count(price.flops_per_token)} at {price.context} tokens of context",
         **{f"Fixed: {NAMES[kind]}": reason for kind, reason in shape.fixed.items()},
+        **({"Stays whole": " ".join(shape.whole)} if shape.whole else {}),
         **more,
     }
     first, *rest = [f"| {key} | {value} |" for key, value in rows.items()]

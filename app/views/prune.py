@@ -80,7 +80,7 @@ def preview() -> Plan | None:
         return None
     metrics(plan)
     expected(plan)
-    for reason in plan.shape.fixed.values():
+    for reason in (*plan.shape.fixed.values(), *plan.shape.whole):
         st.info(reason)
     st.plotly_chart(
         plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",

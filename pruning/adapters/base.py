@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from pruning.adapters.projection import Projection, layer_matrix
+from pruning.adapters.experts import LEVEL1, LEVEL2, STEP, ExpertLayer, Mixture
+from pruning.adapters.projection import Projection, layer_shape
 from pruning.errors import Unsupported
 from pruning.registry import Registry
 from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
@@ -27,18 +29,20 @@ class DepthTwo:
     ``unit_parameters`` and ``group_parameters`` lie outside the two layers and go with a unit or
     group (a norm per head). ``normed``: a norm stands between level 2 and the residual stream, so
     the contribution is not linear in level 2. Recovery then aims at the dense level-2 *output*,
-    before the norm, and cannot make up for what the stream has lost.
+    before the norm, and cannot make up for what the stream has lost. ``mixture``: the module is
+    a mixture of experts, whose units are the channels of one expert after the other.
     """
 
     kind: ModuleKind
     level1: Mapping[str, Projection]
-    level2: nn.Module
+    level2: nn.Module | ExpertLayer
     units: int
     groups: int
     unit_width: int
     unit_parameters: int = 0
     group_parameters: int = 0
     normed: bool = False
+    mixture: Mixture | None = None
 
     @classmethod
     def of_heads(
@@ -56,8 +60,8 @@ class DepthTwo:
             kind="attention",
             level1={name: Projection.whole(layer) for name, layer in layers.items()},
             level2=level2,
-            units=layer_matrix(query).shape[0] // width,
-            groups=layer_matrix(key).shape[0] // width,
+            units=layer_shape(query)[0] // width,
+            groups=layer_shape(key)[0] // width,
             unit_width=width,
             normed=normed,
         )
@@ -76,13 +80,42 @@ class DepthTwo:
             kind="ffn",
             level1={name: Projection.whole(layer) for name, layer in layers.items()},
             level2=level2,
-            units=layer_matrix(up).shape[0],
+            units=layer_shape(up)[0],
             groups=0,
             unit_width=1,
             normed=normed,
         )
 
-    def level1_layers(self) -> list[nn.Module]:
+    @classmethod
+    def of_experts(cls, experts: nn.Module, active: int) -> DepthTwo:
+        """The gated experts of a block, of which ``active`` work on each token."""
+        count, _, width = getattr(experts, LEVEL2).shape
+        fused = ExpertLayer(experts, LEVEL1)
+        rows = torch.arange(count * 2 * width).reshape(count, 2, width)
+        return cls(
+            kind="ffn",
+            level1={
+                "up": Projection(fused, rows[:, 1].reshape(-1)),
+                "gate": Projection(fused, rows[:, 0].reshape(-1)),
+            },
+            level2=ExpertLayer(experts, LEVEL2),
+            units=count * width,
+            groups=0,
+            unit_width=1,
+            mixture=Mixture(experts, active),
+        )
+
+    @property
+    def step(self) -> int:
+        """What the number of channels of an expert must stay a multiple of."""
+        return STEP if self.mixture and self.units // self.experts % STEP == 0 else 1
+
+    @property
+    def experts(self) -> int:
+        """How many experts share the units; 1 for a module that is no mixture."""
+        return self.mixture.experts if self.mixture else 1
+
+    def level1_layers(self) -> list[nn.Module | ExpertLayer]:
         """The layers behind the projections, each once (fused projections share one)."""
         return list({id(p.layer): p.layer for p in self.level1.values()}.values())
 
@@ -93,9 +126,9 @@ class DepthTwo:
         biases = {True: 0, False: 0}
         for name, projection in self.level1.items():
             grouped = name in GROUPED
-            weights[grouped] += width * layer_matrix(projection.layer).shape[1]
+            weights[grouped] += width * layer_shape(projection.layer)[1]
             biases[grouped] += width * (projection.layer.bias is not None)
-        out_features = layer_matrix(self.level2).shape[0]
+        out_features = layer_shape(self.level2)[0]
         return ModuleShape(
             kind=self.kind,
             units=self.units,
@@ -106,6 +139,9 @@ class DepthTwo:
             group_weights=weights[True],
             group_biases=biases[True] + self.group_parameters,
             fixed_biases=out_features if self.level2.bias is not None else 0,
+            experts=self.experts,
+            active=self.mixture.active if self.mixture else 1,
+            step=self.step,
         )
 
 
@@ -115,6 +151,8 @@ class ModelAdapter(ABC):
     model_types: tuple[str, ...]
     fixed: Mapping[ModuleKind, str] = MappingProxyType({})
     """Modules that cannot lose units in this family: kind -> a sentence that says why."""
+    whole: str = ""
+    """What else of a block with experts cannot lose units, as a sentence."""
     ungroups: bool = True
     """Whether grouped queries can be rewritten so that each has its own key/value head."""
 
@@ -172,6 +210,10 @@ class ModelAdapter(ABC):
             return self.run_attention(block, hidden, context)[0]
         return self.run_ffn(block, hidden)
 
+    def other_weights(self, block: nn.Module) -> int:
+        """Multiply-adds per token of a live block outside its two modules."""
+        return 0
+
     def max_positions(self, config: Any) -> int:
         """Longest text in tokens."""
         return config.max_position_embeddings
@@ -207,8 +249,13 @@ class ModelAdapter(ABC):
                 fixed=self.fixed.get("attention", ""),
                 ungroups=self.ungroups and attention.units_per_group > 1,
             ),
-            replace(ffn, fixed=self.fixed.get("ffn", "")),
+            replace(
+                ffn,
+                fixed=self.fixed.get("ffn", ""),
+                whole=self.whole if ffn.experts > 1 else "",
+            ),
             sum(p.numel() for p in block.parameters()) - inside,
+            self.other_weights(block),
         )
 
 

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from pruning.adapters.experts import ExpertLayer
+
 
 @dataclass(frozen=True)
 class Projection:
-    """Output channels ``rows`` [out] of ``layer`` (an ``nn.Linear`` or a transposed Conv1D)."""
+    """Output channels ``rows`` [out] of ``layer`` (an ``nn.Linear``, a transposed Conv1D, or the
+    same layer of all experts)."""
 
-    layer: nn.Module
+    layer: nn.Module | ExpertLayer
     rows: Tensor
 
     @classmethod
     def whole(cls, layer: nn.Module) -> Projection:
-        return cls(layer, torch.arange(layer_matrix(layer).shape[0]))
+        return cls(layer, torch.arange(layer_shape(layer)[0]))
 
     @classmethod
     def in_turn(cls, layer: nn.Module, sizes: Mapping[str, int]) -> dict[str, Projection]:
@@ -54,13 +57,32 @@ class Projection:
         return None if bias is None else bias[self.rows.to(bias.device)]
 
 
-def layer_matrix(layer: nn.Module) -> Tensor:
+def layer_matrix(layer: nn.Module | ExpertLayer) -> Tensor:
     """The weight of a layer as [out, in]."""
     return layer.weight.T if isinstance(layer, Conv1D) else layer.weight
 
 
-def set_layer(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+def layer_shape(layer: nn.Module | ExpertLayer) -> tuple[int, int]:
+    """``(out, in)`` of a layer."""
+    return layer.shape if isinstance(layer, ExpertLayer) else tuple(layer_matrix(layer).shape)
+
+
+def layer_owner(layer: nn.Module | ExpertLayer) -> nn.Module:
+    """The module whose parameters hold a layer."""
+    return layer.owner if isinstance(layer, ExpertLayer) else layer
+
+
+def layer_like(layer: nn.Module | ExpertLayer) -> Tensor:
+    """A tensor that tells the dtype and device of a layer."""
+    return layer.stored if isinstance(layer, ExpertLayer) else layer.weight
+
+
+def set_layer(layer: nn.Module | ExpertLayer, weight: Tensor, bias: Tensor | None) -> None:
     """Give ``layer`` the weight [out, in] and bias [out], and the sizes that follow."""
+    if isinstance(layer, ExpertLayer):
+        assert bias is None  # experts have no place for one
+        layer.set(weight)
+        return
     stored = weight.T if isinstance(layer, Conv1D) else weight
     layer.weight = nn.Parameter(stored.contiguous(), requires_grad=False)
     layer.bias = None if bias is None else nn.Parameter(bias.contiguous(), requires_grad=False)

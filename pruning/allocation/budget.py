@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pruning.criteria import unit_scores
 from pruning.errors import UsageError
-from pruning.head_plans import attention_parameters, plan_heads, removed_count
+from pruning.head_plans import attention_parameters, plan_heads, removed_channels
 
 if TYPE_CHECKING:
     from pruning.measurement import Measurement
@@ -60,7 +60,8 @@ def _least(measurement: Measurement, blocks: range) -> int:
     for index in blocks:
         block = measurement.shape.blocks[index]
         for module in (block.attention, block.ffn):
-            units, groups = (module.units, module.groups) if module.fixed else (1, 1)
+            least = (module.experts * module.step, 1)
+            units, groups = (module.units, module.groups) if module.fixed else least
             total += module.parameters(units, min(groups, module.groups))
     return total
 
@@ -71,7 +72,7 @@ def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) 
         block = measurement.shape.blocks[index]
         whole = block.attention.parameters(block.attention.units, block.attention.groups)
         total += whole - attention_after(measurement, recipe, index, recipe.heads.ratio)
-        gone = 0 if block.ffn.fixed else removed_count(recipe.ffn.ratio, block.ffn.units)
+        gone = 0 if block.ffn.fixed else removed_channels(recipe.ffn.ratio, block.ffn)
         total += gone * (block.ffn.unit_weights + block.ffn.unit_biases)
     return total
 

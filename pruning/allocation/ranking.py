@@ -32,6 +32,9 @@ def standardised(
     if shape.fixed:
         return np.zeros(1)  # the best unit of a module stays, so this offers nothing
     scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=index)
+    if shape.experts > 1:  # they are per routed token; what few tokens see matters less
+        tokens = statistics["expert_tokens"].astype(np.float64)
+        scores = scores * (tokens / max(tokens.mean(), 1.0)).repeat(shape.units_per_expert)
     spread = scores.std()
     return (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
 
@@ -65,9 +68,8 @@ def share_of_ffn(
         if not measurement.shape.blocks[i].ffn.fixed
     ] or [1]
     ratio = min(max(amount / sum(sizes), 0.0), 1.0 - 1e-9)
-    units = [measurement.shape.blocks[i].ffn.units for i in blocks]
-    # rounded up: a budget is a limit
-    return [min(int(np.ceil(ratio * n - 1e-9)), n - 1) / n for n in units]
+    shapes = [measurement.shape.blocks[i].ffn for i in blocks]
+    return [channel_ratio(shape, int(np.ceil(ratio * shape.units - 1e-9))) for shape in shapes]
 
 
 def ffn_amount(
@@ -92,9 +94,17 @@ def ranked_ffn(
         ffn_amount(measurement, recipe, blocks, heads, kept),
     )
     return [
-        BlockRatios(ratio, count / measurement.shape.blocks[index].ffn.units)
+        BlockRatios(ratio, channel_ratio(measurement.shape.blocks[index].ffn, count))
         for index, ratio, count in zip(blocks, heads, counts, strict=True)
     ]
+
+
+def channel_ratio(shape: ModuleShape, count: int) -> float:
+    """The share that takes at least ``count`` channels out, as many of each expert."""
+    size, step = shape.units_per_expert, shape.step
+    # rounded up: a budget is a limit
+    each = step * -(-count // (shape.experts * step))
+    return min(each, size - step) / size
 
 
 def ranked_heads(

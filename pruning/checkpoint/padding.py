@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
-from pruning.adapters.projection import layer_matrix, set_layer
+from pruning.adapters.projection import (
+    layer_like,
+    layer_matrix,
+    layer_owner,
+    layer_shape,
+    set_layer,
+)
 from pruning.checkpoint.biases import config_with_biases
 from pruning.checkpoint.layout import HEADS
 from pruning.checkpoint.load import skeleton
@@ -44,7 +50,7 @@ def padded_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
             _fill(wide, narrow, units, groups)
             if kind == "attention":
                 filled |= _fill_lists(block, kept, units, groups)
-            filled |= {id(layer) for layer in (*wide.level1_layers(), wide.level2)}
+            filled |= {id(layer_owner(p)) for p in (*wide.level1_layers(), wide.level2)}
     take_the_rest(dense, pruned, filled)
     check_same(dense, pruned, adapter)
     return dense, remarks
@@ -65,7 +71,8 @@ def _places(
                     raise _no_copies(index)
             return kept, groups
     if wide.kind == "ffn":
-        return range(narrow.units), ()
+        room, used = wide.units // wide.experts, narrow.units // narrow.experts
+        return [e * room + channel for e in range(wide.experts) for channel in range(used)], ()
     if narrow.groups > wide.groups:
         return _shared_again(wide, narrow, index)
     room, used = wide.units // wide.groups, narrow.units // narrow.groups
@@ -169,8 +176,8 @@ def _fill_lists(
 
 
 def _zeros(layer: nn.Module, narrow: DepthTwo) -> tuple[Tensor, Tensor | None]:
-    dtype = narrow.level2.weight.dtype
-    weight = torch.zeros(layer_matrix(layer).shape, dtype=dtype)
+    dtype = layer_like(narrow.level2).dtype
+    weight = torch.zeros(layer_shape(layer), dtype=dtype)
     return weight, None if layer.bias is None else torch.zeros(layer.bias.shape, dtype=dtype)
 
 

@@ -21,6 +21,7 @@ Shape = tuple[int, int, int]
 # names of the same setting in the config classes of transformers
 _GROUPS = ("num_key_value_heads", "num_kv_heads")
 _CHANNELS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+_EXPERT_CHANNELS = "moe_intermediate_size"
 
 
 def uniform_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
@@ -99,12 +100,20 @@ def _resized(config: Any, shape: Shape, parts: Parts) -> Any:
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
     named = {"num_attention_heads": heads}
     named |= dict.fromkeys(_GROUPS, groups)
-    named |= dict.fromkeys(_CHANNELS, channels)
+    named |= dict.fromkeys(*_channel_settings(data, channels, parts))
     fields = {config.attribute_map.get(name, name): value for name, value in named.items()}
     changes = {name: value for name, value in fields.items() if name in data}
     if "head_dim" in data or width * heads != config.hidden_size:
         changes["head_dim"] = width
     return type(config).from_dict({**data, **changes})
+
+
+def _channel_settings(data: dict[str, Any], channels: int, parts: Parts) -> tuple[Any, int]:
+    """Names of the setting for ``channels`` of an FFN, or of each of its experts, and its value."""
+    experts = parts.adapter.ffn(parts.adapter.blocks(parts.model)[0]).experts
+    if experts > 1 and _EXPERT_CHANNELS in data:
+        return (_EXPERT_CHANNELS,), channels // experts
+    return _CHANNELS, channels // experts
 
 
 def _nearby(config: Any, shape: Shape, parts: Parts) -> str:

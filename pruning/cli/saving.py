@@ -27,7 +27,8 @@ def prune(arguments: Any, recipe: Any) -> dict[str, Any]:
     before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
     arguments.revision = recipe.model.revision
     loaded = load_model(arguments, recipe.model.dtype)
-    for reason in loaded.adapter.fixed.values():
+    shape = loaded.adapter.model_shape(loaded.model)
+    for reason in (*shape.fixed.values(), *shape.whole):
         sys.stderr.write(f"[prune] {reason}\n")
     run = run_prune(loaded, recipe, progress=show)
     evaluation = _evaluation(run, arguments)

@@ -20,6 +20,7 @@ class MomentSum:
         self.squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
+        """Add tokens [..., channels]; there may be none."""
         flat = values.reshape(-1, values.shape[-1]).double()
         self.count += flat.shape[0]
         self.total = self.total + flat.sum(0)
@@ -50,18 +51,25 @@ class MagnitudeSum:
         self.squares = 0.0
         self.maximum = 0.0
         self.absolute: Tensor | float = 0.0
-        self.rows = 0
+        self.rows: Tensor | float = 0.0
         self.histogram = torch.zeros(_BINS, dtype=torch.float64)
 
-    def add(self, values: Tensor) -> None:
+    def add(self, values: Tensor, first: int = 0, of: int | None = None) -> None:
+        """Add [..., channels]: all channels there are, or those from ``first`` on ``of`` so many."""
         flat = values.reshape(-1, values.shape[-1]).float()
+        if len(flat) == 0:
+            return
         size = flat.abs()
-        self.rows += flat.shape[0]
+        here = slice(first, first + flat.shape[-1])
+        if self.count == 0:
+            self.absolute = torch.zeros(of or flat.shape[-1], dtype=torch.float64)
+            self.rows = torch.zeros_like(self.absolute)
+        self.rows[here] += flat.shape[0]
         self.count += flat.numel()
         self.total += flat.sum(dtype=torch.float64).item()
         self.squares += flat.double().square().sum().item()
         self.maximum = max(self.maximum, size.max().item())
-        self.absolute = self.absolute + size.sum(0, dtype=torch.float64).cpu()
+        self.absolute[here] += size.sum(0, dtype=torch.float64).cpu()
         exponents = size.clamp_min(2.0**_LOW).log2().clamp_max(_HIGH)
         self.histogram += torch.histc(exponents, _BINS, _LOW, _HIGH).double().cpu()
 
@@ -75,6 +83,6 @@ class MagnitudeSum:
 
     def largest_channels(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Channels with the largest mean ``|x|``, and that mean."""
-        mean = self.absolute / self.rows
+        mean = self.absolute / self.rows.clamp_min(1.0)
         top = mean.topk(min(TOP_CHANNELS, mean.numel()))
         return tuple(top.indices.tolist()), tuple(top.values.tolist())

@@ -21,7 +21,18 @@ from pruning.measurement import (
     Measurement,
     ModuleMeasurement,
 )
-from pruning.streaming import Tap, attention_implementation, batches, block_contexts, embed
+from pruning.streaming import (
+    Part,
+    Tap,
+    attention_implementation,
+    batches,
+    block_contexts,
+    embed,
+    expert_part,
+)
+
+FEW_TOKENS = 32
+"""An expert that fewer tokens are routed to is filled up to as many with others of the block."""
 
 
 @torch.no_grad()
@@ -91,7 +102,9 @@ def _measure_block(
         with Tap(ffn) as tap:
             leaving = leaving + adapter.run_ffn(block, entering if parallel else leaving)
         sums["ffn"].add(tap)
-        places["ffn"].add(tap.level2_input)
+        width = ffn.units // ffn.experts
+        for expert, part in enumerate(tap.parts()):
+            places["ffn"].add(part.level2_input, expert * width, ffn.units)
         hidden[batch] = leaving.to(hidden.device)
     return BlockMeasurement(
         divergence=_plain(divergence.result()),
@@ -102,31 +115,65 @@ def _measure_block(
 
 
 class ModuleSums:
-    """Accumulates the statistics of one module (names in :mod:`pruning.measurement`)."""
+    """Accumulates the statistics of one module (names in :mod:`pruning.measurement`). Every expert
+    has sums of its own, over the tokens routed to it."""
+
+    def __init__(self, module: DepthTwo) -> None:
+        self.module = module
+        self.parts = [_PartSums(module) for _ in range(module.experts)]
+        self.sample: Tensor | None = None
+
+    def add(self, tap: Tap) -> None:
+        """Add what one run of the module showed."""
+        if tap.routing is not None and self.sample is None:
+            hidden = tap.routing.hidden
+            self.sample = hidden[:: -(-len(hidden) // FEW_TOKENS)].clone()
+        for sums, part in zip(self.parts, tap.parts(), strict=True):
+            sums.add(part)
+
+    def result(self) -> ModuleMeasurement:
+        counts = [sums.inputs.count for sums in self.parts]
+        self._fill_up()
+        statistics = weight_statistics(self.module)
+        if self.module.mixture:
+            statistics["expert_tokens"] = torch.tensor(counts)
+        parts = [sums.result() for sums in self.parts]
+        statistics |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
+
+    def _fill_up(self) -> None:
+        """Show experts that hardly any token was routed to a few others of the block, lest chance
+        or nothing at all decide on their channels."""
+        for expert, sums in enumerate(self.parts):
+            missing = FEW_TOKENS - sums.inputs.count
+            if self.module.mixture and missing > 0:
+                sums.add(expert_part(self.module, expert, self.sample[:missing]))
+
+
+class _PartSums:
+    """The moments of a module, or of one expert."""
 
     def __init__(self, module: DepthTwo) -> None:
         self.module = module
         self.inputs = MomentSum()
         self.level1 = {name: MomentSum() for name in module.level1}
 
-    def add(self, tap: Tap) -> None:
-        """Add what one run of the module showed."""
-        self.inputs.add(tap.level2_input)
+    def add(self, part: Part) -> None:
+        self.inputs.add(part.level2_input)
         for name, moments in self.level1.items():
             bias = self.module.level1[name].bias()
-            output = tap.level1[name]
+            output = part.level1[name]
             moments.add(output if bias is None else output - bias)
 
-    def result(self) -> ModuleMeasurement:
-        statistics = {
+    def result(self) -> dict[str, Tensor]:
+        found = {
             "input_mean": self.inputs.mean(),
             "input_second_moment": self.inputs.second_moment(),
             "input_variance": self.inputs.variance(),
-            **weight_statistics(self.module),
         }
         for name, moments in self.level1.items():
-            statistics[f"{name}_second_moment"] = moments.second_moment()
-        return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
+            found[f"{name}_second_moment"] = moments.second_moment()
+        return found
 
 
 def weight_statistics(module: DepthTwo) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pruning.errors import UsageError
-from pruning.shape import BYTES_PER_ELEMENT
+from pruning.shape import BYTES_PER_ELEMENT, KINDS, ModuleShape
 
 _BATCH_TOKENS = 2048
 _CALIBRATION_TOKENS = 32 * 128
@@ -76,16 +76,25 @@ def estimate(
     shape = adapter.model_shape(model)
     size = BYTES_PER_ELEMENT[dtype]
     parameters = sum(p.numel() for p in model.parameters())
-    inner = max(max(b.ffn.units, b.attention.units * b.attention.unit_width) for b in shape.blocks)
+    modules = [block.module(kind) for block in shape.blocks for kind in KINDS]
+    # channels that one token goes through, and those of one set of equations
+    inner = max(m.units_per_expert * m.active * m.unit_width for m in modules)
+    fitted = max(m.experts * _equations(m, shape.hidden_size) for m in modules)
     largest = max(b.ffn.weights(b.ffn.units, 0) for b in shape.blocks)
     # what is left of the blocks after a cut, the three streams, two float64 equation sets with
     # their solves, and a batch of intermediates
     pruned = sum(p.numel() for p in adapter.blocks(model).parameters()) * size
     streams = 3 * _CALIBRATION_TOKENS * shape.hidden_size * size
-    equations = 5 * 8 * inner * (inner + shape.hidden_size)
+    equations = 5 * 8 * fitted
     batch = _BATCH_TOKENS * (4 * inner * 4 + shape.vocab_size * 4)
     working = pruned + streams + equations + batch + largest * size
     return MemoryEstimate(parameters, parameters * size, working, free_bytes(where), where, dtype)
+
+
+def _equations(module: ModuleShape, hidden_size: int) -> int:
+    """Elements of the Gram matrix and the right-hand side of a module, or of one expert."""
+    inner = module.units_per_expert * module.unit_width
+    return inner * (inner + hidden_size)
 
 
 def free_bytes(device: str) -> int:

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from pruning.adapters import adapter_for
+from pruning.adapters.base import DepthTwo
 from pruning.corpora import Windows, calibration_windows
 from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.recipe import Recipe
@@ -180,7 +181,7 @@ def module_by_hand(block: int, shape: ModuleShape, removed: Sequence[int]) -> Mo
     ]  # fmt: skip
     return ModulePlan(
         block, shape.kind, shape.units, shape.groups, False, removed, (BY_HAND,) * count,
-        (0.0,) * count, (-1,) * count, (0,) * count, tuple(gone),
+        (0.0,) * count, (-1,) * count, (0,) * count, tuple(gone), experts=shape.experts,
     )  # fmt: skip
 
 
@@ -209,17 +210,35 @@ def uneven_plan(model: LoadedModel) -> Plan:
         heads = {1: [group * per_group + 1 for group in range(groups)], 2: range(per_group)}
     else:
         heads = {1: [1], 2: [0, 2]}
-    return plan_by_hand(shape, heads, {0: range(3, 12), 1: [0], 2: range(0, 30, 2)})
+    channels = {0: range(3, 12), 1: [0], 2: range(0, 30, 2)}
+    return plan_by_hand(
+        shape, heads, {i: in_every_expert(shape.blocks[i].ffn, channels[i]) for i in channels}
+    )
+
+
+def in_every_expert(shape: ModuleShape, channels: Sequence[int]) -> list[int]:
+    """Units of ``channels``, shifted a little from expert to expert; of experts as many as may go."""
+    size = shape.units_per_expert
+    count = min(-(-len(channels) // shape.step) * shape.step, size - shape.step)
+    wanted = [*channels, *(c for c in range(size) if c not in channels)][:count]
+    return [e * size + (c + e) % size for e in range(shape.experts) for c in wanted]
 
 
 @contextmanager
 def masked(model: LoadedModel, plan: Plan):
-    """Zero what the removed units hand to level 2, in the dense model, for a while."""
-    handles = []
+    """Zero what the removed units hand to level 2, in the dense model, for a while. Of experts the
+    columns of level 2 are zeroed, which comes to the same."""
+    handles, restored = [], []
     for block, decision in zip(model.adapter.blocks(model.model), plan.blocks, strict=True):
         for kind in ("attention", "ffn"):
             module, gone = model.adapter.module(block, kind), decision.module(kind).removed
             width = module.unit_width
+            if module.mixture:
+                down, size = module.mixture.module.down_proj, module.units // module.experts
+                restored.append((down, down.data.clone()))
+                for unit in gone:
+                    down.data[unit // size, :, unit % size] = 0.0
+                continue
             columns = [unit * width + place for unit in gone for place in range(width)]
             handles.append(module.level2.register_forward_pre_hook(_zero(columns)))
     try:
@@ -227,6 +246,8 @@ def masked(model: LoadedModel, plan: Plan):
     finally:
         for handle in handles:
             handle.remove()
+        for parameter, before in restored:
+            parameter.data.copy_(before)
 
 
 def _zero(columns: list[int]):
@@ -246,6 +267,9 @@ def seen(layers: Mapping[str, nn.Module]):
     def recorder(name: str):
         def hook(_layer, args, kwargs, output):
             first = args[0] if args else kwargs["hidden_states"]
+            if len(args) > 1:  # experts are told which token goes where
+                found[name] = args
+                return
             found[name] = (first.clone(), output[0] if isinstance(output, tuple) else output)
 
         return hook
@@ -259,3 +283,21 @@ def seen(layers: Mapping[str, nn.Module]):
     finally:
         for handle in handles:
             handle.remove()
+
+
+def error_of_experts(dense: DepthTwo, cut: DepthTwo, removed, hidden, chosen, shares) -> float:
+    """Squared error of the experts of ``cut``, each at the tokens that are routed to it and
+    weighed with its share, relative to their dense outputs; nothing was cut before them."""
+    error = energy = 0.0
+    stored = [[p.double() for p in m.mixture.module.parameters()] for m in (dense, cut)]
+    size = dense.units // dense.experts
+    for expert in range(dense.experts):
+        kept = [c for c in range(size) if expert * size + c not in removed]
+        for token, place in (chosen == expert).nonzero().tolist():
+            x, share = hidden[token].double(), shares[token, place].double()
+            (gate_up, down), (_, fitted) = ([p[expert] for p in side] for side in stored)
+            gate, up = (gate_up @ x).chunk(2)
+            inner = dense.mixture.module.act_fn(gate) * up
+            error += (share * (fitted @ inner[kept] - down @ inner)).square().sum().item()
+            energy += (share * (down @ inner)).square().sum().item()
+    return error / energy

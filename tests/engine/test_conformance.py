@@ -167,6 +167,12 @@ class TestConformance:
             loaded.adapter.module(loaded.adapter.blocks(loaded.model)[event.block], event.kind)
             for loaded in (tiny, refitted.pruned)
         ]
+        if modules[0].mixture:
+            with families.seen({"experts": modules[0].mixture.module}) as found:
+                families.logits(tiny.model, ids)
+            error = families.error_of_experts(*modules, event.removed, *found["experts"])
+            assert event.error_after == pytest.approx(error, rel=1e-3)
+            return
         dense, cut = (module.level2 for module in modules)
         with families.seen({"level2": dense}) as found:
             families.logits(tiny.model, ids)
@@ -265,4 +271,8 @@ def check_counts(loaded, footprint, shape):
     for block in blocks:
         inner = adapter.attention(block).level2.weight.numel() // shape.hidden_size
         products += 2 * inner * footprint.context
+        mixture = adapter.ffn(block).mixture
+        if mixture:  # the router, and the experts that a token is sent to
+            stored = sum(p.numel() for p in mixture.module.parameters())
+            products += block.mlp.gate.weight.numel() + stored * mixture.active // mixture.experts
     assert footprint.flops_per_token == 2 * products

@@ -1,0 +1,129 @@
+"""A mixture of experts' part in applying a plan: the equations are each expert's own.
+
+The pruned stream routes its tokens itself. An expert e is fitted to them with the share ŵ that the
+router gives it: rows ``ŵ·ĥ``, targets ``ŵ·(yᵉ + c)``. ``yᵉ`` is the dense expert's output at the same
+token of the dense stream. ``c`` is what is then still missing from the dense mixture's output and,
+with ``target: residual``, from the stream, divided by the sum of the shares: all experts of a token
+make up for it alike, and if each met its target the mixture would meet its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pruning.adapters.experts import Routing
+from pruning.expert_fit import ExpertLevels
+from pruning.least_squares import NormalEquations
+from pruning.measure.stream import ModuleSums
+from pruning.module_task import ModuleTask, held_out
+from pruning.streaming import Tap, batches, run_with_output
+
+
+class ExpertTask(ModuleTask):
+    """The work on one mixture of experts."""
+
+    def reconstruct_level1(self) -> None:
+        """Gate and up of every expert, fitted to those of the dense one at the same tokens."""
+        run, mixture, dense = self.run, self.module.mixture, self._dense_module().mixture
+        layer = self.module.level1["up"].layer
+        _, rows, inputs = layer.stored.shape
+        parts = self._zeros(inputs, rows)
+        dense_in, pruned_in = run.inputs()
+        for batch in batches(*dense_in.shape[:2]):
+            before = self._tapped(run.dense_blocks, dense_in[batch]).routing.hidden
+            routing = self._tapped(run.pruned_blocks, pruned_in[batch]).routing
+            for e, (tokens, _) in enumerate(routing.by_expert(mixture.experts)):
+                target = dense.level1(e, before[tokens])
+                self._add(parts[e], batch, tokens, routing.hidden[tokens], target)
+        with self.solving:
+            present = [weight.double().T for weight in layer.stored]
+            kept = [torch.arange(inputs)] * len(parts)
+            fit = self._levels(parts, present, kept, dim=1).refitted()
+        layer.set(fit.weight.T.to(layer.stored))
+
+    def collect(self) -> None:
+        """One pass: the dense contribution, and each expert's equations on the pruned stream."""
+        run, mixture = self.run, self.module.mixture
+        outputs, width = mixture.module.down_proj.shape[1:]
+        self.parts = self._zeros(width, outputs)
+        self.sums = ModuleSums(self.module)
+        dense_in, pruned_in = run.inputs()
+        for batch in batches(*dense_in.shape[:2]):
+            before, target = self._dense_run(batch, dense_in[batch])
+            tap = self._tapped(run.pruned_blocks, pruned_in[batch])
+            self.sums.add(tap)
+            own, missing = self._targets(before, target + self._lost(batch), tap.routing)
+            for e, part in enumerate(tap.parts()):
+                shares = part.shares[:, None]
+                self.energy += (shares * own[e]).double().square().sum().item()
+                goal = shares * (own[e] + missing[part.tokens])
+                self._add(self.parts[e], batch, part.tokens, shares * part.level2_input, goal)
+
+    def _dense_run(self, batch: slice, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What entered the dense experts and what they gave, [t, d]; the module's contribution is
+        kept."""
+        run, module = self.run, self._dense_module()
+        block, context = run.dense_blocks[self.index], run.contexts[self.index]
+        with Tap(module) as tap:
+            added, output = run_with_output(
+                run.adapter, block, module, hidden.to(run.device), context
+            )
+        self.contribution[batch] = added.to(self.contribution.device)
+        return tap.routing.hidden, output.flatten(0, -2).float()
+
+    def _lost(self, batch: slice) -> Tensor | float:
+        """What the residual stream has lost so far [t, d], if it is to be made up for."""
+        run = self.run
+        if run.recipe.recovery.target != "residual" or not run.diverged:
+            return 0.0
+        lost = run.dense[batch].float() - run.pruned[batch].float()
+        return lost.flatten(0, 1).to(run.device)
+
+    def _targets(
+        self, before: Tensor, target: Tensor, routing: Routing
+    ) -> tuple[list[Tensor], Tensor]:
+        """Output of each dense expert for the tokens [t, d] that the pruned stream sends it, and
+        what all experts of a token are to add [t, d]."""
+        dense = self._dense_module().mixture
+        own, missing = [], target.clone()
+        for e, (tokens, shares) in enumerate(routing.by_expert(dense.experts)):
+            own.append(dense.output(e, before[tokens]).float())
+            missing.index_add_(0, tokens, -shares[:, None] * own[e])
+        total = routing.shares.float().sum(-1, keepdim=True)
+        return own, missing / total.clamp_min(torch.finfo(torch.float32).tiny)
+
+    def _zeros(self, inputs: int, outputs: int) -> list[list[NormalEquations]]:
+        device = self.run.device
+        return [
+            [NormalEquations.zeros(inputs, outputs, device) for _ in range(2)]
+            for _ in range(self.module.experts)
+        ]
+
+    def _add(
+        self, pair: list[NormalEquations], batch: slice, tokens: Tensor, x: Tensor, target: Tensor
+    ) -> None:
+        """Add tokens of a batch of windows to the fitted or the held-out part."""
+        held = held_out(batch, self.run.family).to(tokens.device)
+        held = held[tokens // self.run.dense.shape[1]]
+        pair[0].add(x[~held], target[~held])
+        pair[1].add(x[held], target[held])
+
+    def _level2(self, kept: Tensor) -> ExpertLevels:
+        stored = self.module.level2.stored
+        width = stored.shape[2]
+        kept = list(kept.reshape(len(stored), -1) % width)
+        return self._levels(self.parts, [weight.double().T for weight in stored], kept, dim=0)
+
+    def _levels(
+        self,
+        parts: list[list[NormalEquations]],
+        present: list[Tensor],
+        kept: list[Tensor],
+        dim: int,
+    ) -> ExpertLevels:
+        levels = [
+            self._level_problem(*pair, (weight, None), places, add_bias=False)
+            for pair, weight, places in zip(parts, present, kept, strict=True)
+        ]
+        return ExpertLevels(tuple(levels), dim)
