@@ -58,11 +58,16 @@ def _form() -> Sweep | None:
         "Block parameters to keep", 0.1, 0.99, 0.8, 0.01, format="percent", key="methods.kept",
         persist_state="session",
     )  # fmt: skip
+    spare = right.checkbox(
+        "Spare the heads", key="methods.spare", persist_state="session",
+        help="Take FFN channels only",
+    )  # fmt: skip
     try:
         ratio = round(1.0 - kept, 9)
-        return Sweep(
-            state.draft_recipe(), "ratio", (ratio,), tuple(methods), *compare_sections.text_choice()
+        draft = state.draft_recipe().changed(
+            budget={"kept": kept, "megabytes": None, "spare_heads": spare}
         )
+        return Sweep(draft, "ratio", (ratio,), tuple(methods), *compare_sections.text_choice())
     except HeadroomError as error:
         st.error(str(error))
         return None

@@ -105,6 +105,11 @@ def _budget() -> None:
             st.slider, "Parameters to keep", "budget", "kept", min_value=0.1, max_value=1.0,
             step=0.01, format="percent",
         )  # fmt: skip
+    drafted(
+        st.checkbox, "Spare the heads", "budget", "spare_heads",
+        help="Take all of it from the FFN channels. Heads hold few parameters, and with little "
+        "calibration text they are the harder part to repair.",
+    )  # fmt: skip
 
 
 def _budget_of(choice: str) -> dict[str, Any]:

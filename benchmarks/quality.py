@@ -71,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
+    parser.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
     parser.add_argument("--csv", default="quality.csv")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--cache", help=argparse.SUPPRESS)
@@ -102,7 +103,7 @@ def _in_its_own_process(
         path = Path(folder) / "row.csv"
         command = [sys.executable, "-m", "benchmarks.quality", "--csv", str(path)]
         command += ["--one", method, str(kept), str(seed), "--dense", *map(str, dense)]
-        command += ["--cache", str(cache)]
+        command += ["--cache", str(cache), *(["--spare-heads"] if options.spare_heads else [])]
         for name in ("model", "device", "calibration", "text", "other_text", "windows",
                      "samples", "seq_len"):  # fmt: skip
             command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -126,7 +127,7 @@ def _one(options: argparse.Namespace) -> None:
                     "samples": options.samples,
                     "seq_len": options.seq_len,
                 },
-                "budget": {"kept": kept},
+                "budget": {"kept": kept, "spare_heads": options.spare_heads},
                 "seed": seed,
             }
         ),
@@ -162,7 +163,8 @@ def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
 def _print(rows: list[dict], options: argparse.Namespace) -> None:
     print(f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
           f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
-          f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}\n")  # fmt: skip
+          f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}"
+          f"{'; all heads kept' if options.spare_heads else ''}\n")  # fmt: skip
     print("| block parameters | method | perplexity / dense | other text / dense | kept | "
           "measure s | prune s | of it solves | peak MiB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")

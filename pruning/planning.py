@@ -43,6 +43,9 @@ def needs_curves(recipe: Recipe) -> bool:
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     """Decide what goes. Raises UsageError when the block range or the marks do not fit the model,
     and NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
+    whole = measurement.shape
+    if recipe.budget.given and recipe.budget.spare_heads:
+        measurement = _sparing_heads(measurement)
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
     check_marks(recipe, shape, blocks)
@@ -83,7 +86,17 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
                 ),
             )
         )
-    return Plan(shape, tuple(plans), recipe.calibration.seq_len)
+    return Plan(whole, tuple(plans), recipe.calibration.seq_len)
+
+
+def _sparing_heads(measurement: Measurement) -> Measurement:
+    """``measurement`` of a model whose heads cannot go."""
+    reason = "the recipe's budget spares the heads."
+    blocks = tuple(
+        replace(block, attention=replace(block.attention, fixed=reason))
+        for block in measurement.shape.blocks
+    )
+    return replace(measurement, shape=replace(measurement.shape, blocks=blocks))
 
 
 def plan_channels(

@@ -106,11 +106,13 @@ class Budget(_Strict):
 
     ``kept``: share of the parameters, ``of`` the Transformer blocks or of the whole model.
     ``megabytes``: size of the whole model's weights in its dtype, in 10^6 bytes. Give one.
+    ``spare_heads``: it is taken from the FFN alone.
     """
 
     kept: float | None = Field(None, gt=0.0, le=1.0)
     of: Literal["blocks", "model"] = "blocks"
     megabytes: float | None = Field(None, gt=0.0)
+    spare_heads: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Budget:

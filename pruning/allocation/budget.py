@@ -48,8 +48,9 @@ def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> 
     least = _least(measurement, blocks)
     if kept < least:
         share = 1.0 - (before - least) / in_blocks
+        heads = "all heads" if budget.spare_heads else "one head"
         raise UsageError(
-            "The budget is too small: with one head and one channel left in every block of the "
+            f"The budget is too small: with {heads} and one channel left in every block of the "
             f"range, {share:.1%} of the block parameters stay; allow more or widen the range."
         )
     return kept

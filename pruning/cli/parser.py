@@ -134,6 +134,7 @@ def _decisions(parser: argparse.ArgumentParser, *, preset: bool = True) -> None:
         add("--preset", metavar="NAME", help=f"a whole method, one of: {names}")
     add("--keep", type=float, metavar="K", help="share of the block parameters to keep")
     add("--megabytes", type=float, metavar="MB", help="size that the whole model may have")
+    add("--spare-heads", action="store_true", default=None, help="take FFN channels only")
     add("--allocation", metavar="NAME", help=f"one of: {', '.join(ALLOCATIONS.names())}")
     add("--multiple", type=int, metavar="N", help="round FFN widths to a multiple of N")
     add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")

@@ -26,6 +26,7 @@ _FIELDS = {
     "recovery": ("recovery", "method"),
     "keep": ("budget", "kept"),
     "megabytes": ("budget", "megabytes"),
+    "spare_heads": ("budget", "spare_heads"),
     "multiple": ("ffn", "multiple"),
 }
 

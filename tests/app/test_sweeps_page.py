@@ -70,6 +70,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     assert "at least one value and one preset" in at.error[0].value
     assert button(at, "Compare methods").disabled
     at.multiselect(key="methods.presets").set_value(["paper", "best"])
+    at.checkbox(key="methods.spare").check()
     at.slider(key="methods.kept").set_value(0.7).run()
     button(at, "Compare methods").click().run()
     job = work.manager().of(OWNER, "methods")[0]
@@ -84,4 +85,5 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     assert not at.exception and len(at.dataframe[0].value) == 3
     button(at, "Open the recipe of Best quality on Prune").click().run()
     draft = at.session_state["headroom.draft"]
-    assert draft.budget.kept == 0.7 and draft.allocation == "predicted"
+    assert draft.budget.kept == 0.7 and draft.budget.spare_heads
+    assert draft.allocation == "predicted"

@@ -89,6 +89,24 @@ def test_the_weakest_units_of_all_modules_go():
     assert weakest(scores, [10, 10, 10], 1e9) == [2, 1, 0]
 
 
+@pytest.mark.parametrize("policy", ["query", "auto"])
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_budget_can_spare_the_heads(name, policy):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    rule = {"allocation": name, "budget__kept": 0.8, "heads__policy": policy}
+    plan = plan_of(measured, **rule, budget__spare_heads=True)
+    check(plan)
+    assert all(block.attention.removed == () for block in plan.blocks)
+    assert 0.8 - 0.02 < plan.kept_block_parameters <= 0.8 + 1e-9
+    # the plan is one of the model as it is
+    assert plan.shape == measured.shape
+
+
+def test_a_budget_that_the_channels_cannot_meet_is_refused():
+    with pytest.raises(UsageError, match="all heads and one channel left"):
+        plan_of(synthetic.predictable(), budget__kept=0.1, budget__spare_heads=True)
+
+
 def test_by_hand_takes_the_blocks_it_names():
     plan = plan_of(allocation="by_hand", ffn__ratio=0.1, by_hand={1: {"heads": 0.5, "ffn": 0.4}})
     assert [len(b.ffn.removed) for b in plan.blocks] == [4, 15, 4]

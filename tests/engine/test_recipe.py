@@ -18,7 +18,7 @@ FULL = {
     "heads": {"threshold": 0.16, "ratio": 0.25, "score": "second_moment_exact",
               "policy": "kv_group", "drop": "first"},
     "ffn": {"ratio": 0.267, "score": "second_moment", "multiple": 8},
-    "budget": {"kept": 0.8, "of": "model", "megabytes": None},
+    "budget": {"kept": 0.8, "of": "model", "megabytes": None, "spare_heads": True},
     "allocation": "by_hand",
     "by_hand": {3: {"heads": 0.1, "ffn": 0.2}},
     "marks": {4: {"keep": (1,), "drop": (0, 7)}},
