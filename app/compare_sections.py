@@ -250,7 +250,10 @@ def _save(run: Job) -> None:
             task = compare_tasks.saving(run.result, path, form, stored, _measured(run))
             _start("save", "Save", task, run)
     if job is not None and finished(job):
-        st.success(f"Saved to {job.result}.")
+        path, remarks = job.result
+        st.success(f"Saved to {path}.")
+        for remark in remarks:
+            st.caption(remark)
 
 
 def _measured(run: Job) -> compare_tasks.Pair | None:

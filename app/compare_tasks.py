@@ -111,17 +111,19 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Work:
 
 def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -> Work:
     """Write the pruned model as ``form``; ``found`` are perplexities for the card, if any were
-    measured. The result is the path."""
+    measured. The result is the path and remarks for the user."""
 
     def work(progress, should_cancel):
-        from pruning.checkpoint import Evaluation, FormOptions, save
+        from pruning.checkpoint import Evaluation, FormOptions, parts_of, write
+        from pruning.checkpoint.saving import check_target
 
+        check_target(out, form)
         progress(Progress("save", 0, 1, "Writing the weights"))
         evaluation = None
         if found is not None:
             after = found.after
             evaluation = Evaluation(found.before.perplexity, after.perplexity, after.protocol())
         options = FormOptions(gguf_type=gguf_type)
-        return save(run, out, form, options=options, evaluation=evaluation)
+        return out, write(parts_of(run, evaluation), out, form, options)
 
     return work

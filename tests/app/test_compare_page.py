@@ -47,7 +47,7 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
 
     def saving(_run, out, form, gguf_type, found):
         asked.append((out, form, gguf_type, found))
-        return lambda progress, should_cancel: out
+        return lambda progress, should_cancel: (out, ("A bias was added.",))
 
     monkeypatch.setattr(compare_tasks, "saving", saving)
     engine.submit(finish=True)
@@ -62,6 +62,7 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     wait_for(lambda: not work.manager().of(OWNER)[-1].active)
     at.run()
     assert f"Saved to {tmp_path / 'out'}." in words(at) and not at.exception
+    assert "A bias was added." in words(at)
     at.text_input(key="compare.folder").set_value("/etc/out").run()
     button(at, "Save").click().run()
     assert len(asked) == 1 and "outside the folders" in at.error[0].value
