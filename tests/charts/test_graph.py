@@ -37,6 +37,7 @@ def test_heads_that_are_equal_or_alone_still_have_places() -> None:
     assert node_positions(np.zeros((1, 1))).shape == (1, 2)
 
 
+@pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.69])
 @pytest.mark.parametrize("heads", [9, 64])
 def test_edges_are_the_pairs_below_tau(heads: int, tau: float) -> None:
     divergence = random_divergence(heads)
