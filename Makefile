@@ -68,6 +68,7 @@ assets: setup
 bench: setup-dev
 	$(PY) -m benchmarks.prune
 	$(PY) -m benchmarks.preview
+	$(PY) -m benchmarks.pages
 	$(PY) -m benchmarks.inference
 
 clean:

@@ -92,7 +92,7 @@ def switch(page: Page, name: str) -> float:
 
 def move_tau(page: Page) -> float:
     """Seconds from a key press on the slider until every chart shows the new τ."""
-    slider = page.get_by_role("slider", name=TAU, exact=True)
+    slider = page.get_by_role("slider", name=TAU)
     slider.focus()
     before = slider.get_attribute("aria-valuetext")
     started = time.perf_counter()

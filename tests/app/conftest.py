@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import streamlit as st
-from stand_ins import MAIN, OWNER, Engine
+from stand_ins import MAIN, OWNER, PATIENCE, Engine
 from streamlit.testing.v1 import AppTest
 
 
@@ -22,7 +22,7 @@ def visit(engine):
     """Open a page as the visitor who owns the fake jobs."""
 
     def open_page(name: str, **session) -> AppTest:
-        at = AppTest.from_file(MAIN, default_timeout=20)
+        at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         at.session_state["headroom.owner"] = OWNER
         for key, value in session.items():
             at.session_state[key] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from stand_ins import MAIN, OWNER, button
+from stand_ins import MAIN, OWNER, PATIENCE, button
 from streamlit.testing.v1 import AppTest
 
 
@@ -16,7 +16,7 @@ def test_another_page_shows_the_running_job(visit, engine):
 
 def test_a_reloaded_tab_finds_its_job_again(visit, engine):
     job = engine.submit()
-    at = AppTest.from_file(MAIN, default_timeout=20)
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["job"] = job.id
     at.run()
     assert at.session_state["headroom.owner"] == OWNER
@@ -27,7 +27,7 @@ def test_drawing_every_page_imports_no_torch():
     code = f"""
 import sys
 from streamlit.testing.v1 import AppTest
-at = AppTest.from_file({MAIN!r}, default_timeout=30).run()
+at = AppTest.from_file({MAIN!r}, default_timeout={PATIENCE}).run()
 for page in ("model", "heads", "activations", "prune", "compare", "sweeps"):
     at.switch_page(f"views/{{page}}.py").run()
     assert not at.exception, (page, at.exception)

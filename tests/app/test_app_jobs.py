@@ -12,7 +12,7 @@ from pruning.errors import Cancelled, HeadroomError
 from pruning.events import Progress, stop_if
 
 
-def wait_for(condition, seconds: float = 5.0) -> None:
+def wait_for(condition, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened in time"

@@ -99,15 +99,15 @@ def test_another_block_shows_other_heads(heads):
 
 
 def test_the_address_opens_a_block(visit, engine):
-    from stand_ins import MAIN
+    from stand_ins import MAIN, PATIENCE
     from streamlit.testing.v1 import AppTest
 
-    at = AppTest.from_file(MAIN, default_timeout=20)
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["block"] = "7"
     at.run()
     assert "Block 7:" in words(at)
     for wrong in ("99", "x", "-1"):
-        at = AppTest.from_file(MAIN, default_timeout=20)
+        at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         at.query_params["block"] = wrong
         at.run()
         assert not at.exception and "Block 0:" in words(at)

@@ -14,8 +14,6 @@ from pruning.events import stop_if
 from pruning.sources import estimate
 
 GPT2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 16}
-MINUTES = 180.0
-"""The engine imports torch: on a busy machine that takes long."""
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def folder(visit, tmp_path, monkeypatch):
 
 def ended(at):
     """The page after its newest job."""
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active, MINUTES)
+    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
     return at.run()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from stand_ins import MAIN
+from stand_ins import MAIN, PATIENCE
 from streamlit.testing.v1 import AppTest
 
 from app import recipe_link, state
@@ -35,7 +35,7 @@ def test_a_damaged_address_is_one_sentence(text):
 
 def test_the_address_restores_the_draft_and_follows_it(engine):
     wanted = state.initial_recipe().changed(ffn={"ratio": 0.45}, seed=7)
-    at = AppTest.from_file(MAIN, default_timeout=20)
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["recipe"] = recipe_link.encode(wanted)
     at.run()
     assert at.session_state["headroom.draft"] == wanted
@@ -51,7 +51,7 @@ def test_the_address_restores_the_draft_and_follows_it(engine):
 
 def test_an_address_may_not_name_files_outside_the_roots(engine, monkeypatch, tmp_path):
     monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
-    at = AppTest.from_file(MAIN, default_timeout=20)
+    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["recipe"] = recipe_link.encode(Recipe.parse({"model": {"source": "/etc"}}))
     at.run().switch_page("views/prune.py").run()
     assert at.session_state["headroom.draft"].model.source == "demo"

@@ -60,7 +60,7 @@ def query(page) -> dict[str, str]:
 
 
 def slider(page, label: str):
-    return page.get_by_role("slider", name=label, exact=True)
+    return page.get_by_role("slider", name=label)
 
 
 def value_of(page, label: str) -> str:

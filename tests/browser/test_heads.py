@@ -39,14 +39,20 @@ def test_tau_moves_edges_and_no_head(heads):
 
 SELECTED = "fig.named.selected.x[0] === arg[0] && fig.named.selected.y[0] === arg[1]"
 FRAMED = "fig.layout.shapes[0].y0 === arg - 0.5"
+RINGED = """['stays', 'goes'].some(name => {
+  const at = fig.named[name]?.customdata.indexOf(arg) ?? -1;
+  return at >= 0 && fig.named[name].x[at] === fig.named.selected.x[0] })"""
 
 
 def picked(page, block: int, head: int) -> None:
     """Wait until every view of the page shows this head of this block."""
     until(page, "heads-overview", SELECTED, [block, head])
     until(page, "heads-map", FRAMED, head)
-    assert traces(page, "heads-graph")["selected"]["x"][0] == places(page)[f"head:{head}"][0]
-    page.get_by_text(f"Head {head}", exact=True).first.wait_for()
+    until(page, "heads-graph", RINGED, f"head:{head}")
+    page.wait_for_function(
+        "head => document.querySelector('.st-key-heads-head input').value === `Head ${head}`",
+        arg=head,
+    )
     assert value_of(page, "Block") == str(block)
 
 
@@ -85,10 +91,10 @@ def test_attention_maps_follow_the_pick_and_pick(heads):
 
 
 def test_marks_by_click_are_in_the_recipe_and_in_the_address(heads, visit, tmp_path):
-    heads.get_by_role("radio", name="Mark drop").click()
+    heads.locator(".st-key-heads-mode").get_by_text("Mark drop", exact=True).click()
     click_mark(heads, "heads-graph", "head:4")
     heads.get_by_text("Marked by hand: block 0 drops 4.").wait_for()
-    heads.get_by_role("radio", name="Mark keep").click()
+    heads.locator(".st-key-heads-mode").get_by_text("Mark keep", exact=True).click()
     click_mark(heads, "heads-overview", "block:2:0")
     heads.get_by_text("Marked by hand: block 0 drops 4; block 2 keeps 0.").wait_for()
     assert traces(heads, "heads-overview")["▣ marked keep"]["ids"] == ["block:2:0"]

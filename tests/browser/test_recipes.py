@@ -11,11 +11,10 @@ def shows(page, ffn: str, tau: str) -> None:
     """Wait until Prune and Heads show these settings."""
     go(page, "Prune")
     page.wait_for_function(
-        "ffn => document.querySelector('[role=slider][aria-label^=FFN]')?.ariaValueText === ffn",
-        arg=ffn,
+        "ffn => document.querySelector('input[aria-label^=FFN]')?.ariaValueText === ffn", arg=ffn
     )
     go(page, "Heads")
-    page.get_by_role("slider", name=TAU, exact=True).wait_for()
+    page.get_by_role("slider", name=TAU).wait_for()
     assert value_of(page, TAU) == tau
 
 
