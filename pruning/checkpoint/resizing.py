@@ -83,7 +83,10 @@ def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
         return f"{type(config).__name__} refuses {_told(shape)}: {reason}"
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
     blocks = parts.adapter.blocks(model)
-    found, its_width = _one_shape(parts.adapter, blocks), parts.adapter.attention(blocks[0]).unit_width
+    found, its_width = (
+        _one_shape(parts.adapter, blocks),
+        parts.adapter.attention(blocks[0]).unit_width,
+    )
     if (found, its_width) != (shape, width):
         return (
             f"{type(config).__name__} has no setting that gives {_told(shape)}, heads of width "

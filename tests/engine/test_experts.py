@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import families
 import numpy as np
 import pytest
@@ -73,7 +71,9 @@ def test_every_expert_loses_its_own_weakest_channels(tiny):
         check(pruning.Plan.from_json(plan.to_json()))
         for index, (block, shape) in enumerate(zip(plan.blocks, plan.shape.blocks, strict=True)):
             size = shape.ffn.units_per_expert
-            scores = unit_scores(name, measured.blocks[index].ffn.statistics, shape.ffn, block=index)
+            scores = unit_scores(
+                name, measured.blocks[index].ffn.statistics, shape.ffn, block=index
+            )
             for expert, table in enumerate(scores.reshape(-1, size)):
                 gone = [u % size for u in block.ffn.removed if u // size == expert]
                 assert len(gone) * shape.ffn.experts == len(block.ffn.removed) > 0
@@ -128,7 +128,9 @@ def test_the_experts_of_a_block_come_nearer_to_the_dense_ones_together(tiny_mode
             with families.seen({"mlp": model.model.layers[0].mlp}) as found:
                 families.logits(model, ids)
             outputs.append(found["mlp"][1].double())
-        errors[method] = ((outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()).item()
+        errors[method] = (
+            (outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()
+        ).item()
     assert errors["refit"] < 0.97 * errors["none"]
     assert errors["full"] < errors["none"]
 
@@ -183,28 +185,25 @@ def _levels(counts, held=40, seed=0):
     return ExpertLevels(tuple(levels)), truth
 
 
-def test_experts_with_few_tokens_lean_on_their_present_weights():
-    levels, truth = _levels([2000, 500, 13, 0])
-    fit = levels.refitted()
-    fitted = fit.weight.split(12)
-    moved = [
-        ((weight - level.weight).norm() / (real - level.weight).norm()).item()
+@pytest.mark.parametrize("seed", range(4))
+def test_experts_with_few_tokens_lean_on_their_present_weights(seed):
+    """As many tokens as channels, and noise larger than what there is to learn."""
+    levels, truth = _levels([2000, 500, 13, 0], seed=seed)
+    fitted = levels.refitted().weight.split(12)
+    left = [
+        ((weight - real).norm() / (level.weight - real).norm()).item()
         for weight, level, real in zip(fitted, levels.levels, truth, strict=True)
     ]
-    assert moved[0] > 0.7 and moved[2] < 0.5 and moved[3] == 0.0
+    assert left[0] < 0.2 and left[0] < left[1] < left[2] < 1.0  # none is worse than untouched
     assert torch.equal(fitted[3], levels.levels[3].weight)
-    for weight, level, real in zip(fitted[:3], levels.levels, truth, strict=False):
-        assert (weight - real).norm() < (level.weight - real).norm()  # none is overfitted
-    # an expert that chose its damping alone would be further from the truth
-    few = levels.levels[2]
-    alone = replace(few, damping=fit.damping).refitted().weight
-    assert (fitted[2] - truth[2]).norm() < (alone - truth[2]).norm()
 
 
 def test_the_ridge_of_all_experts_is_the_same_per_mean_token():
     levels, _ = _levels([100, 300])
-    ridges = relative(0.5, [level.fitting for level in levels.levels])
-    assert ridges == [pytest.approx(1.0), pytest.approx(1.0 / 3.0)]
+    fitting = [level.fitting for level in levels.levels]
+    assert relative(0.5, fitting) == [pytest.approx(1.0), pytest.approx(1.0 / 3.0)]
+    # and never less than as many tokens as there are channels
+    assert relative(0.01, fitting) == [pytest.approx(12 / 100), pytest.approx(12 / 300)]
 
 
 def test_experts_that_saw_nothing_at_all_are_cut_without_nan():
