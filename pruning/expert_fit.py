@@ -3,9 +3,9 @@
 Experts see very different numbers of tokens. What holds a weight at its present value is the same
 absolute ridge for all, ``λ = damping · (mean diagonal of Gᵉ per token of e) · (mean tokens of an
 expert)``: an expert with half as many tokens leans twice as much on its present weights, and one
-without any keeps them. It is never less than the weight of as many tokens as there are channels to
-fit, where a fit without it would follow the noise. The damping is chosen once for the block, by the held-out error of all
-experts together, for a single expert has too few held-out tokens to choose by.
+without any keeps them. It is never less than the weight of as many tokens as there are channels
+to fit, where a fit without it would follow the noise. The damping is chosen once for the block, by
+the held-out error of all experts together: a single one has too few held-out tokens to choose by.
 """
 
 from __future__ import annotations

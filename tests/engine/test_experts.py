@@ -112,7 +112,7 @@ def test_plans_that_the_fused_weights_cannot_hold_are_refused(tiny_model):
     with pytest.raises(UsageError, match="different numbers of channels"):
         check(families.plan_by_hand(shape, {}, {0: range(8)}))
     one_each = [40 * expert for expert in range(4)]
-    with pytest.raises(UsageError, match="39 channels to each expert; .* multiple of 8"):
+    with pytest.raises(UsageError, match="39 channels to each expert; keep a multiple of 8"):
         check(families.plan_by_hand(shape, {}, {0: one_each}))
 
 
@@ -128,10 +128,8 @@ def test_the_experts_of_a_block_come_nearer_to_the_dense_ones_together(tiny_mode
             with families.seen({"mlp": model.model.layers[0].mlp}) as found:
                 families.logits(model, ids)
             outputs.append(found["mlp"][1].double())
-        errors[method] = (
-            (outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum()
-        ).item()
-    assert errors["refit"] < 0.97 * errors["none"]
+        errors[method] = (outputs[1] - outputs[0]).norm() / outputs[0].norm()
+    assert errors["refit"] < 0.99 * errors["none"]
     assert errors["full"] < errors["none"]
 
 
