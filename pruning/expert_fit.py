@@ -3,8 +3,9 @@
 Experts see very different numbers of tokens. What holds a weight at its present value is the same
 absolute ridge for all, ``λ = damping · (mean diagonal of Gᵉ per token of e) · (mean tokens of an
 expert)``: an expert with half as many tokens leans twice as much on its present weights, and one
-without any keeps them. The damping is chosen once for the block, by the held-out error of all
-experts together, for a single expert has too few held-out tokens to choose by.
+without any keeps them. It is never less than the weight of as many tokens as there are channels
+to fit, where a fit without it would follow the noise. The damping is chosen once for the block, by
+the held-out error of all experts together: a single one has too few held-out tokens to choose by.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class ExpertLevels:
 
 
 def relative(damping: float, parts: list[NormalEquations]) -> list[float]:
-    """``damping`` relative to each expert's own Gram matrix, such that the ridge per mean token is
-    the same for all."""
-    mean = sum(part.count for part in parts) / len(parts)
-    return [damping * mean / max(part.count, 1) for part in parts]
+    """``damping`` relative to each expert's own Gram matrix, such that the ridge is the same for
+    all: as good as so many mean tokens, or as tokens as there are channels to fit."""
+    tokens = damping * sum(part.count for part in parts) / len(parts)
+    return [max(tokens, len(part.inputs)) / max(part.count, 1) for part in parts]

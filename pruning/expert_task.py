@@ -1,8 +1,8 @@
 """A mixture of experts' part in applying a plan: the equations are each expert's own.
 
 The pruned stream routes its tokens itself. An expert e is fitted to them with the share ŵ that the
-router gives it: rows ``ŵ·ĥ``, targets ``ŵ·(yᵉ + c)``. ``yᵉ`` is the dense expert's output at the same
-token of the dense stream. ``c`` is what is then still missing from the dense mixture's output and,
+router gives it: rows ``ŵ·ĥ``, targets ``ŵ·(yᵉ + c)``. ``yᵉ`` is the dense expert's output at the
+same token of the dense stream. ``c`` is what is still missing from the dense mixture's output and,
 with ``target: residual``, from the stream, divided by the sum of the shares: all experts of a token
 make up for it alike, and if each met its target the mixture would meet its own.
 """

@@ -241,7 +241,7 @@ def _check_experts(module: ModulePlan, step: int, where: str) -> None:
         raise UsageError(f"{where} would leave its experts with different numbers of channels.")
     if left[0] % step:
         raise UsageError(
-            f"{where} would leave {left[0]} channels to each expert; it must be a multiple of {step}."
+            f"{where} would leave {left[0]} channels to each expert; keep a multiple of {step}."
         )
 
 

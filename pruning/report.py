@@ -99,6 +99,7 @@ class Report:
                 )
                 for block in data["blocks"]
             )  # fmt: skip
+            data["whole"] = tuple(data.get("whole", ()))
             return cls(**data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(f"{origin} is damaged ({error}); save the model again.") from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from pruning.adapters.base import ModelAdapter
 from pruning.checkpoint.biases import config_with_biases
 from pruning.checkpoint.load import skeleton
 from pruning.checkpoint.padding import check_same, take_the_rest
@@ -15,8 +16,16 @@ from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.widths import plain_config
 from pruning.errors import Unsupported
 
-Shape = tuple[int, int, int]
-"""Heads, key/value heads, FFN channels."""
+
+class Shape(NamedTuple):
+    """What all blocks share: ``channels`` of an FFN, ``expert_channels`` of every expert; 0 where
+    no block has one."""
+
+    heads: int
+    groups: int
+    channels: int
+    expert_channels: int
+
 
 # names of the same setting in the config classes of transformers
 _GROUPS = ("num_key_value_heads", "num_kv_heads")
@@ -30,14 +39,14 @@ def uniform_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     Raises Unsupported with the reason when there is no such config.
     """
     pruned, adapter = parts.model, parts.adapter
-    shape = _one_shape(parts)
+    shape = _one_shape(adapter, adapter.blocks(pruned))
     config, remarks = config_with_biases(plain_config(pruned.config), parts)
     model = _built(config, shape, parts)
     if isinstance(model, str):
         raise Unsupported(f"{model.rstrip('.')}{_nearby(config, shape, parts)}.")
     take_the_rest(model, pruned)
     check_same(model, pruned, adapter)
-    return model, (*remarks, *_head_width(model, shape[0], parts))
+    return model, (*remarks, *_head_width(model, shape.heads, parts))
 
 
 def _head_width(model: nn.Module, heads: int, parts: Parts) -> tuple[str, ...]:
@@ -53,16 +62,20 @@ def _head_width(model: nn.Module, heads: int, parts: Parts) -> tuple[str, ...]:
     )
 
 
-def _one_shape(parts: Parts) -> Shape:
+def _one_shape(adapter: ModelAdapter, blocks: Iterable[nn.Module]) -> Shape:
     """The widths all blocks share; raises Unsupported when they do not."""
-    shapes = [(w.heads, w.kv_heads, w.channels) for w in parts.widths]
-    if len(set(shapes)) == 1:
-        return shapes[0]
-    names = ("heads", "key/value heads", "FFN channels")
+    attention = [adapter.attention(block) for block in blocks]
+    ffn = [adapter.ffn(block) for block in blocks]
+    found = {
+        "heads": {module.units for module in attention},
+        "key/value heads": {module.groups for module in attention},
+        "FFN channels": {module.units for module in ffn if not module.mixture},
+        "channels of an expert": {m.units // m.experts for m in ffn if m.mixture},
+    }
+    if all(len(sizes) <= 1 for sizes in found.values()):
+        return Shape(*(max(sizes, default=0) for sizes in found.values()))
     spans = [
-        f"{name} {min(sizes)} to {max(sizes)}"
-        for name, sizes in zip(names, zip(*shapes, strict=True), strict=True)
-        if len(set(sizes)) > 1
+        f"{name} {min(sizes)} to {max(sizes)}" for name, sizes in found.items() if len(sizes) > 1
     ]
     raise Unsupported(
         f"The blocks differ in width ({', '.join(spans)}), and the uniform form needs the same in "
@@ -82,50 +95,46 @@ def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
         reason = (lines or [type(error).__name__])[-1].removeprefix("ValueError: ")
         return f"{type(config).__name__} refuses {_told(shape)}: {reason}"
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
-    block = parts.adapter.blocks(model)[0]
-    attention, ffn = parts.adapter.attention(block), parts.adapter.ffn(block)
-    if (attention.units, attention.groups, ffn.units) != shape or attention.unit_width != width:
+    blocks = parts.adapter.blocks(model)
+    found, its_width = (
+        _one_shape(parts.adapter, blocks),
+        parts.adapter.attention(blocks[0]).unit_width,
+    )
+    if (found, its_width) != (shape, width):
         return (
-            f"{type(config).__name__} has no setting that gives {_told(shape)} of width {width} "
-            f"(it gives {attention.units}, {attention.groups} and {ffn.units} of width "
-            f"{attention.unit_width})"
+            f"{type(config).__name__} has no setting that gives {_told(shape)}, heads of width "
+            f"{width} (it gives {_told(found)}, of width {its_width})"
         )
     return model
 
 
 def _resized(config: Any, shape: Shape, parts: Parts) -> Any:
     """The config of a smaller model of the same class; raises what its validators raise."""
-    heads, groups, channels = shape
     data = config.to_dict()
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
-    named = {"num_attention_heads": heads}
-    named |= dict.fromkeys(_GROUPS, groups)
-    named |= dict.fromkeys(*_channel_settings(data, channels, parts))
+    named = {"num_attention_heads": shape.heads}
+    named |= dict.fromkeys(_GROUPS, shape.groups)
+    if _EXPERT_CHANNELS in data:
+        named |= {_EXPERT_CHANNELS: shape.expert_channels} if shape.expert_channels else {}
+        named |= dict.fromkeys(_CHANNELS, shape.channels) if shape.channels else {}
+    else:
+        named |= dict.fromkeys(_CHANNELS, shape.channels or shape.expert_channels)
     fields = {config.attribute_map.get(name, name): value for name, value in named.items()}
     changes = {name: value for name, value in fields.items() if name in data}
-    if "head_dim" in data or width * heads != config.hidden_size:
+    if "head_dim" in data or width * shape.heads != config.hidden_size:
         changes["head_dim"] = width
     return type(config).from_dict({**data, **changes})
 
 
-def _channel_settings(data: dict[str, Any], channels: int, parts: Parts) -> tuple[Any, int]:
-    """Names of the setting for ``channels`` of an FFN, or of each of its experts, and its value."""
-    experts = parts.adapter.ffn(parts.adapter.blocks(parts.model)[0]).experts
-    if experts > 1 and _EXPERT_CHANNELS in data:
-        return (_EXPERT_CHANNELS,), channels // experts
-    return _CHANNELS, channels // experts
-
-
 def _nearby(config: Any, shape: Shape, parts: Parts) -> str:
     """The closest head counts that pruning can reach and the config class takes."""
-    heads, groups, channels = shape
     original = parts.adapter.attention(parts.adapter.blocks(skeleton(config, config.dtype))[0])
     tried = sorted(
-        set(_reachable(original.units, original.groups, heads == groups)) - {(heads, groups)},
-        key=lambda pair: (abs(pair[0] - heads), -pair[0]),
+        set(_reachable(original.units, original.groups, shape.heads == shape.groups)) - {shape[:2]},
+        key=lambda pair: (abs(pair[0] - shape.heads), -pair[0]),
     )
     for units, kept in tried[:12]:
-        if not isinstance(_built(config, (units, kept, channels), parts), str):
+        if not isinstance(_built(config, shape._replace(heads=units, groups=kept), parts), str):
             all_of_them = "all its " if units == original.units else ""
             return (
                 f"; the nearest that works is {all_of_them}{units} heads on {kept} key/value "
@@ -145,4 +154,6 @@ def _reachable(units: int, groups: int, ungrouped: bool) -> Iterator[tuple[int, 
 
 
 def _told(shape: Shape) -> str:
-    return f"{shape[0]} heads on {shape[1]} key/value heads with {shape[2]} FFN channels"
+    ffn = [f"{shape.channels} FFN channels"] if shape.channels else []
+    ffn += [f"{shape.expert_channels} channels of an expert"] if shape.expert_channels else []
+    return f"{shape.heads} heads on {shape.groups} key/value heads with {' and '.join(ffn)}"

@@ -23,7 +23,7 @@ from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.shape import KINDS
-from pruning.streaming import Tap, batches, block_contexts, embed
+from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 PROBES = 32
 """Windows at most that the gradients are taken on."""
@@ -63,7 +63,7 @@ def with_curves(
                         part = entering[place][batch].to(model.device)
                         with Tap(module) as tap:
                             added = adapter.run(block, kind, part, context)
-                        (task.fit if place == 0 else task.probe)(tap.level2_input)
+                        (task.fit if place == 0 else task.probe)(tap, part.shape[:2].numel())
                         stream[batch] += added.to(stream.device)
                 measured[index] = measured[index].with_statistics(kind, task.result())
             progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
@@ -87,72 +87,128 @@ class _Order:
 
 
 class _Curves:
-    """The work on one module."""
+    """The work on one module. Its parts are the experts, or the whole of it: every part keeps as
+    many units, and a token's error is the sum over the parts that it went through."""
 
     def __init__(self, module: DepthTwo, gradient: Tensor, device: torch.device) -> None:
         self.module, self.gradient, self.device = module, gradient.flatten(0, 1), device
-        size = module.units * module.unit_width
-        self.gram = torch.zeros(size, size, dtype=sum_dtype(device), device=device)
-        self.probed: list[Tensor] = []
+        self.parts = [_PartCurve(module, device) for _ in range(module.experts)]
+        self.probes = 0
 
-    def fit(self, values: Tensor) -> None:
-        """Add level-2 inputs [n, s, units·w] of the fitted half."""
-        flat = values.flatten(0, 1).float()
-        self.gram += flat.T @ flat
+    def fit(self, tap: Tap, _tokens: int) -> None:
+        """Add what one run on the fitted half showed."""
+        for part, seen in zip(self.parts, tap.parts(), strict=True):
+            part.fit(seen)
 
-    def probe(self, values: Tensor) -> None:
-        """Add those of the probed half."""
-        self.probed.append(values.flatten(0, 1).float())
+    def probe(self, tap: Tap, tokens: int) -> None:
+        """Add one of the probed half, of so many tokens."""
+        for part, seen in zip(self.parts, tap.parts(), strict=True):
+            part.probe(seen, self.probes)
+        self.probes += tokens
 
     def result(self) -> dict[str, np.ndarray]:
         """Nats per token by policy; see :mod:`pruning.measurement` for lengths."""
-        solver = "cpu" if self.gram.device.type == "mps" else self.gram.device
-        self.gram, self.seen = self.gram.to(solver, torch.float64), torch.cat(self.probed)
-        self.weight = layer_matrix(self.module.level2).to(self.gram.device, torch.float64).T
-        importance = self.gram.diagonal() * self.weight.square().sum(1)
-        importance = importance.reshape(self.module.units, -1).sum(1).cpu()
-        self.by_output = self.gradient.to(self.device).float()
+        experts = self.module.experts
+        by_output = self.gradient.to(self.device).float()
+        mean = sum(part.count for part in self.parts) / experts
+        weights = layer_matrix(self.module.level2).T.chunk(experts)
+        for part, weight in zip(self.parts, weights, strict=True):
+            part.prepare(weight, by_output, mean)
+        orders = [_orders(self.module, part.importance) for part in self.parts]
         found, damping = {}, None
-        for name, order in _orders(self.module, importance).items():
+        for name, order in orders[0].items():
             losses = [0.0]
             for count in reversed(order.counts[:-1]):
-                loss, damping = self._loss(order.units[:count], damping)
+                units = [mine[name].units[:count] for mine in orders]
+                loss, damping = self._loss(units, damping)
                 # fewer units never cost less
                 losses.append(max(loss, losses[-1]))
             found[name] = np.array(losses[::-1])
         return found
 
-    def _loss(self, units: Tensor, damping: float | None) -> tuple[float, float | None]:
-        """Expected loss of keeping ``units``, and the damping. None: the best one is looked for,
-        which is done once for each module, where it loses least."""
-        kept = _channels(self.module, units).to(self.gram.device)
+    def _loss(self, units: list[Tensor], damping: float | None) -> tuple[float, float | None]:
+        """Expected loss of keeping ``units`` of each part, and the damping. None: the best one is
+        looked for, which is done once for each module, where it loses least."""
+        kept = [_channels(self.module, mine) for mine in units]
+        unfitted = self._expected(kept, None)
+        if len(kept[0]) == 0 or not any(part.scale > 0.0 for part in self.parts):
+            return unfitted, damping
+        candidates = DAMPINGS if damping is None else (damping,)
+        tried = {candidate: self._expected(kept, candidate) for candidate in candidates}
+        best = min(tried, key=tried.get)
+        return min(unfitted, tried[best]), damping or best
+
+    def _expected(self, kept: list[Tensor], damping: float | None) -> float:
+        """``½ E[(g·δ)²]`` on the probes."""
+        effects = torch.zeros(self.probes, dtype=torch.float64, device=self.device)
+        for part, mine in zip(self.parts, kept, strict=True):
+            effects.index_add_(0, part.places, part.effect(mine, damping))
+        return 0.5 * effects.square().mean().item()
+
+
+class _PartCurve:
+    """A module, or one expert of it: its Gram matrix and its probes. What an expert gives is
+    weighed with its share of the token."""
+
+    def __init__(self, module: DepthTwo, device: torch.device) -> None:
+        size = module.units * module.unit_width // module.experts
+        self.gram = torch.zeros(size, size, dtype=sum_dtype(device), device=device)
+        self.count = 0
+        self.probed: list[Tensor] = []
+        self.probed_places: list[Tensor] = []
+        self.units = module.units // module.experts
+
+    def fit(self, seen: Part) -> None:
+        flat = _weighed(seen)
+        self.count += len(flat)
+        self.gram += flat.T @ flat
+
+    def probe(self, seen: Part, first: int) -> None:
+        """``first``: tokens that were probed before."""
+        flat = _weighed(seen)
+        places = seen.tokens
+        if places is None:
+            places = torch.arange(len(flat), device=flat.device)
+        self.probed.append(flat)
+        self.probed_places.append(places + first)
+
+    def prepare(self, weight: Tensor, by_output: Tensor, mean: float) -> None:
+        """``weight`` [units·w, d] of level 2, gradients ``by_output`` [probes, d], tokens of a
+        part on average."""
+        solver = "cpu" if self.gram.device.type == "mps" else self.gram.device
+        self.gram = self.gram.to(solver, torch.float64)
+        self.weight = weight.to(self.gram.device, torch.float64)
+        self.seen, self.places = torch.cat(self.probed), torch.cat(self.probed_places)
+        self.by_output = by_output[self.places]
+        # the same ridge for all experts: see pruning.expert_fit
+        self.scale = self.gram.diagonal().mean().item() * mean / max(self.count, 1)
+        importance = self.gram.diagonal() * self.weight.square().sum(1)
+        self.importance = importance.reshape(self.units, -1).sum(1).cpu()
+
+    def effect(self, kept: Tensor, damping: float | None) -> Tensor:
+        """``g·δ`` [probes of this part], δ what the removed channels gave less the repair."""
+        kept = kept.to(self.gram.device)
         gone = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
         gone[kept] = False
-        unfitted = self._probe(kept, gone, None)
-        scale = self.gram.diagonal().mean().item()
-        if len(kept) == 0 or scale <= 0.0:
-            return unfitted, damping
-        wanted, tried = self.gram[kept][:, gone] @ self.weight[gone], {}
-        for candidate in DAMPINGS if damping is None else (damping,):
-            factor = damped_factor(self.gram[kept][:, kept], candidate * scale)
-            if factor is not None:
-                change = torch.cholesky_solve(wanted, factor)
-                tried[candidate] = self._probe(kept, gone, change)
-        best = min(tried, key=tried.get, default=None)
-        return min(unfitted, tried.get(best, unfitted)), damping or best
-
-    def _probe(self, kept: Tensor, gone: Tensor, change: Tensor | None) -> float:
-        """``½ E[(g·δ)²]`` on the probes, δ what the removed channels gave less the repair."""
         error = -self.weight * gone[:, None]
-        if change is not None:
-            error[kept] = change
+        if damping is not None and self.scale > 0.0:
+            factor = damped_factor(self.gram[kept][:, kept], damping * self.scale)
+            if factor is not None:
+                wanted = self.gram[kept][:, gone] @ self.weight[gone]
+                error[kept] = torch.cholesky_solve(wanted, factor)
         delta = self.seen @ error.to(self.seen)
-        return 0.5 * (delta * self.by_output).sum(-1).double().square().mean().item()
+        return (delta * self.by_output).sum(-1).double()
+
+
+def _weighed(seen: Part) -> Tensor:
+    """Level-2 inputs [t, units·w] as the module's output depends on them."""
+    values = seen.level2_input.float()
+    return values if seen.shares is None else values * seen.shares[:, None]
 
 
 def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, _Order]:
-    """By curve: units, most important first."""
-    units, groups = module.units, module.groups
+    """By curve: units of a part, most important first."""
+    units, groups = len(importance), module.groups
     best = importance.argsort(descending=True, stable=True)
     if module.kind == "ffn":
         counts = [round(units * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)]

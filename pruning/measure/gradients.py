@@ -43,10 +43,15 @@ def with_gradients(
 
     Memory: one residual stream [n, s, d] per block (CPU), one module's activations of a batch,
     and two float32 copies of one module's weights. Raises Cancelled, and Unsupported when the
-    gradients overflow.
+    gradients overflow or the model has mixtures of experts.
     """
     adapter, ids = adapter_for(model.config), windows.ids
     blocks = adapter.blocks(model)
+    if any(adapter.ffn(block).mixture for block in blocks):
+        raise Unsupported(
+            "Taylor and Fisher scores are not there for mixtures of experts; choose scores that "
+            "need no gradients, such as second_moment_exact."
+        )
     with torch.no_grad():
         contexts = block_contexts(model, adapter, ids.shape[1])
         entering, gradient = _forward(model, adapter, ids, should_cancel)

@@ -55,7 +55,7 @@ class MagnitudeSum:
         self.histogram = torch.zeros(_BINS, dtype=torch.float64)
 
     def add(self, values: Tensor, first: int = 0, of: int | None = None) -> None:
-        """Add [..., channels]: all channels there are, or those from ``first`` on ``of`` so many."""
+        """Add [..., channels]: all channels, or those from ``first`` on ``of`` so many."""
         flat = values.reshape(-1, values.shape[-1]).float()
         if len(flat) == 0:
             return

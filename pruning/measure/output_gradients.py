@@ -53,7 +53,7 @@ def output_gradients(
             wanted = torch.autograd.grad(leaving, [leaf, *added], gradient.to(leaving))
             gradient = wanted[0]
             for kind, by_output in zip(KINDS, wanted[1:], strict=True):
-                found[index, kind].append(by_output.bfloat16().cpu())
+                found[index, kind].append(by_output.reshape_as(leaf).bfloat16().cpu())
         progress(Progress("measure", done, len(parts), "Gradients of the loss"))
     return {place: torch.cat(tensors) for place, tensors in found.items()}
 

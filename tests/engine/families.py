@@ -217,7 +217,7 @@ def uneven_plan(model: LoadedModel) -> Plan:
 
 
 def in_every_expert(shape: ModuleShape, channels: Sequence[int]) -> list[int]:
-    """Units of ``channels``, shifted a little from expert to expert; of experts as many as may go."""
+    """Units of ``channels``, a little shifted from expert to expert, and as many as may go."""
     size = shape.units_per_expert
     count = min(-(-len(channels) // shape.step) * shape.step, size - shape.step)
     wanted = [*channels, *(c for c in range(size) if c not in channels)][:count]

@@ -22,7 +22,7 @@ _GROUPED = {
 }  # fmt: skip
 # the kernel for experts wants rows of whole 16 bytes, so these are no odd numbers
 _EXPERTS = {
-    **_GROUPED, "hidden_size": 48, "moe_intermediate_size": 40, "num_experts_per_tok": 2,
+    **_GROUPED, "hidden_size": 48, "intermediate_size": 40, "num_experts_per_tok": 2,
 }  # fmt: skip
 _FIVE = {**_NAMES, "hidden_size": 40, "intermediate_size": 37, "num_attention_heads": 5}
 _WINDOWS = {
@@ -52,26 +52,27 @@ CONFIGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "olmo2": ("olmo2", {**_FIVE, "num_key_value_heads": 5}),
     "mixtral": (
         "mixtral",
-        {**_EXPERTS, "head_dim": 10, "intermediate_size": 40, "num_local_experts": 4,
-         "sliding_window": 7},
+        {**_EXPERTS, "head_dim": 10, "num_local_experts": 4, "sliding_window": 7},
     ),
     "qwen2_moe": (
         "qwen2_moe",
-        {**_EXPERTS, "shared_expert_intermediate_size": 23, "num_experts": 4},
+        {**_EXPERTS, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 23,
+         "num_experts": 4},
     ),
     "qwen2_moe_some_blocks": (
         "qwen2_moe",
-        {**_EXPERTS, "shared_expert_intermediate_size": 23, "num_experts": 4,
-         "mlp_only_layers": [1], "norm_topk_prob": True},
+        {**_EXPERTS, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 23,
+         "num_experts": 4, "intermediate_size": 37, "mlp_only_layers": [1],
+         "norm_topk_prob": True},
     ),
     "qwen3_moe": (
         "qwen3_moe",
-        {**_EXPERTS, "num_key_value_heads": 3, "head_dim": 10, "num_experts": 5,
-         "num_experts_per_tok": 3},
+        {**_EXPERTS, "num_key_value_heads": 3, "head_dim": 10, "moe_intermediate_size": 32,
+         "num_experts": 5, "num_experts_per_tok": 3},
     ),
     "olmoe": (
         "olmoe",
-        {**_EXPERTS, "intermediate_size": 40, "num_key_value_heads": 6, "num_experts": 4},
+        {**_EXPERTS, "num_key_value_heads": 6, "num_experts": 4},
     ),
     "stablelm": (
         "stablelm",
