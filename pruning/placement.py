@@ -48,11 +48,12 @@ class BlockStore:
 
     ``stored``: where to read a parameter that is on the meta device; a parameter elsewhere is
     its own copy. A tensor that two blocks share (the dense and the pruned one) is brought once.
-    A copy of a model has the same store.
+    What is made anew goes to CPU memory, or with ``stay`` remains where it was made. A copy of a
+    model has the same store.
     """
 
-    def __init__(self, stored: Mapping[Tensor, Stored] | None = None) -> None:
-        self._stored = dict(stored or {})
+    def __init__(self, stored: Mapping[Tensor, Stored], stay: bool) -> None:
+        self._stored, self._stay = dict(stored), stay
         self._here: dict[Tensor, list[Any]] = {}  # away -> [here, users]
         self._homes: dict[nn.Module, dict[Tensor, Tensor]] = {}  # block -> here -> away
         self._depth: dict[nn.Module, int] = {}
@@ -102,7 +103,7 @@ class BlockStore:
         for slots, name, tensor in _tensors(block):
             if tensor in homes:
                 slots[name] = homes[tensor]
-            elif tensor.device != _CPU:  # made while the block was here
+            elif tensor.device != _CPU and not self._stay:  # made while the block was here
                 slots[name] = _like(tensor, tensor.detach().to(_CPU))
         for away in homes.values():
             self._here[away][1] -= 1
@@ -114,13 +115,17 @@ def place_blocks(
     blocks: Sequence[nn.Module],
     devices: Sequence[torch.device],
     stored: Mapping[Tensor, Stored] | None = None,
+    stay: bool = False,
 ) -> None:
-    """Make ``blocks`` come and go (see :class:`BlockStore`); they take ``devices`` in turn."""
-    store = BlockStore(stored)
+    """Make ``blocks`` come and go (see :class:`BlockStore`); they take ``devices`` in turn. With
+    ``stay`` they are moved there for good."""
+    store = BlockStore(stored or {}, stay)
     for index, block in enumerate(blocks):
         setattr(block, _STORE, store)
         setattr(block, _DEVICE, devices[index % len(devices)])
         block.forward = partial(_run, block)
+        if stay:
+            block.to(devices[index % len(devices)])
 
 
 def comes_and_goes(block: nn.Module) -> bool:

@@ -50,9 +50,7 @@ def measure(
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
             with resident(block):
-                measured.append(
-                    _measure_block(adapter, block, context, hidden, device_of(block))
-                )
+                measured.append(_measure_block(adapter, block, context, hidden, device_of(block)))
             progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
     return Measurement(
         model=name,
