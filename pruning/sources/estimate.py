@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pruning.errors import Unsupported, UsageError
 from pruning.shape import BYTES_PER_ELEMENT
 
-PLACEMENTS = ("whole", "memory", "disk")
-"""Where blocks are while they are not used: on the device, in CPU memory, in their files."""
+PLACEMENTS = ("whole", "spread", "memory", "disk")
+"""Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
+their files."""
 
 _BATCH_TOKENS = 2048
 _FEWEST_SAMPLES = 4
 _TOLD = {
     "whole": "as a whole",
+    "spread": "with its blocks on all cards in turn (placement spread)",
     "memory": "with its blocks in CPU memory (placement memory)",
     "disk": "with its blocks read from disk one by one (placement disk)",
 }
@@ -58,6 +62,7 @@ class MemoryEstimate:
     device: str
     free_bytes: int
     free_cpu_bytes: int
+    cards: int = 1
 
     @property
     def parameters(self) -> int:
@@ -74,7 +79,7 @@ class MemoryEstimate:
         s, task = self.sizes, self.task
         equations = 5 * 8 * s.inner * (s.inner + s.hidden) if task.prunes else 0
         tokens = max(_BATCH_TOKENS, task.seq_len)
-        maps = 3 * s.heads * task.seq_len if task.prunes else 0
+        maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
         return equations + 4 * (tokens * (4 * s.inner + maps) + logits)
 
@@ -96,13 +101,15 @@ class MemoryEstimate:
         return self.needs("whole")[0]
 
     def needs(self, placement: str) -> tuple[int, int]:
-        """Bytes on the device and in CPU memory; on the CPU all counts as device."""
+        """Bytes on the device (of several, on each) and in CPU memory; on the CPU all counts as
+        device."""
         s = self.sizes
         outside = (s.parameters - s.block_parameters) * self._size
         blocks, current = s.block_parameters * self._size, 2 * s.largest_block * self._size
         on_cpu = self.activation_bytes
-        if placement == "whole":
-            on_device = self.weight_bytes + self.pruned_bytes + self.working_bytes
+        if placement in ("whole", "spread"):
+            cards = self.cards if placement == "spread" else 1
+            on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
         else:
             on_device = outside + current + self.working_bytes
             on_cpu += self.pruned_bytes + (blocks if placement == "memory" else 0)
@@ -123,7 +130,8 @@ class MemoryEstimate:
 
     def _placements(self) -> tuple[str, ...]:
         # on the CPU, blocks in CPU memory are where they are used
-        return tuple(p for p in PLACEMENTS if p != "memory" or self.device != "cpu")
+        useless = {"memory": self.device == "cpu", "spread": self.cards == 1}
+        return tuple(name for name in PLACEMENTS if not useless.get(name))
 
     def sentence(self, placement: str = "whole") -> str:
         """The arithmetic, and what would fit when this does not."""
@@ -137,7 +145,7 @@ class MemoryEstimate:
 
     def _arithmetic(self, placement: str) -> str:
         s, on_device = self.sizes, self.needs(placement)[0]
-        if placement == "whole":
+        if placement in ("whole", "spread"):
             weights = f"take {_gib(self.weight_bytes)}"
         else:
             largest = _gib(2 * s.largest_block * self._size)
@@ -194,17 +202,19 @@ def estimate(
     """
     from transformers import AutoConfig
 
-    from pruning.sources.open import DTYPES, guarded, locate, resolve_device
+    from pruning.sources.open import DTYPES, compute_devices, guarded, locate, resolve_device
 
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
     place, commit = locate(source, revision)
     where = resolve_device(device)
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
-    return of_config(config, place, dtype, where, task or Task())
+    return of_config(config, place, dtype, where, task or Task(), len(compute_devices(where)))
 
 
-def of_config(config, place: str, dtype: str, device: str, task: Task) -> MemoryEstimate:
+def of_config(
+    config: Any, place: str, dtype: str, device: str, task: Task, cards: int = 1
+) -> MemoryEstimate:
     """The same for a config in hand; raises Unsupported for another family."""
     import torch
 
@@ -217,7 +227,7 @@ def of_config(config, place: str, dtype: str, device: str, task: Task) -> Memory
         dtype = str(config.dtype or torch.float32).removeprefix("torch.")
     if dtype not in BYTES_PER_ELEMENT:
         raise Unsupported(f"{place} is stored as {dtype}; choose --dtype float32.")
-    built = getattr(torch, dtype)
+    built, config = getattr(torch, dtype), copy.deepcopy(config)  # building a model changes it
     pruned = getattr(config, KEY, None)
     model = pruned_skeleton(config, built, place) if pruned else skeleton(config, built)
     shape = adapter.model_shape(model)
@@ -236,7 +246,8 @@ def of_config(config, place: str, dtype: str, device: str, task: Task) -> Memory
         vocabulary=shape.vocab_size,
         streams=5 if parallel else 3,
     )
-    return MemoryEstimate(sizes, task, dtype, device, free_bytes(device), free_bytes("cpu"))
+    free = free_bytes(device), free_bytes("cpu")
+    return MemoryEstimate(sizes, task, dtype, device, *free, cards)
 
 
 def free_bytes(device: str) -> int:

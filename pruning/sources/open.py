@@ -10,7 +10,7 @@ from pruning.adapters import adapter_for
 from pruning.errors import HeadroomError, OutOfMemory, SourceError, UsageError
 from pruning.sources.estimate import EVALUATION, PLACEMENTS, MemoryEstimate, Task, of_config
 from pruning.sources.loaded import LoadedModel
-from pruning.sources.on_disk import load_on_disk, place_in_memory
+from pruning.sources.placing import load_on_disk, placed, spread_map
 
 if TYPE_CHECKING:
     import torch
@@ -48,17 +48,16 @@ def load(
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
     adapter = adapter_for(config)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
-    placement = _choose(of_config(config, place, dtype, kind, task or Task()), placement, task)
     devices = compute_devices(kind)
+    needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
+    placement = _choose(needs, placement, task)
     try:
         if placement == "disk":
             model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
         else:
-            model = _load_weights(source, place, commit, config, wanted)
-        if placement == "memory":
-            model = place_in_memory(model, adapter, devices)
-        elif placement == "whole":
-            model = model.to(devices[0])
+            spread = spread_map(config, adapter, devices) if placement == "spread" else None
+            model = _load_weights(source, place, commit, config, wanted, spread)
+            model = placed(model, adapter, devices, placement)
         model = model.eval().requires_grad_(False)
     except (torch.OutOfMemoryError, MemoryError):
         raise OutOfMemory(
@@ -87,7 +86,14 @@ def _choose(found: MemoryEstimate, placement: str, task: Task | None) -> str:
     raise OutOfMemory(found.sentence("whole" if placement == "auto" else placement))
 
 
-def _load_weights(source: str, place: str, commit: str | None, config: Any, dtype: Any) -> Any:
+def _load_weights(
+    source: str,
+    place: str,
+    commit: str | None,
+    config: Any,
+    dtype: Any,
+    device_map: dict[str, str] | None,
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     if getattr(config, "headroom", None):
@@ -102,7 +108,12 @@ def _load_weights(source: str, place: str, commit: str | None, config: Any, dtyp
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
+        device_map=device_map,
     )
+    if device_map is not None:
+        from accelerate.hooks import remove_hook_from_submodules
+
+        remove_hook_from_submodules(model)  # blocks align their inputs themselves
     if found["missing_keys"]:
         name = sorted(found["missing_keys"])[0]
         raise SourceError(f"{source} lacks weight {name!r}; download or save the model again.")

@@ -1,4 +1,4 @@
-"""A model whose blocks stay in its safetensors files until they are used."""
+"""Models whose blocks are elsewhere: in their files, in CPU memory, or spread over cards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pruning.adapters import ModelAdapter
 from pruning.checkpoint.load import INDEX, SINGLE, pruned_skeleton, skeleton
-from pruning.checkpoint.widths import KEY
+from pruning.checkpoint.widths import KEY, plain_config
 from pruning.errors import SourceError, Unsupported
 from pruning.placement import Stored, place_blocks
 
@@ -32,12 +32,13 @@ def load_on_disk(
     """
     files = _files(place, commit)
     known = {name: file for file in files for name in _names(file)}
+    # before a skeleton is built, which changes the config's
+    dtype = _dtype(config, known) if dtype == "auto" else dtype
     if getattr(config, KEY, None):
         model = pruned_skeleton(config, torch.float32, place)
     else:
         # float32: buffers that are computed stay as exact as from_pretrained's
         model = skeleton(config, torch.float32)
-    dtype = _dtype(config, known) if dtype == "auto" else dtype
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     for block in adapter.blocks(model):
@@ -69,12 +70,24 @@ def _empty(block: nn.Module) -> None:
                 module._parameters[name] = nn.Parameter(empty, requires_grad=False)
 
 
-def place_in_memory(
-    model: nn.Module, adapter: ModelAdapter, devices: list[torch.device]
+def placed(
+    model: nn.Module, adapter: ModelAdapter, devices: list[torch.device], placement: str
 ) -> nn.Module:
-    """Let the blocks of a model on the CPU come and go; what lies outside moves for good."""
-    place_blocks(adapter.blocks(model), devices)
+    """A model in CPU memory (or, to be ``spread``, already on its cards) as ``placement`` says:
+    moved as a whole, or its blocks made to come and go, or put on ``devices`` in turn."""
+    if placement == "whole":
+        return model.to(devices[0])
+    place_blocks(adapter.blocks(model), devices, stay=placement == "spread")
     return _outside_to(model, adapter, devices[0])
+
+
+def spread_map(config: Any, adapter: ModelAdapter, devices: list[torch.device]) -> dict[str, str]:
+    """accelerate's device map that gives blocks to ``devices`` in turn, the rest to the first."""
+    model = skeleton(plain_config(config), torch.float32)
+    blocks = adapter.blocks(model)
+    path = next(name for name, module in model.named_modules() if module is blocks)
+    turns = {f"{path}.{n}": str(devices[n % len(devices)]) for n in range(len(blocks))}
+    return {"": str(devices[0]), **turns}
 
 
 def _outside_to(model: nn.Module, adapter: ModelAdapter, device: torch.device) -> nn.Module:
