@@ -77,7 +77,10 @@ class MemoryEstimate:
         """On the device, beside weights: two sets of float64 equations with their solves, and a
         batch of intermediates, attention maps and logits."""
         s, task = self.sizes, self.task
-        equations = 5 * 8 * s.inner * (s.inner + s.hidden) if task.prunes else 0
+        rows = task.samples * task.seq_len
+        # a Gram matrix, or with few tokens the tokens themselves (see pruning.token_rows)
+        known = min(rows, s.inner) * (s.inner + s.hidden)
+        equations = 8 * (5 * known + 4 * s.inner * s.hidden) if task.prunes else 0
         tokens = max(_BATCH_TOKENS, task.seq_len)
         maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)

@@ -99,7 +99,7 @@ def test_every_pass_of_the_measurement_is_the_same(folder, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("folder", ["llama_grouped"], indirect=True)
-@pytest.mark.parametrize("form", ["padded", "uniform", "gguf"])
+@pytest.mark.parametrize("form", ["padded", "uniform"])
 def test_other_forms_from_disk(folder, tmp_path, form):
     recipe = families.recipe(ffn__ratio=0.3, recovery__method="none")
     files = []
@@ -107,16 +107,8 @@ def test_other_forms_from_disk(folder, tmp_path, form):
         loaded = pruning.load(str(folder), device="cpu", placement=where)
         run = pruning.prune(loaded, recipe)
         out = tmp_path / f"{form}-{where}"
-        if form == "gguf":
-            with pytest.raises(Unsupported) as refused:
-                pruning.save(run, out, form)  # it has no tokenizer
-            files.append(str(refused.value))
-            continue
         pruning.save(run, out, form)
         files.append(load_file(out / "model.safetensors"))
-    if form == "gguf":
-        assert files[0] == files[1]
-        return
     assert files[0].keys() == files[1].keys()
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
 
@@ -128,6 +120,13 @@ def _many_blocks(folder, count):
     return folder
 
 
+def _parameter_bytes():
+    """Of all parameters that are alive in this process."""
+    gc.collect()
+    living = (o for o in gc.get_objects() if type(o) is nn.Parameter)
+    return sum(p.nbytes for p in living if p.device.type != "meta")
+
+
 @contextmanager
 def _counted(monkeypatch):
     """Bytes of block tensors brought from disk, each time one is entered: those of the store,
@@ -137,11 +136,8 @@ def _counted(monkeypatch):
     def counting(self, block):
         enter(self, block)
         store.append(sum(here.nbytes for here, _ in self._here.values()))
-        gc.collect()
-        living = (o for o in gc.get_objects() if isinstance(o, nn.Parameter))
-        alive.append(
-            sum({p.data_ptr(): p.nbytes for p in living if p.device.type != "meta"}.values())
-        )
+        if len(store) % 15 == 8:  # looking at every object of the process takes a while
+            alive.append(_parameter_bytes())
 
     with monkeypatch.context() as patch:
         patch.setattr(placement.BlockStore, "_enter", counting)
@@ -157,11 +153,7 @@ def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatc
         block = sum(p.nbytes for p in blocks[0].parameters())
         inside = {id(p) for p in blocks.parameters()}
         outside = sum(p.nbytes for p in loaded.model.parameters() if id(p) not in inside)
-        gc.collect()
-        others = sum(
-            p.nbytes for p in gc.get_objects()
-            if isinstance(p, nn.Parameter) and p.device.type != "meta"
-        ) - outside  # fmt: skip
+        others = _parameter_bytes() - outside
         with _counted(monkeypatch) as (store, alive):
             measure_model(loaded, families.recipe(), gradients=True)
             _losses(loaded, families.token_ids(4))
