@@ -86,10 +86,10 @@ class BlockStore:
         device, homes = device_of(block), self._homes.setdefault(block, {})
         for slots, name, away in _tensors(block):
             if away.device != device:
-                found = self._here.setdefault(away, [None, 0])
+                if away not in self._here:
+                    self._here[away] = [_like(away, self._fetched(away, device)), 0]
+                found = self._here[away]
                 found[1] += 1
-                if found[0] is None:
-                    found[0] = _like(away, self._fetched(away, device))
                 homes[found[0]] = away
                 slots[name] = found[0]
 
@@ -103,7 +103,7 @@ class BlockStore:
         for slots, name, tensor in _tensors(block):
             if tensor in homes:
                 slots[name] = homes[tensor]
-            elif tensor.device != _CPU and not self._stay:  # made while the block was here
+            elif tensor.device.type not in ("cpu", "meta") and not self._stay:  # made meanwhile
                 slots[name] = _like(tensor, tensor.detach().to(_CPU))
         for away in homes.values():
             self._here[away][1] -= 1

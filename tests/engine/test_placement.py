@@ -23,6 +23,7 @@ from pruning.pipeline import measure_model
 from pruning.sources import estimate as estimates
 from pruning.sources import open as opening
 from pruning.sources.estimate import Task, estimate
+from pruning.sources.placing import spread_map
 
 PLACED = ("llama_grouped", "gpt2", "gptj", "bloom", "stablelm", "gemma2", "opt_norm_after")
 RULES = {"ffn__ratio": 0.3, "heads__ratio": 0.2, "recovery__copies": 1}
@@ -146,7 +147,7 @@ def _counted(monkeypatch):
 
 def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatch):
     peaks = {}
-    for count in (6, 24):
+    for count in (4, 24):
         folder = _many_blocks(tmp_path / str(count), count)
         loaded = pruning.load(str(folder), device="cpu", placement="disk")
         blocks = loaded.adapter.blocks(loaded.model)
@@ -155,9 +156,9 @@ def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatc
         outside = sum(p.nbytes for p in loaded.model.parameters() if id(p) not in inside)
         others = _parameter_bytes() - outside
         with _counted(monkeypatch) as (store, alive):
-            measure_model(loaded, families.recipe(), gradients=True)
+            measure_model(loaded, families.recipe())
             _losses(loaded, families.token_ids(4))
-        assert len(store) >= 4 * count
+        assert len(store) >= 2 * count
         assert max(store) == block
         assert max(alive) - others <= outside + block
         with _counted(monkeypatch) as (store, _alive):
@@ -167,7 +168,7 @@ def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatc
         assert max(store) <= 2 * block
         peaks[count] = max(store)
         assert not any(p.device.type != "meta" for p in blocks.parameters())
-    assert peaks[6] == peaks[24]
+    assert peaks[4] == peaks[24]
 
 
 def test_writing_holds_one_shard_at_a_time(tmp_path):
@@ -218,18 +219,31 @@ def test_a_file_that_goes_away(folder):
 def test_blocks_go_round_the_cards(folder, monkeypatch):
     """Two names for one device stand for two cards."""
     cards = [torch.device("cpu"), torch.device("cpu", 0)]
-    monkeypatch.setattr(opening, "compute_devices", lambda _device: cards)
     whole = pruning.load(str(folder), device="cpu", placement="whole")
     recipe, ids = families.recipe(**RULES), families.token_ids()
     one = pruning.prune(whole, recipe)
     for where in ("spread", "memory", "disk"):
+        # accelerate, which loads what is spread, would offload from one name to the other
+        devices = [cards[0]] * 2 if where == "spread" else cards
+        monkeypatch.setattr(opening, "compute_devices", lambda _device, found=devices: found)
         loaded = pruning.load(str(folder), device="cpu", placement=where)
         blocks = loaded.adapter.blocks(loaded.model)
-        assert [placement.device_of(block) for block in blocks] == [*cards, cards[0]]
+        assert [placement.device_of(block) for block in blocks] == [*devices, cards[0]]
         run = pruning.prune(loaded, recipe)
         assert run.plan == one.plan
         _same(one.pruned, run.pruned)
         assert torch.equal(_losses(run.pruned, ids), _losses(one.pruned, ids))
+
+
+def test_the_device_map_takes_cards_in_turn(tiny_model):
+    cards = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    tiny = tiny_model("gpt2")
+    assert spread_map(tiny.model.config, tiny.adapter, cards) == {
+        "": "cuda:0",
+        "transformer.h.0": "cuda:0",
+        "transformer.h.1": "cuda:1",
+        "transformer.h.2": "cuda:0",
+    }
 
 
 def test_generation_from_disk(model_folder):
