@@ -23,6 +23,8 @@ def storages(models: Iterable[Any]) -> dict[int, int]:
     found = {}
     for model in models:
         for parameter in model.parameters():
+            if parameter.device.type == "meta":
+                continue  # it waits on disk
             storage = parameter.untyped_storage()
             found[storage.data_ptr()] = storage.nbytes()
     return found

@@ -49,8 +49,8 @@ def _loaded(store: ModelStore, choice: ModelChoice, device: str, progress: Any) 
 
 
 def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
-    """Drop models that must go for this one; raise OutOfMemory when its weights alone cannot fit
-    even so: trying would end the server."""
+    """Drop models that must go for this one; raise OutOfMemory when it fits neither whole nor
+    block by block even so: trying would end the server."""
     from pruning.sources.estimate import estimate
 
     def ask() -> Any:
@@ -59,12 +59,12 @@ def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
     try:
         found = ask()
         store.make_room(found.weight_bytes)
-        if found.weight_bytes > found.free_bytes:
+        if not found.fits:
             store.make_room(sys.maxsize)
             found = ask()
     except HeadroomError:
         return  # loading says better what is wrong
-    if found.weight_bytes > found.free_bytes:
+    if found.placement() is None and found.weight_bytes > found.free_bytes:
         raise OutOfMemory(found.sentence())
 
 

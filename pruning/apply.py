@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +25,7 @@ from pruning.events import (
 from pruning.expert_task import ExpertTask
 from pruning.least_squares import Fit, Stopwatch
 from pruning.module_task import ModuleTask
+from pruning.placement import device_of, resident
 from pruning.plan import Plan, check
 from pruning.planning import block_range
 from pruning.recipe import Recipe
@@ -68,12 +71,12 @@ def apply(
     run = Run(model, pruned, adapter, plan, recipe, windows)
     touched = run.last_block() + 1
     for index in range(touched):
-        run.enter_block(index)
-        for kind in KINDS:
-            stop_if(should_cancel)
-            event = run.module(index, kind)
-            done = 2 * index + KINDS.index(kind) + 1
-            progress(Progress("prune", done, 2 * touched, f"Block {index} {kind}", event))
+        with run.block(index):
+            for kind in KINDS:
+                stop_if(should_cancel)
+                event = run.module(index, kind)
+                done = 2 * index + KINDS.index(kind) + 1
+                progress(Progress("prune", done, 2 * touched, f"Block {index} {kind}", event))
     return Applied(pruned, run.plan, tuple(run.widths), tuple(run.events))
 
 
@@ -93,7 +96,6 @@ class Run:
         windows: Windows,
     ) -> None:
         self.adapter, self.plan, self.recipe = adapter, plan, recipe
-        self.device = dense.device
         self.family = windows.family
         self.dense_blocks = adapter.blocks(dense)
         self.pruned_blocks = adapter.blocks(pruned)
@@ -118,10 +120,17 @@ class Run:
     def _repairs_everywhere(self) -> bool:
         return self.recovery.everywhere and self.recipe.recovery.scope == "all"
 
-    def enter_block(self, index: int) -> None:
-        """Remember the block's input where both of its modules read it."""
-        parallel = self.adapter.parallel(self.dense_blocks[index])
-        self.block_inputs = (self.dense.clone(), self.pruned.clone()) if parallel else None
+    @contextmanager
+    def block(self, index: int) -> Iterator[None]:
+        """Have a block on its device, dense and pruned, and remember its input where both of its
+        modules read it."""
+        dense, pruned = self.dense_blocks[index], self.pruned_blocks[index]
+        self.device = device_of(dense)
+        self.block_inputs = None
+        if self.adapter.parallel(dense):
+            self.block_inputs = (self.dense.clone(), self.pruned.clone())
+        with resident(dense, pruned):
+            yield
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """What the next module reads: ``(dense, pruned)``."""

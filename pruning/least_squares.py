@@ -55,6 +55,10 @@ class NormalEquations:
         self.targets += target.sum(0)
         self.energy += target.square().sum()
 
+    @property
+    def device(self) -> torch.device:
+        return self.gram.device
+
     def __add__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(
             self.count + other.count,

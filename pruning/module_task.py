@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from pruning.adapters.base import DepthTwo
 from pruning.adapters.projection import layer_like, layer_matrix, layer_shape, set_layer
 from pruning.criteria import SCORES, unit_scores
-from pruning.least_squares import Fit, LevelTwo, NormalEquations, Stopwatch
+from pruning.least_squares import Fit, LevelTwo, Stopwatch
 from pruning.measure.stream import ModuleSums
 from pruning.plan import ModulePlan
 from pruning.planning import rescored
 from pruning.shape import ModuleKind
 from pruning.streaming import batches, run_tapped, run_with_output
 from pruning.surgery import cut, expand
+from pruning.token_rows import Equations, equations
 
 if TYPE_CHECKING:
     from pruning.apply import Run
@@ -46,13 +47,18 @@ class ModuleTask:
         hidden = hidden.to(run.device)
         return run_tapped(run.adapter, block, module, hidden, run.contexts[self.index])
 
+    def _no_equations(self, inputs: int, outputs: int) -> list[Equations]:
+        """Those of the tokens to fit on and of the held-out ones, before any token."""
+        tokens = self.run.dense.shape[0] * self.run.dense.shape[1]
+        return [equations(tokens, inputs, outputs, self.run.device) for _ in range(2)]
+
     def reconstruct_level1(self) -> None:
         """Algorithms 1, 3, 4, first half: fit level 1 to the dense outputs on the dense stream."""
         run, dense_module = self.run, self._dense_module()
         layers, dense_layers = self.module.level1_layers(), dense_module.level1_layers()
         sizes = [layer_matrix(layer).shape[0] for layer in layers]
         inputs = layer_matrix(layers[0]).shape[1]
-        parts = [NormalEquations.zeros(inputs, sum(sizes), run.device) for _ in range(2)]
+        parts = self._no_equations(inputs, sum(sizes))
         dense_in, pruned_in = run.inputs()
         for batch in batches(*dense_in.shape[:2]):
             target = self._level1_outputs(dense_layers, dense_in[batch])
@@ -89,9 +95,7 @@ class ModuleTask:
         dense output alone (``recovery.target``, or a norm after the module: ``DepthTwo.normed``).
         """
         run, level2 = self.run, layer_matrix(self.module.level2)
-        self.parts = [
-            NormalEquations.zeros(level2.shape[1], level2.shape[0], run.device) for _ in range(2)
-        ]
+        self.parts = self._no_equations(level2.shape[1], level2.shape[0])
         self.sums = ModuleSums(self.module)
         dense_in, pruned_in = run.inputs()
         residual = run.recipe.recovery.target == "residual" and run.diverged
@@ -161,14 +165,14 @@ class ModuleTask:
 
     def _level_problem(
         self,
-        fitting: NormalEquations,
-        held_out: NormalEquations,
+        fitting: Equations,
+        held_out: Equations,
         present: tuple[Tensor, Tensor | None],
         kept: Tensor | None = None,
         add_bias: bool = True,
     ) -> LevelTwo:
         fitting, held_out = fitting.double(), held_out.double()
-        device = fitting.gram.device
+        device = fitting.device
         weight, bias = present[0].to(device), None if present[1] is None else present[1].to(device)
         kept = torch.arange(len(weight)) if kept is None else kept
         rule = self.run.recipe.recovery
@@ -184,7 +188,7 @@ class ModuleTask:
 
 
 def _add_split(
-    parts: list[NormalEquations], batch: slice, family: int, x: Tensor, target: Tensor
+    parts: list[Equations], batch: slice, family: int, x: Tensor, target: Tensor
 ) -> None:
     """Add a batch of windows; every HELD_OUT_EVERY-th family goes to the held-out part."""
     held = held_out(batch, family).to(x.device)

@@ -26,6 +26,7 @@ from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
 from pruning.shape import Widths
+from pruning.sources.estimate import Task
 from pruning.sources.loaded import LoadedModel
 
 
@@ -79,6 +80,13 @@ def recovery_windows(
     )  # fmt: skip
     families = torch.cat([text.ids[:, None], drawn.reshape(samples, copies, -1)], dim=1)
     return replace(text, ids=families.flatten(0, 1), family=1 + copies)
+
+
+def memory_task(recipe: Recipe, *, prunes: bool = True) -> Task:
+    """What the memory for a prune, or only its measurement, must be estimated for."""
+    rule = recipe.calibration
+    samples = (recipe.recovery.samples or rule.samples) * (1 + _copies(recipe))
+    return Task(max(samples, rule.samples) if prunes else rule.samples, rule.seq_len, prunes)
 
 
 def _copies(recipe: Recipe) -> int:

@@ -96,9 +96,13 @@ def fingerprint(model: nn.Module) -> str:
 
     Samples only: hashing all of a large model would take longer than loading it.
     """
+    from pruning.adapters import adapter_for
+    from pruning.placement import value_of
+
     found = hashlib.sha256()
+    blocks = adapter_for(model.config).blocks(model)
     for name, weight in model.named_parameters():
-        values: Any = weight.detach().reshape(-1)
+        values: Any = value_of(blocks, weight).reshape(-1)
         values = values[:: max(1, values.numel() // 64)][:64].double().cpu()
         found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         found.update(values.numpy().tobytes())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, ModelAdapter
+from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
 from pruning.adapters.experts import Routing
+from pruning.events import CancelCheck, never, stop_if
+from pruning.placement import comes_and_goes, device_of, moved, resident
 
 TOKENS_PER_BATCH = 2048
 _NOT_CONTEXT = {"hidden_states", "past_key_values", "layer_past", "use_cache", "kwargs"}
@@ -39,56 +42,119 @@ def batches(samples: int, seq_len: int) -> list[slice]:
     return [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
 
 
-@torch.no_grad()
-def block_contexts(model: nn.Module, adapter: ModelAdapter, seq_len: int) -> list[dict[str, Any]]:
-    """What the model hands each block besides the hidden state (mask, positions), for windows
-    of ``seq_len`` without padding. Found by one short run, so families need not describe it."""
-    contexts: list[dict[str, Any]] = []
-    ids = torch.zeros(1, seq_len, dtype=torch.long, device=model.device)
-    with _context_hooks(adapter, model, contexts):
-        adapter.backbone(model)(input_ids=ids, use_cache=False)
-    return contexts
+class Frame:
+    """A model around its blocks, for windows like ``ids`` [n, s] without padding: what the model
+    hands each block besides the hidden state (``contexts``: mask, positions), and what follows
+    the last block.
+
+    Found by one run in which only the first block computes, so families need not describe it.
+    """
+
+    def __init__(self, model: nn.Module, adapter: ModelAdapter, ids: Tensor) -> None:
+        self.model, self.adapter = model, adapter
+        self.contexts: list[dict[str, Any]] = []
+        self._rest: tuple | None = None  # what blocks give besides the hidden state
+        self._runs = adapter.blocks(model)[0].forward
+        with torch.no_grad(), _instead(adapter.blocks(model), self._record):
+            adapter.backbone(model)(input_ids=ids.to(model.device), use_cache=False)
+
+    def _record(self, block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(type(block).forward).bind(block, *args, **kwargs).arguments
+        del bound[next(iter(bound))]  # the block itself
+        extra = bound.get("kwargs", {})
+        self.contexts.append({k: v for k, v in {**bound, **extra}.items() if k not in _NOT_CONTEXT})
+        if len(self.contexts) == 1:
+            output = self._runs(*args, **kwargs)
+            self._rest = output[1:] if isinstance(output, tuple) else None
+            return output
+        return self._given(args[0] if args else kwargs["hidden_states"])
+
+    def _given(self, hidden: Tensor) -> Any:
+        return hidden if self._rest is None else (hidden, *self._rest)
+
+    def logits(self, ids: Tensor, leaving: Tensor) -> Tensor:
+        """Logits [n, s, vocabulary] of windows ``ids`` whose last block gave ``leaving``
+        [n, s, d]; differentiable by ``leaving``."""
+        leaving = leaving.to(self.model.device)
+        with _instead(self.adapter.blocks(self.model), lambda *_, **__: self._given(leaving)):
+            return self.model(input_ids=ids.to(self.model.device), use_cache=False).logits
 
 
 @contextmanager
-def _context_hooks(
-    adapter: ModelAdapter, model: nn.Module, contexts: list[dict[str, Any]]
-) -> Iterator[None]:
-    def record(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        bound = inspect.signature(block.forward).bind(*args, **kwargs).arguments
-        extra = bound.get("kwargs", {})
-        contexts.append({k: v for k, v in {**bound, **extra}.items() if k not in _NOT_CONTEXT})
-
-    handles = [
-        block.register_forward_pre_hook(record, with_kwargs=True) for block in adapter.blocks(model)
-    ]
+def _instead(blocks: nn.ModuleList, call: Callable[..., Any]) -> Iterator[None]:
+    """Let ``call`` answer for the forward pass of every block."""
+    before = [vars(block).get("forward") for block in blocks]
     try:
+        for block in blocks:
+            block.forward = partial(call, block)
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for block, forward in zip(blocks, before, strict=True):
+            del block.forward
+            if forward is not None:
+                block.forward = forward
+
+
+def block_contexts(model: nn.Module, adapter: ModelAdapter, seq_len: int) -> list[dict[str, Any]]:
+    """What the model hands each block besides the hidden state, for windows of ``seq_len``; on
+    the block's device."""
+    frame = Frame(model, adapter, torch.zeros(1, seq_len, dtype=torch.long))
+    blocks = adapter.blocks(model)
+    return [
+        moved(context, device_of(block))
+        for block, context in zip(blocks, frame.contexts, strict=True)
+    ]
 
 
 @torch.no_grad()
 def embed(model: nn.Module, adapter: ModelAdapter, ids: Tensor) -> Tensor:
     """Input of the first block for windows ``ids`` [n, s]; returns [n, s, d] on the CPU."""
-    first = adapter.blocks(model)[0]
     parts: list[Tensor] = []
 
-    def stop(_block: nn.Module, args: tuple, kwargs: dict) -> None:
+    def stop(_block: nn.Module, *args: Any, **kwargs: Any) -> None:
         parts.append((args[0] if args else kwargs["hidden_states"]).cpu())
         raise _Stop
 
-    handle = first.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
+    with _instead(adapter.blocks(model), stop):
         for batch in batches(*ids.shape):
-            try:
+            with suppress(_Stop):
                 adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
-            except _Stop:
-                pass
-    finally:
-        handle.remove()
     return torch.cat(parts)
+
+
+def run_block(block: nn.Module, hidden: Tensor, context: Mapping[str, Any]) -> Tensor:
+    """Output of a whole block for ``hidden`` [n, s, d], both on the CPU. ``context`` was found
+    for as many windows."""
+    device = device_of(block)
+    output = block(hidden.to(device), **moved(context, device))
+    return (output[0] if isinstance(output, tuple) else output).cpu()
+
+
+def batched_logits(
+    model: nn.Module, ids: Tensor, size: int, should_cancel: CancelCheck = never
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``size`` windows of ``ids`` [n, s] at a time with their logits [size, s, vocabulary], both
+    on the model's device. Blocks that come and go are brought once for all windows; the hidden
+    states [n, s, d] then wait on the CPU. Raises Cancelled."""
+    adapter = adapter_for(model.config)
+    blocks = adapter.blocks(model)
+    parts = ids.split(size)
+    if not comes_and_goes(blocks[0]):
+        for part in parts:
+            part = part.to(model.device)
+            yield part, model(input_ids=part, use_cache=False).logits
+        return
+    frames = {len(part): Frame(model, adapter, part) for part in (parts[0], parts[-1])}
+    streams = [embed(model, adapter, part) for part in parts]
+    for index, block in enumerate(blocks):
+        stop_if(should_cancel)
+        with resident(block), torch.no_grad():
+            for place, hidden in enumerate(streams):
+                context = frames[len(hidden)].contexts[index]
+                streams[place] = run_block(block, hidden, context)
+    for part in parts:
+        part = part.to(model.device)
+        yield part, frames[len(part)].logits(part, streams.pop(0))
 
 
 @dataclass(frozen=True)

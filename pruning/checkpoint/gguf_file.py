@@ -20,6 +20,7 @@ from pruning.checkpoint.gguf_tokenizer import write_vocabulary
 from pruning.checkpoint.origin import short_name
 from pruning.checkpoint.parts import Parts
 from pruning.errors import Unsupported
+from pruning.placement import value_of
 
 ARCHITECTURE = "deci"
 COMPUTES_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
@@ -153,9 +154,10 @@ def _tensors(parts: Parts) -> Iterator[tuple[str, Tensor]]:
     factors = _rope_factors(parts)
     if factors is not None:
         yield "rope_freqs.weight", factors
+    blocks = parts.adapter.blocks(parts.model)
     for name, parameter in parts.model.named_parameters():
         path, _, last = name.rpartition(".")
-        tensor = parameter.detach().cpu()
+        tensor = value_of(blocks, parameter)
         if path in _OUTSIDE:
             yield f"{_OUTSIDE[path]}.{last}", tensor
             continue

@@ -22,6 +22,7 @@ from pruning.checkpoint.load import skeleton
 from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.widths import plain_config
 from pruning.errors import Unsupported
+from pruning.placement import resident, value_of
 from pruning.plan import Plan
 from pruning.shape import KINDS
 from pruning.surgery import expand
@@ -42,18 +43,28 @@ def padded_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     filled: set[int] = set()
     sides = (adapter.blocks(dense), adapter.blocks(pruned))
     for index, (block, kept) in enumerate(zip(*sides, strict=True)):
-        for kind in KINDS:
-            wide, narrow = adapter.module(block, kind), adapter.module(kept, kind)
-            units, groups = _places(wide, narrow, parts.records.plan, index)
-            if kind == "attention":
-                units, groups = _numbered(kept, narrow) or (units, groups)
-            _fill(wide, narrow, units, groups)
-            if kind == "attention":
-                filled |= _fill_lists(block, kept, units, groups)
-            filled |= {id(layer_owner(p)) for p in (*wide.level1_layers(), wide.level2)}
-    take_the_rest(dense, pruned, filled)
+        with resident(kept):
+            filled |= _fill_block(adapter, block, kept, parts.records.plan, index)
+    take_the_rest(dense, pruned, adapter, filled)
     check_same(dense, pruned, adapter)
     return dense, remarks
+
+
+def _fill_block(
+    adapter: ModelAdapter, block: nn.Module, kept: nn.Module, plan: Plan, index: int
+) -> set[int]:
+    """Give both modules of ``block`` the weights of ``kept``; ids of the layers filled."""
+    filled: set[int] = set()
+    for kind in KINDS:
+        wide, narrow = adapter.module(block, kind), adapter.module(kept, kind)
+        units, groups = _places(wide, narrow, plan, index)
+        if kind == "attention":
+            units, groups = _numbered(kept, narrow) or (units, groups)
+        _fill(wide, narrow, units, groups)
+        if kind == "attention":
+            filled |= _fill_lists(block, kept, units, groups)
+        filled |= {id(layer_owner(p)) for p in (*wide.level1_layers(), wide.level2)}
+    return filled
 
 
 def _places(
@@ -181,12 +192,15 @@ def _zeros(layer: nn.Module, narrow: DepthTwo) -> tuple[Tensor, Tensor | None]:
     return weight, None if layer.bias is None else torch.zeros(layer.bias.shape, dtype=dtype)
 
 
-def take_the_rest(model: nn.Module, pruned: nn.Module, filled: Collection[int] = ()) -> None:
+def take_the_rest(
+    model: nn.Module, pruned: nn.Module, adapter: ModelAdapter, filled: Collection[int] = ()
+) -> None:
     """Give every module but the ``filled`` (by id) the weights it has in ``pruned``; a bias
     that is not there is zero.
 
     Raises Unsupported when a weight outside the prunable modules has another shape.
     """
+    blocks = adapter.blocks(pruned)
     given: dict[str, Any] = dict(pruned.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         for name, parameter in module._parameters.items():
@@ -194,7 +208,7 @@ def take_the_rest(model: nn.Module, pruned: nn.Module, filled: Collection[int] =
                 continue
             full = f"{path}.{name}".lstrip(".")
             if full in given and given[full].shape == parameter.shape:
-                data = given[full].detach().cpu()
+                data = value_of(blocks, given[full])
             elif full not in given and name == "bias":
                 data = torch.zeros(parameter.shape, dtype=pruned.dtype)
             else:

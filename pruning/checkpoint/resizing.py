@@ -44,7 +44,7 @@ def uniform_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     model = _built(config, shape, parts)
     if isinstance(model, str):
         raise Unsupported(f"{model.rstrip('.')}{_nearby(config, shape, parts)}.")
-    take_the_rest(model, pruned)
+    take_the_rest(model, pruned, adapter)
     check_same(model, pruned, adapter)
     return model, (*remarks, *_head_width(model, shape.heads, parts))
 

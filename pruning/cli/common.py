@@ -20,12 +20,18 @@ def show(progress: Progress) -> None:
     sys.stderr.write(line + "\n")
 
 
-def load_model(arguments: Any, dtype: str) -> Any:
-    """The model that the command names."""
+def load_model(arguments: Any, dtype: str, task: Any) -> Any:
+    """The model that the command names, placed so that ``task`` fits into memory."""
     from pruning.sources import load
 
     sys.stderr.write(f"[load] {arguments.model}\n")
-    return load(arguments.model, revision=arguments.revision, dtype=dtype, device=arguments.device)
+    loaded = load(
+        arguments.model, revision=arguments.revision, dtype=dtype, device=arguments.device,
+        placement=arguments.placement, task=task,
+    )  # fmt: skip
+    if loaded.placement != "whole":
+        sys.stderr.write(f"[load] block by block (placement {loaded.placement})\n")
+    return loaded
 
 
 def warn(message: str) -> None:

@@ -63,10 +63,10 @@ def quiet_libraries() -> None:
 
 def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     from pruning.files import check_writable
-    from pruning.pipeline import measure_model
+    from pruning.pipeline import measure_model, memory_task
 
     check_writable(Path(arguments.out))
-    loaded = load_model(arguments, recipe.model.dtype)
+    loaded = load_model(arguments, recipe.model.dtype, memory_task(recipe, prunes=False))
     measurement = measure_model(
         loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show,
     )  # fmt: skip
@@ -85,8 +85,10 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
 
 def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import perplexity
+    from pruning.sources.estimate import Task
 
-    loaded = load_model(arguments, arguments.dtype or "auto")
+    task = Task(arguments.windows or _SOME_WINDOWS, arguments.seq_len, prunes=False)
+    loaded = load_model(arguments, arguments.dtype or "auto", task)
     result = perplexity(
         loaded.model,
         loaded.tokenizer,
@@ -105,8 +107,9 @@ def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
 
 def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import generate
+    from pruning.sources.estimate import Task
 
-    loaded = load_model(arguments, arguments.dtype or "auto")
+    loaded = load_model(arguments, arguments.dtype or "auto", Task(1, prunes=False))
     result = generate(
         loaded.model, loaded.tokenizer, arguments.prompt, max_new_tokens=arguments.max_new_tokens
     )
@@ -119,6 +122,7 @@ def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
 
 
 def _sweep(arguments: Any, recipe: Any) -> dict[str, Any]:
+    from pruning.pipeline import memory_task
     from pruning.sweep import Sweep, sweep
 
     wanted = Sweep(
@@ -126,7 +130,7 @@ def _sweep(arguments: Any, recipe: Any) -> dict[str, Any]:
         arguments.text, arguments.text_seq_len, arguments.windows,
     )  # fmt: skip
     arguments.revision = recipe.model.revision
-    loaded = load_model(arguments, recipe.model.dtype)
+    loaded = load_model(arguments, recipe.model.dtype, memory_task(recipe))
 
     def told(point: Any) -> None:
         size = "overflow" if point.perplexity is None else f"{point.perplexity:.3f}"
@@ -137,6 +141,9 @@ def _sweep(arguments: Any, recipe: Any) -> dict[str, Any]:
     rows = [asdict(point) for point in points]
     return {"axis": wanted.axis, "protocol": points[0].protocol, "points": rows}
 
+
+_SOME_WINDOWS = 64
+"""Evaluation windows to reckon with before the text is read."""
 
 COMMANDS = {
     "measure": _measure,

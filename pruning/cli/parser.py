@@ -16,6 +16,10 @@ from pruning.sweep import AXES
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
 EVALUATE_HELP = "text for the card's perplexity, or 'none' (default: sample)"
+PLACEMENT_HELP = (
+    "where blocks wait that are not in use: whole (on the device), spread (over all cards), memory "
+    "(CPU memory), disk, or auto: the first of these that fits (default)"
+)
 TEXT_HELP = "corpus (wikitext2, ptb, c4, bookcorpus, sample, self, random) or a path"
 
 
@@ -109,6 +113,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="hub revision")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--placement", default="auto", metavar="WHERE", help=PLACEMENT_HELP)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

@@ -20,13 +20,14 @@ def prune(arguments: Any, recipe: Any) -> dict[str, Any]:
     """Prune, evaluate for the card, save in the form asked for."""
     from pruning.checkpoint import FormOptions, parts_of, write
     from pruning.checkpoint.saving import check_target
+    from pruning.pipeline import memory_task
     from pruning.pipeline import prune as run_prune
 
     out, form = Path(arguments.out), arguments.form
     check_target(out, form)
     before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
     arguments.revision = recipe.model.revision
-    loaded = load_model(arguments, recipe.model.dtype)
+    loaded = load_model(arguments, recipe.model.dtype, memory_task(recipe))
     shape = loaded.adapter.model_shape(loaded.model)
     for reason in (*shape.fixed.values(), *shape.whole):
         sys.stderr.write(f"[prune] {reason}\n")

@@ -35,12 +35,10 @@ def rewritten(
 
     generator = torch.Generator().manual_seed(seed)
     size = max(1, _TOKENS_PER_BATCH // ids.shape[1])
-    parts = ids.split(size)
-    rows = []
-    for done, part in enumerate(parts, start=1):
-        stop_if(should_cancel)
-        with torch.inference_mode():
-            odds = model(part.to(model.device), use_cache=False).logits[:, :-1].float().softmax(-1)
+    total, rows = -(-len(ids) // size), []
+    stop_if(should_cancel)
+    for part, logits in _logits(model, ids, size, should_cancel):
+        odds, part = logits[:, :-1].float().softmax(-1), part.cpu()
         # drawn on the CPU so that the seed means the same on every device
         drawn = torch.multinomial(
             odds.flatten(0, 1).cpu(), copies, replacement=True, generator=generator
@@ -50,5 +48,15 @@ def rewritten(
         copy = part[:, None].repeat(1, copies, 1)
         copy[..., 1:] = torch.where(anew, drawn, copy[..., 1:])
         rows.append(copy.flatten(0, 1))
-        progress(Progress("rewrite", done, len(parts), "Rewriting calibration text"))
+        progress(Progress("rewrite", len(rows), total, "Rewriting calibration text"))
+        stop_if(should_cancel)
     return torch.cat(rows)
+
+
+def _logits(model: Any, ids: Tensor, size: int, should_cancel: CancelCheck):
+    import torch
+
+    from pruning.streaming import batched_logits
+
+    with torch.no_grad():
+        yield from batched_logits(model, ids, size, should_cancel)

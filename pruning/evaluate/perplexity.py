@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pruning.corpora.windows import evaluation_windows
 from pruning.errors import UsageError
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.streaming import batched_logits
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
 
@@ -72,7 +73,7 @@ def perplexity(
     found = evaluation_windows(source, model, tokenizer, seq_len, windows)
     total, count, done = 0.0, len(found.ids), 0
     stop_if(should_cancel)
-    for losses in batched_losses(model, found.ids):
+    for losses in batched_losses(model, found.ids, should_cancel):
         total += losses.double().sum().item()
         done += len(losses)
         progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
@@ -94,13 +95,13 @@ def perplexity(
     )
 
 
-def batched_losses(model: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+def batched_losses(
+    model: nn.Module, ids: Tensor, should_cancel: CancelCheck = never
+) -> Iterator[Tensor]:
     """Negative log-likelihoods [batch, s - 1] (nats, float32) of tokens 2 to s of each window of
     ``ids`` [windows, s], as many windows at a time as a bounded number of logits allows."""
     size = max(1, _LOGITS_PER_BATCH // (ids.shape[1] * model.config.vocab_size))
-    for batch in ids.split(size):
-        batch = batch.to(model.device)
-        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+    for batch, logits in batched_logits(model, ids, size, should_cancel):
         yield nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
+            logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
         ).view(len(batch), -1)

@@ -79,7 +79,7 @@ def token_losses(
         rows: list[Tensor] = []
         done = len(sides) * len(found.ids)
         stop_if(should_cancel)
-        for losses in batched_losses(model, found.ids):
+        for losses in batched_losses(model, found.ids, should_cancel):
             rows.append(losses.cpu())
             done += len(losses)
             progress(Progress("evaluate", done, total, f"the {name} model reads"))

@@ -8,21 +8,23 @@ because large errors and large gradients meet at the same tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, adapter_for
+from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
 from pruning.adapters.projection import layer_matrix
 from pruning.corpora.windows import Windows
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
-from pruning.shape import KINDS
+from pruning.placement import device_of, resident
+from pruning.shape import KINDS, ModuleKind
 from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 PROBES = 32
@@ -54,20 +56,35 @@ def with_curves(
         streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            entering = [s.clone() for s in streams] if adapter.parallel(block) else streams
-            for kind in KINDS:
-                module = adapter.module(block, kind)
-                task = _Curves(module, gradients.pop((index, kind)), model.device)
-                for place, stream in enumerate(streams):
-                    for batch in batches(*stream.shape[:2]):
-                        part = entering[place][batch].to(model.device)
-                        with Tap(module) as tap:
-                            added = adapter.run(block, kind, part, context)
-                        (task.fit if place == 0 else task.probe)(tap, part.shape[:2].numel())
-                        stream[batch] += added.to(stream.device)
-                measured[index] = measured[index].with_statistics(kind, task.result())
+            with resident(block):
+                by_kind = {kind: gradients.pop((index, kind)) for kind in KINDS}
+                for kind, found in _block_curves(adapter, block, context, streams, by_kind):
+                    measured[index] = measured[index].with_statistics(kind, found)
             progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
     return replace(measurement, blocks=tuple(measured))
+
+
+def _block_curves(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    context: Mapping[str, Any],
+    streams: list[Tensor],
+    gradients: Mapping[ModuleKind, Tensor],
+) -> Iterator[tuple[ModuleKind, dict[str, np.ndarray]]]:
+    """Curves of both modules; ``streams`` (to fit, to probe) [n, s, d] advance in place."""
+    device = device_of(block)
+    entering = [s.clone() for s in streams] if adapter.parallel(block) else streams
+    for kind in KINDS:
+        module = adapter.module(block, kind)
+        task = _Curves(module, gradients[kind], device)
+        for place, stream in enumerate(streams):
+            for batch in batches(*stream.shape[:2]):
+                part = entering[place][batch].to(device)
+                with Tap(module) as tap:
+                    added = adapter.run(block, kind, part, context)
+                (task.fit if place == 0 else task.probe)(tap, part.shape[:2].numel())
+                stream[batch] += added.to(stream.device)
+        yield kind, task.result()
 
 
 def _halves(windows: Windows) -> tuple[Tensor, Tensor]:

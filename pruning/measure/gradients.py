@@ -24,8 +24,9 @@ from pruning.criteria.base import level1_sum
 from pruning.errors import Unsupported
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.measurement import BlockMeasurement, Measurement
+from pruning.placement import device_of, resident
 from pruning.shape import KINDS, ModuleKind
-from pruning.streaming import batches, block_contexts
+from pruning.streaming import Frame, batches, block_contexts, embed, run_block
 
 TAYLOR = ("taylor_vector", "taylor_element1", "taylor_element2")
 
@@ -59,8 +60,10 @@ def with_gradients(
         for index in reversed(range(len(blocks))):
             stop_if(should_cancel)
             hidden = entering.pop()
-            task = _BlockBackward(adapter, blocks[index], contexts[index], model.device)
-            added = task.run(hidden, gradient)
+            block = blocks[index]
+            with resident(block):
+                task = _BlockBackward(adapter, block, contexts[index], device_of(block))
+                added = task.run(hidden, gradient)
             measured[index] = _merged(measured[index], added, model.dtype)
             done = len(blocks) - index
             progress(Progress("measure", done, len(blocks), f"Gradients of block {index}"))
@@ -71,41 +74,24 @@ def _forward(
     model: nn.Module, adapter: ModelAdapter, ids: Tensor, should_cancel: CancelCheck
 ) -> tuple[list[Tensor], Tensor]:
     """Input of every block [n, s, d] and the gradient [n, s, d] (float32) of the summed loss by
-    the last block's output, all on the CPU. One window at a time: logits are large."""
-    blocks = adapter.blocks(model)
-    entering: list[list[Tensor]] = [[] for _ in blocks]
-    gradients: list[Tensor] = []
-    leaving: list[Tensor] = []
-
-    def keep(parts: list[Tensor]):
-        def hook(_block: nn.Module, args: tuple, kwargs: dict) -> None:
-            parts.append((args[0] if args else kwargs["hidden_states"]).detach().cpu())
-
-        return hook
-
-    def restart(_block: nn.Module, _args: tuple, output: Any) -> Any:
-        """Let the graph begin behind the last block."""
-        first, *rest = output if isinstance(output, tuple) else (output,)
-        leaving[:] = [first.detach().requires_grad_()]
-        return (leaving[0], *rest) if isinstance(output, tuple) else leaving[0]
-
-    handles = [
-        block.register_forward_pre_hook(keep(parts), with_kwargs=True)
-        for block, parts in zip(blocks, entering, strict=True)
-    ]
-    handles.append(blocks[-1].register_forward_hook(restart))
-    try:
-        for window in ids.split(1):
-            stop_if(should_cancel)
-            with torch.enable_grad():
-                window = window.to(model.device)
-                logits = model(input_ids=window, use_cache=False).logits[0, :-1].float()
-                loss = nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum")
-            gradients.append(torch.autograd.grad(loss, leaving[0])[0].float().cpu())
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [torch.cat(parts) for parts in entering], torch.cat(gradients)
+    the last block's output, all on the CPU. Logits for one window at a time: they are large."""
+    frame = Frame(model, adapter, ids[:1])
+    entering, gradients = [embed(model, adapter, ids)], []
+    for block, context in zip(adapter.blocks(model), frame.contexts, strict=True):
+        stop_if(should_cancel)
+        # one window at a time, as the contexts were found
+        windows = entering[-1].split(1)
+        with resident(block):
+            entering.append(torch.cat([run_block(block, window, context) for window in windows]))
+    for window, hidden in zip(ids.split(1), entering.pop().split(1), strict=True):
+        stop_if(should_cancel)
+        leaving = hidden.to(model.device).requires_grad_()
+        with torch.enable_grad():
+            logits = frame.logits(window, leaving)[0, :-1].float()
+            following = window[0, 1:].to(logits.device)
+            loss = nn.functional.cross_entropy(logits, following, reduction="sum")
+        gradients.append(torch.autograd.grad(loss, leaving)[0].float().cpu())
+    return entering, torch.cat(gradients)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.placement import device_of, moved, resident
 from pruning.shape import KINDS, ModuleKind
-from pruning.streaming import block_contexts, embed, run_with_output
+from pruning.streaming import Frame, embed, run_with_output
 
 TOKENS_AT_ONCE = 512
 
@@ -33,29 +31,46 @@ def output_gradients(
     what it happens to do to the text's own tokens. Raises Cancelled.
     """
     generator = torch.Generator().manual_seed(seed)
-    contexts = block_contexts(model, adapter, ids.shape[1])
     blocks = adapter.blocks(model)
-    found: dict[tuple[int, ModuleKind], list[Tensor]] = {
-        (index, kind): [] for index in range(len(blocks)) for kind in KINDS
-    }
     parts = ids.split(max(1, TOKENS_AT_ONCE // ids.shape[1]))
-    for done, part in enumerate(parts, start=1):
+    frame = Frame(model, adapter, parts[0][:1])
+    contexts = [moved(c, device_of(b)) for c, b in zip(frame.contexts, blocks, strict=True)]
+    entering = [[embed(model, adapter, part) for part in parts]]
+    for block, context in zip(blocks, contexts, strict=True):
         stop_if(should_cancel)
-        entering = [embed(model, adapter, part).to(model.device)]
-        with torch.no_grad():
-            for block, context in zip(blocks, contexts, strict=True):
-                entering.append(_block(adapter, block, entering[-1], context)[-1])
-        gradient = _by_last_block(model, adapter, part, entering.pop(), generator)
-        for index in reversed(range(len(blocks))):
-            with torch.enable_grad():
-                leaf = entering.pop().requires_grad_()
-                *added, leaving = _block(adapter, blocks[index], leaf, contexts[index])
-            wanted = torch.autograd.grad(leaving, [leaf, *added], gradient.to(leaving))
-            gradient = wanted[0]
-            for kind, by_output in zip(KINDS, wanted[1:], strict=True):
-                found[index, kind].append(by_output.reshape_as(leaf).bfloat16().cpu())
-        progress(Progress("measure", done, len(parts), "Gradients of the loss"))
-    return {place: torch.cat(tensors) for place, tensors in found.items()}
+        entering.append(_leaving(adapter, block, entering[-1], context))
+    gradients = [
+        _by_last_block(frame, part, leaving, generator)
+        for part, leaving in zip(parts, entering.pop(), strict=True)
+    ]
+    found = {}
+    for index in reversed(range(len(blocks))):
+        stop_if(should_cancel)
+        kinds: dict[ModuleKind, list[Tensor]] = {kind: [] for kind in KINDS}
+        with resident(blocks[index]):
+            for place, hidden in enumerate(entering.pop()):
+                leaf = hidden.to(device_of(blocks[index])).requires_grad_()
+                with torch.enable_grad():
+                    *added, leaving = _block(adapter, blocks[index], leaf, contexts[index])
+                outer = gradients[place].to(leaving)
+                by_leaf, *by_outputs = torch.autograd.grad(leaving, [leaf, *added], outer)
+                gradients[place] = by_leaf.cpu()
+                for kind, by_output in zip(KINDS, by_outputs, strict=True):
+                    kinds[kind].append(by_output.reshape_as(leaf).bfloat16().cpu())
+        found |= {(index, kind): torch.cat(tensors) for kind, tensors in kinds.items()}
+        done = len(blocks) - index
+        progress(Progress("measure", done, len(blocks), "Gradients of the loss"))
+    return found
+
+
+@torch.no_grad()
+def _leaving(
+    adapter: ModelAdapter, block: nn.Module, entering: list[Tensor], context
+) -> list[Tensor]:
+    """Outputs of a block for its inputs, all on the CPU."""
+    with resident(block):
+        device = device_of(block)
+        return [_block(adapter, block, part.to(device), context)[-1].cpu() for part in entering]
 
 
 def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> list[Tensor]:
@@ -70,31 +85,15 @@ def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> 
     return [*outputs, hidden]
 
 
-def _by_last_block(
-    model: nn.Module, adapter: ModelAdapter, ids: Tensor, leaving: Tensor, generator
-) -> Tensor:
-    """Gradient [n, s, d] of the summed loss by the last block's output ``leaving``."""
-    leaf = leaving.detach().requires_grad_()
-    with torch.enable_grad(), _last_block_gives(model, adapter, leaf):
-        logits = model(input_ids=ids.to(model.device), use_cache=False).logits.float()
+def _by_last_block(frame: Frame, ids: Tensor, leaving: Tensor, generator) -> Tensor:
+    """Gradient [n, s, d] (CPU) of the summed loss by the last block's output ``leaving``."""
+    leaf = leaving.to(frame.model.device).requires_grad_()
+    with torch.enable_grad():
+        logits = frame.logits(ids, leaf).float()
         drawn = torch.multinomial(
             logits.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=generator
         )
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), drawn[:, 0].to(logits.device), reduction="sum"
         )
-    return torch.autograd.grad(loss, leaf)[0]
-
-
-@contextmanager
-def _last_block_gives(model: nn.Module, adapter: ModelAdapter, leaf: Tensor) -> Iterator[None]:
-    """Let the graph begin behind the last block."""
-
-    def give(_block: nn.Module, _args: tuple, output):
-        return (leaf, *output[1:]) if isinstance(output, tuple) else leaf
-
-    handle = adapter.blocks(model)[-1].register_forward_hook(give)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return torch.autograd.grad(loss, leaf)[0].cpu()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pruning.errors import SourceError, UsageError
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.placement import device_of, resident
 from pruning.sources.loaded import LoadedModel
 from pruning.streaming import attention_implementation, block_contexts, embed
 
@@ -64,10 +65,12 @@ def _maps(loaded: LoadedModel, ids: Tensor) -> Iterator[np.ndarray]:
     model, adapter = loaded.model, loaded.adapter
     with attention_implementation(model, "eager"):
         contexts = block_contexts(model, adapter, ids.shape[1])
-        hidden = embed(model, adapter, ids).to(model.device)
+        hidden = embed(model, adapter, ids)
         for block, context in zip(adapter.blocks(model), contexts, strict=True):
-            added, probabilities = adapter.run_attention(block, hidden, context)
-            leaving = hidden + added
-            reads = hidden if adapter.parallel(block) else leaving
-            hidden = leaving + adapter.run_ffn(block, reads)
+            hidden = hidden.to(device_of(block))
+            with resident(block):
+                added, probabilities = adapter.run_attention(block, hidden, context)
+                leaving = hidden + added
+                reads = hidden if adapter.parallel(block) else leaving
+                hidden = leaving + adapter.run_ffn(block, reads)
             yield probabilities[0].float().cpu().numpy()

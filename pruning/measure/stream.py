@@ -21,6 +21,7 @@ from pruning.measurement import (
     Measurement,
     ModuleMeasurement,
 )
+from pruning.placement import device_of, resident
 from pruning.streaming import (
     Part,
     Tap,
@@ -59,7 +60,8 @@ def measure(
         hidden = embed(model, adapter, windows.ids)
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            measured.append(_measure_block(adapter, block, context, hidden, model.device))
+            with resident(block):
+                measured.append(_measure_block(adapter, block, context, hidden, device_of(block)))
             progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
     return Measurement(
         model=name,

@@ -2,103 +2,262 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
 
-from pruning.errors import UsageError
-from pruning.shape import BYTES_PER_ELEMENT, KINDS, ModuleShape
+from pruning.errors import Unsupported, UsageError
+from pruning.shape import BYTES_PER_ELEMENT, KINDS
+
+PLACEMENTS = ("whole", "spread", "memory", "disk")
+"""Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
+their files."""
 
 _BATCH_TOKENS = 2048
-_CALIBRATION_TOKENS = 32 * 128
+_FEWEST_SAMPLES = 4
+_TOLD = {
+    "whole": "as a whole",
+    "spread": "with its blocks on all cards in turn (placement spread)",
+    "memory": "with its blocks in CPU memory (placement memory)",
+    "disk": "with its blocks read from disk one by one (placement disk)",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the model is loaded for: calibration windows (rewritten copies included) of
+    ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well."""
+
+    samples: int = 32
+    seq_len: int = 128
+    prunes: bool = True
+
+
+EVALUATION = Task(samples=16, prunes=False)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
+    ``experts``; ``active``: the same over the experts of one token; ``streams``: residual streams
+    [n, s, d] that exist at once in a prune."""
+
+    parameters: int
+    block_parameters: int
+    largest_block: int
+    hidden: int
+    inner: int
+    active: int
+    experts: int
+    heads: int
+    vocabulary: int
+    streams: int
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on ``device``: ``weight_bytes`` for the weights, ``working_bytes`` for measuring and
-    pruning with 32 × 128 calibration tokens, against ``free_bytes`` now."""
+    """Bytes that ``task`` takes with a model of these ``sizes``, and what is free now on
+    ``device`` and in CPU memory (the same where the device is the CPU)."""
 
-    parameters: int
-    weight_bytes: int
-    working_bytes: int
-    free_bytes: int
-    device: str
+    sizes: Sizes
+    task: Task
     dtype: str
+    device: str
+    free_bytes: int
+    free_cpu_bytes: int
+    cards: int = 1
+
+    @property
+    def parameters(self) -> int:
+        return self.sizes.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.parameters * self._size
+
+    @property
+    def working_bytes(self) -> int:
+        """On the device, beside weights: two sets of float64 equations with their solves, and a
+        batch of intermediates, attention maps and logits."""
+        s, task = self.sizes, self.task
+        rows = task.samples * task.seq_len
+        # a Gram matrix, or with few tokens the tokens themselves (see pruning.token_rows)
+        known = min(rows, s.inner) * (s.inner + s.hidden)
+        equations = 8 * (5 * known + 4 * s.inner * s.hidden) * s.experts if task.prunes else 0
+        tokens = max(_BATCH_TOKENS, task.seq_len)
+        maps = 3 * s.heads * task.seq_len
+        logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
+        return equations + 4 * (tokens * (4 * s.active + maps) + logits)
+
+    @property
+    def activation_bytes(self) -> int:
+        """In CPU memory: the residual streams of the calibration set."""
+        tokens = self.task.samples * self.task.seq_len
+        streams = self.sizes.streams if self.task.prunes else 1
+        return streams * tokens * self.sizes.hidden * self._size
+
+    @property
+    def pruned_bytes(self) -> int:
+        """At most: what is left of the blocks after a cut."""
+        return self.sizes.block_parameters * self._size if self.task.prunes else 0
 
     @property
     def needed_bytes(self) -> int:
-        return self.weight_bytes + self.working_bytes
+        """On the device, the model whole."""
+        return self.needs("whole")[0]
+
+    def needs(self, placement: str) -> tuple[int, int]:
+        """Bytes on the device (of several, on each) and in CPU memory; on the CPU all counts as
+        device."""
+        s = self.sizes
+        outside = (s.parameters - s.block_parameters) * self._size
+        blocks, current = s.block_parameters * self._size, 2 * s.largest_block * self._size
+        on_cpu = self.activation_bytes
+        if placement in ("whole", "spread"):
+            cards = self.cards if placement == "spread" else 1
+            on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
+        else:
+            on_device = outside + current + self.working_bytes
+            on_cpu += self.pruned_bytes + (blocks if placement == "memory" else 0)
+        return (on_device + on_cpu, 0) if self.device == "cpu" else (on_device, on_cpu)
+
+    def fits_as(self, placement: str) -> bool:
+        on_device, on_cpu = self.needs(placement)
+        return on_device <= self.free_bytes and on_cpu <= self.free_cpu_bytes
 
     @property
     def fits(self) -> bool:
-        return self.needed_bytes <= self.free_bytes
+        """Whether the model fits as a whole."""
+        return self.fits_as("whole")
 
-    def sentence(self) -> str:
+    def placement(self) -> str | None:
+        """The quickest placement that fits; None when none does."""
+        return next((name for name in self._placements() if self.fits_as(name)), None)
+
+    def _placements(self) -> tuple[str, ...]:
+        # on the CPU, blocks in CPU memory are where they are used
+        useless = {"memory": self.device == "cpu", "spread": self.cards == 1}
+        return tuple(name for name in PLACEMENTS if not useless.get(name))
+
+    def sentence(self, placement: str = "whole") -> str:
         """The arithmetic, and what would fit when this does not."""
-        said = (
-            f"{self.parameters / 1e6:,.0f} M parameters in {self.dtype} take "
-            f"{_gib(self.weight_bytes)}, measuring and pruning about "
-            f"{_gib(self.working_bytes)} more; {self.device} has {_gib(self.free_bytes)} free."
-        )
-        if self.fits:
+        said = self._arithmetic(placement)
+        if self.fits_as(placement):
             return said
-        smaller = self.weight_bytes // BYTES_PER_ELEMENT[self.dtype] * 2 + self.working_bytes
-        if self.dtype == "float32" and smaller <= self.free_bytes:
-            return f"{said} That does not fit; bfloat16 would."
-        return f"{said} That does not fit; choose a smaller model or another device."
+        would = self._alternatives()
+        if not would:
+            return f"{said} That does not fit; choose a smaller model or another device."
+        return f"{said} That does not fit; this would: {'; '.join(would)}."
+
+    def _arithmetic(self, placement: str) -> str:
+        s, on_device = self.sizes, self.needs(placement)[0]
+        if placement in ("whole", "spread"):
+            weights = f"take {_gib(self.weight_bytes)}"
+        else:
+            largest = _gib(2 * s.largest_block * self._size)
+            outside = _gib((s.parameters - s.block_parameters) * self._size)
+            weights = (
+                f"take {_gib(self.weight_bytes)}, of which {outside} outside the blocks and one "
+                f"block, dense and pruned ({largest}), at a time"
+            )
+        parts = [weights, f"the working set {_gib(self.working_bytes)}"]
+        if self.task.prunes:
+            parts.append(f"pruned blocks up to {_gib(self.pruned_bytes)}")
+        windows = f"{self.task.samples} x {self.task.seq_len} tokens"
+        parts.append(f"activations of {windows} {_gib(self.activation_bytes)}")
+        free = f"{_gib(on_device)} of {self.device}, which has {_gib(self.free_bytes)} free"
+        if self.device != "cpu":
+            on_cpu = self.needs(placement)[1]
+            free += f", and {_gib(on_cpu)} of CPU memory, which has {_gib(self.free_cpu_bytes)}"
+        return (
+            f"{self.parameters / 1e6:,.0f} M parameters in {self.dtype} {', '.join(parts)}: "
+            f"in all {free}."
+        )
+
+    def _alternatives(self) -> list[str]:
+        """Changes, each by itself or with the least of another kind, that would fit."""
+        found = []
+        if self.placement():
+            found.append(_TOLD[self.placement()])
+        half = replace(self, dtype="bfloat16")
+        if self.dtype == "float32" and half.placement():
+            found.append(f"bfloat16 {_TOLD[half.placement()]}")
+        fewer = self
+        while not found and fewer.task.samples > _FEWEST_SAMPLES:
+            fewer = replace(fewer, task=replace(fewer.task, samples=fewer.task.samples // 2))
+            if fewer.placement():
+                found.append(f"{fewer.task.samples} samples {_TOLD[fewer.placement()]}")
+        return found
+
+    @property
+    def _size(self) -> int:
+        return BYTES_PER_ELEMENT[self.dtype]
 
 
 def estimate(
-    source: str, *, revision: str | None = None, dtype: str = "float32", device: str = "auto"
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    task: Task | None = None,
 ) -> MemoryEstimate:
     """Estimate from the config; parameters are counted on the meta device, so exactly.
 
     Raises what :func:`pruning.load` raises for a wrong source.
     """
-    import torch
     from transformers import AutoConfig
 
-    from pruning.adapters import adapter_for
-    from pruning.checkpoint.load import pruned_skeleton, skeleton
-    from pruning.checkpoint.widths import KEY
-    from pruning.sources.open import DTYPES, guarded, locate, resolve_device
+    from pruning.sources.open import DTYPES, compute_devices, guarded, locate, resolve_device
 
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
     place, commit = locate(source, revision)
     where = resolve_device(device)
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    return of_config(config, place, dtype, where, task or Task(), len(compute_devices(where)))
+
+
+def of_config(
+    config: Any, place: str, dtype: str, device: str, task: Task, cards: int = 1
+) -> MemoryEstimate:
+    """The same for a config in hand; raises Unsupported for another family."""
+    import torch
+
+    from pruning.adapters import adapter_for
+    from pruning.checkpoint.load import pruned_skeleton, skeleton
+    from pruning.checkpoint.widths import KEY
+
     adapter = adapter_for(config)
     if dtype == "auto":
         dtype = str(config.dtype or torch.float32).removeprefix("torch.")
-    if getattr(config, KEY, None):
-        model = pruned_skeleton(config, getattr(torch, dtype), place)
-    else:
-        model = skeleton(config, getattr(torch, dtype))
+    if dtype not in BYTES_PER_ELEMENT:
+        raise Unsupported(f"{place} is stored as {dtype}; choose --dtype float32.")
+    built, config = getattr(torch, dtype), copy.deepcopy(config)  # building a model changes it
+    pruned = getattr(config, KEY, None)
+    model = pruned_skeleton(config, built, place) if pruned else skeleton(config, built)
     shape = adapter.model_shape(model)
-    size = BYTES_PER_ELEMENT[dtype]
-    parameters = sum(p.numel() for p in model.parameters())
+    blocks = [sum(p.numel() for p in block.parameters()) for block in adapter.blocks(model)]
+    parallel = adapter.parallel(adapter.blocks(model)[0])
     modules = [block.module(kind) for block in shape.blocks for kind in KINDS]
-    # channels that one token goes through, and those of one set of equations
-    inner = max(m.units_per_expert * m.active * m.unit_width for m in modules)
-    fitted = max(m.experts * _equations(m, shape.hidden_size) for m in modules)
-    largest = max(b.ffn.weights(b.ffn.units, 0) for b in shape.blocks)
-    # what is left of the blocks after a cut, the three streams, two float64 equation sets with
-    # their solves, and a batch of intermediates
-    pruned = sum(p.numel() for p in adapter.blocks(model).parameters()) * size
-    streams = 3 * _CALIBRATION_TOKENS * shape.hidden_size * size
-    equations = 5 * 8 * fitted
-    batch = _BATCH_TOKENS * (4 * inner * 4 + shape.vocab_size * 4)
-    working = pruned + streams + equations + batch + largest * size
-    return MemoryEstimate(parameters, parameters * size, working, free_bytes(where), where, dtype)
-
-
-def _equations(module: ModuleShape, hidden_size: int) -> int:
-    """Elements of the Gram matrix and the right-hand side of a module, or of one expert."""
-    inner = module.units_per_expert * module.unit_width
-    return inner * (inner + hidden_size)
+    sizes = Sizes(
+        parameters=sum(p.numel() for p in model.parameters()),
+        block_parameters=sum(blocks),
+        largest_block=max(blocks),
+        hidden=shape.hidden_size,
+        inner=max(m.units_per_expert * m.unit_width for m in modules),
+        active=max(m.units_per_expert * m.active * m.unit_width for m in modules),
+        experts=max(m.experts for m in modules),
+        heads=max(b.attention.units for b in shape.blocks),
+        vocabulary=shape.vocab_size,
+        streams=5 if parallel else 3,
+    )
+    free = free_bytes(device), free_bytes("cpu")
+    return MemoryEstimate(sizes, task, dtype, device, *free, cards)
 
 
 def free_bytes(device: str) -> int:
-    """Bytes that can still be taken on ``device``."""
+    """Bytes that can still be taken on ``device``; of several cards, on the first."""
     import torch
 
     if device.startswith("cuda"):

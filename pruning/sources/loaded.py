@@ -13,8 +13,8 @@ from pruning.adapters import ModelAdapter
 @dataclass(frozen=True)
 class LoadedModel:
     """``source`` is what the user asked for; ``identity`` names the very weights (hub commit, or
-    size and time of local files; and what was pruned in memory) for cache keys. Treat ``model``
-    as immutable."""
+    size and time of local files; and what was pruned in memory) for cache keys; ``placement``
+    where its blocks wait (see :mod:`pruning.sources.estimate`). Treat ``model`` as immutable."""
 
     model: nn.Module
     tokenizer: Any
@@ -22,6 +22,7 @@ class LoadedModel:
     source: str
     revision: str | None
     identity: str
+    placement: str = "whole"
 
     @property
     def dtype(self) -> str:

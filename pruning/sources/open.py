@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import adapter_for
-from pruning.errors import HeadroomError, OutOfMemory, SourceError, Unsupported, UsageError
+from pruning.errors import HeadroomError, OutOfMemory, SourceError, UsageError
+from pruning.sources.estimate import EVALUATION, PLACEMENTS, MemoryEstimate, Task, of_config
 from pruning.sources.loaded import LoadedModel
+from pruning.sources.placing import load_on_disk, placed, spread_map
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -18,12 +24,15 @@ def load(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    placement: str = "auto",
+    task: Task | None = None,
 ) -> LoadedModel:
     """Load ``demo``, a hub id, a folder (dense or saved by Headroom) or a ``.gguf`` file.
 
-    Safetensors only; no code of the model's authors is run. Raises UsageError for a wrong
-    request, SourceError when the model cannot be had, Unsupported for another family,
-    OutOfMemory when it does not fit.
+    ``placement``: one of PLACEMENTS, or ``auto``: the quickest that ``task`` (None: a small prune
+    if that is possible, else an evaluation) fits into memory with. Safetensors only; no code of
+    the model's authors is run. Raises UsageError for a wrong request, SourceError when the model
+    cannot be had, Unsupported for another family, OutOfMemory when it does not fit.
     """
     import torch
     from transformers import AutoConfig
@@ -32,25 +41,59 @@ def load(
     kind = resolve_device(device)
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
+    if placement not in ("auto", *PLACEMENTS):
+        raise UsageError(
+            f"Unknown placement {placement!r}; choose one of: auto, {', '.join(PLACEMENTS)}."
+        )
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
     adapter = adapter_for(config)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
+    devices = compute_devices(kind)
+    needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
+    placement = _choose(needs, placement, task)
     try:
-        model = _load_weights(source, place, commit, config, wanted)
-        model = model.to(kind).eval().requires_grad_(False)
+        if placement == "disk":
+            model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
+        else:
+            spread = spread_map(config, adapter, devices) if placement == "spread" else None
+            model = _load_weights(source, place, commit, config, wanted, spread)
+            model = placed(model, adapter, devices, placement)
+        model = model.eval().requires_grad_(False)
     except (torch.OutOfMemoryError, MemoryError):
         raise OutOfMemory(
             f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
             "or a smaller model."
         ) from None
-    if str(model.dtype).removeprefix("torch.") not in DTYPES:
-        raise Unsupported(f"{source} is stored as {model.dtype}; choose --dtype float32.")
     return LoadedModel(
-        model, _tokenizer(place, commit), adapter, source, commit, identity(place, commit)
+        model,
+        _tokenizer(place, commit),
+        adapter,
+        source,
+        commit,
+        identity(place, commit),
+        placement,
     )
 
 
-def _load_weights(source: str, place: str, commit: str | None, config: Any, dtype: Any) -> Any:
+def _choose(found: MemoryEstimate, placement: str, task: Task | None) -> str:
+    """The placement to load with; raises OutOfMemory with the arithmetic when none will do."""
+    # a caller that does not say what it wants may only want to evaluate
+    for fits in (found, replace(found, task=EVALUATION))[: 2 if task is None else 1]:
+        if placement == "auto" and fits.placement():
+            return fits.placement()
+        if placement != "auto" and fits.fits_as(placement):
+            return placement
+    raise OutOfMemory(found.sentence("whole" if placement == "auto" else placement))
+
+
+def _load_weights(
+    source: str,
+    place: str,
+    commit: str | None,
+    config: Any,
+    dtype: Any,
+    device_map: dict[str, str] | None,
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     if getattr(config, "headroom", None):
@@ -65,7 +108,12 @@ def _load_weights(source: str, place: str, commit: str | None, config: Any, dtyp
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
+        device_map=device_map,
     )
+    if device_map is not None:
+        from accelerate.hooks import remove_hook_from_submodules
+
+        remove_hook_from_submodules(model)  # blocks align their inputs themselves
     if found["missing_keys"]:
         name = sorted(found["missing_keys"])[0]
         raise SourceError(f"{source} lacks weight {name!r}; download or save the model again.")
@@ -175,6 +223,15 @@ def resolve_device(device: str) -> str:
         names = ", ".join(name for name, present in there.items() if present)
         raise UsageError(f"The device {device!r} is not present; choose auto or one of: {names}.")
     return device
+
+
+def compute_devices(device: str) -> list[torch.device]:
+    """All cards for ``cuda``, else the one device that is named."""
+    import torch
+
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [torch.device(device)]
 
 
 def identity(place: str, commit: str | None) -> str:

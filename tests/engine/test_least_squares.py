@@ -12,6 +12,7 @@ from pruning.least_squares import (
     NormalEquations,
     best_damping,
 )
+from pruning.token_rows import TokenRows, equations
 
 TOKENS, INPUTS, OUTPUTS = 200, 12, 7
 
@@ -243,3 +244,43 @@ def test_a_refit_uses_all_tokens_and_only_the_kept_channels():
     torch.testing.assert_close(fit.weight, expected, rtol=1e-4, atol=1e-5)
     assert fit.bias is None and fit.damping == 0.1
     assert _level(*parts, weight, None, kept, 0.1, add_bias=True).refitted().bias is not None
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_few_tokens_told_by_themselves_give_the_same(with_bias, intercept):
+    x, target, present, bias = _data(15, tokens=9)
+    bias = bias if with_bias else None
+    by_tokens = TokenRows.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
+    by_tokens.add(x[:5].reshape(5, 1, -1), target[:5].reshape(5, 1, -1))
+    by_tokens.add(x[5:], target[5:])
+    rows, gram = by_tokens.double(), _exact(x, target)
+    kept = torch.tensor([0, 2, 3, 4, 5, 7, 8, 9, 10, 11])
+    for one, other, start in (
+        (rows, gram, present),
+        (rows.select(kept), gram.select(kept), present[kept]),
+    ):
+        for damping in DAMPINGS:
+            weight, free = one.solve(start, bias, damping, intercept)
+            expected, its = other.solve(start, bias, damping, intercept)
+            torch.testing.assert_close(weight, expected, rtol=1e-8, atol=1e-9)
+            if free is not None:
+                torch.testing.assert_close(free, its, rtol=1e-8, atol=1e-9)
+            assert one.error(weight, free) == pytest.approx(other.error(weight, free), rel=1e-6)
+    both = rows + rows
+    assert both.count == 18 and torch.equal(both.inputs, 2 * rows.inputs)
+
+
+def test_the_smaller_form_is_taken():
+    assert isinstance(equations(11, 12, 7, torch.device("cpu")), TokenRows)
+    assert isinstance(equations(12, 12, 7, torch.device("cpu")), NormalEquations)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_silent_tokens_keep_the_weights(intercept):
+    _, target, present, _ = _data(16)
+    rows = TokenRows.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
+    rows.add(torch.zeros(8, INPUTS), target[:8])
+    weight, bias = rows.double().solve(present, None, 0.1, intercept)
+    assert torch.equal(weight, present)
+    assert not intercept or torch.isfinite(bias).all()

@@ -56,8 +56,16 @@ def write_model(
     model: nn.Module, parts: Parts, place: Path, options: FormOptions, **more: bool
 ) -> None:
     """Weights in shards, config and generation config of ``model``; tokenizer and chat template
-    when there are any. ``more`` goes to transformers' ``save_pretrained``."""
-    model.save_pretrained(place, max_shard_size=options.shard_size, **more)
+    when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose blocks
+    come and go is written under its live names, one shard in memory at a time."""
+    from pruning.checkpoint.shards import write_shards
+    from pruning.placement import comes_and_goes
+
+    blocks = parts.adapter.blocks(model)
+    if comes_and_goes(blocks[0]):
+        write_shards(model, blocks, place)
+    else:
+        model.save_pretrained(place, max_shard_size=options.shard_size, **more)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)
     tell_older_readers(place)

@@ -1,0 +1,159 @@
+"""``python -m benchmarks.any_size``: a large random Llama measured, pruned and evaluated by blocks.
+
+Writes a sharded checkpoint of random weights (default: the shape of Llama 7B in bfloat16, 13.5 GB)
+to ``--folder``, unless it is there, and then measures, prunes and evaluates it block by block on
+random tokens. Prints seconds and the process's peak memory after each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig
+
+from pruning.apply import apply
+from pruning.checkpoint.load import INDEX, skeleton
+from pruning.evaluate.perplexity import batched_losses
+from pruning.evaluate.speed import peak_memory_bytes
+from pruning.measure import measure
+from pruning.pipeline import memory_task, recovery_windows, windows_for
+from pruning.planning import make_plan
+from pruning.recipe import Recipe
+from pruning.sources import load
+from pruning.sources.estimate import estimate
+
+
+def main() -> None:
+    """Run the benchmark and print one line per stage."""
+    options = _options()
+    with TemporaryDirectory(dir=options.folder) as made:
+        config = _config(options)
+        bytes_written = _timed("write", _write, Path(made), config, options.seed)
+        print(f"checkpoint: {bytes_written / 1e9:.2f} GB, {config.num_hidden_layers} blocks")
+        _run(made, options)
+
+
+def _run(folder: str, options: argparse.Namespace) -> None:
+    recipe = Recipe.parse(
+        {
+            "calibration": {
+                "source": "random",
+                "samples": options.samples,
+                "seq_len": options.seq_len,
+            },
+            "ffn": {"ratio": options.ffn_ratio},
+            "recovery": {"copies": 0},
+        }
+    )
+    task = memory_task(recipe)
+    needs = estimate(folder, dtype="bfloat16", device=options.device, task=task)
+    print(needs.sentence("disk"))
+    loaded = _timed(
+        "load", load, folder, dtype="bfloat16", device=options.device, placement="disk", task=task
+    )
+    device = loaded.model.device
+    windows = windows_for(loaded, recipe)
+    measured = _timed("measure", measure, loaded.model, windows, name="random", device=device)
+    plan = make_plan(measured, recipe)
+    done = _timed(
+        "prune", apply, loaded.model, plan, recipe, recovery_windows(loaded, recipe), device=device
+    )
+    solves = sum(event.solve_seconds for event in done.events)
+    print(f"of it solves: {solves:.1f} s; kept {plan.kept_block_parameters:.1%} of the blocks")
+    for name, model in (("dense", loaded.model), ("pruned", done.model)):
+        losses = _timed(f"evaluate {name}", _losses, model, windows.ids, device=device)
+        print(f"mean loss, {name}: {losses.mean().item():.4f} nats")
+
+
+@torch.inference_mode()
+def _losses(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    return torch.cat([losses.cpu() for losses in batched_losses(model, ids)])
+
+
+def _timed(stage: str, call, *args, device=None, **kwargs):
+    """Call, and print how long it took and the most memory that was held so far."""
+    started = time.perf_counter()
+    if isinstance(device, str):
+        kwargs["device"], device = device, None
+    found = call(*args, **kwargs)
+    seconds = time.perf_counter() - started
+    peaks = f"process {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
+    if device is not None and device.type == "cuda":
+        peaks += f", device {peak_memory_bytes(device) / 2**30:.2f} GiB"
+    print(f"{stage}: {seconds:.1f} s, peak {peaks}", flush=True)
+    return found
+
+
+def _config(options: argparse.Namespace) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=options.hidden,
+        intermediate_size=options.ffn,
+        num_hidden_layers=options.blocks,
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.heads,
+        vocab_size=32000,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+    )
+
+
+def _write(folder: Path, config: LlamaConfig, seed: int) -> int:
+    """Write random weights, one file per block; returns their bytes."""
+    model = skeleton(config, torch.bfloat16)
+    generator = torch.Generator().manual_seed(seed)
+    where, total = {}, 0
+    for part in ("", *(f"model.layers.{n}." for n in range(config.num_hidden_layers))):
+        tensors = {}
+        for name, parameter in model.named_parameters():
+            inside = name.startswith("model.layers.")
+            if name.startswith(part) and (part or not inside):
+                value = torch.ones(parameter.shape)
+                if parameter.dim() > 1:
+                    value = torch.randn(parameter.shape, generator=generator) * 0.02
+                tensors[name] = value.bfloat16()
+        file = f"model-{part.strip('.') or 'outside'}.safetensors"
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(tensors, file)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    return total
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", help="where the checkpoint is written for the time of the run")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--blocks", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--ffn", type=int, default=11008)
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--seq-len", type=int, default=64)
+    parser.add_argument("--ffn-ratio", type=float, default=0.25)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    _check_room(options)
+    return options
+
+
+def _check_room(options: argparse.Namespace) -> None:
+    block = 4 * options.hidden**2 + 3 * options.hidden * options.ffn
+    needed = 2 * (options.blocks * block + 2 * 32000 * options.hidden)
+    free = shutil.disk_usage(options.folder or "/tmp").free
+    if needed * 1.1 > free:
+        raise SystemExit(f"The checkpoint takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free.")
+
+
+if __name__ == "__main__":
+    main()
