@@ -265,7 +265,8 @@ def _big(device="cpu", free=24.0, free_cpu=None, cards=1, **task):
     """A Llama of 7B in float32 with so much free."""
     sizes = estimates.Sizes(
         parameters=6_738_415_616, block_parameters=32 * 202_383_360, largest_block=202_383_360,
-        hidden=4096, inner=11008, heads=32, vocabulary=32000, streams=3,
+        hidden=4096, inner=11008, active=11008, experts=1, heads=32, vocabulary=32000,
+        streams=3,
     )  # fmt: skip
     found = estimates.MemoryEstimate(
         sizes, Task(**task), "float32", device, int(free * GIB),
