@@ -19,7 +19,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
         def run(progress, should_cancel):
             on_point(point("dense", None))
             on_point(replace(point("quick", 0.1), perplexity=22.0))
-            engine.gate.wait(5)
+            engine.gate.wait()
             on_point(point("wanda_sp", 0.1, None))
             return []
 
