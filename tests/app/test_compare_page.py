@@ -140,7 +140,7 @@ def test_text_shows_while_it_is_written(visit, engine):
     live = compare_tasks.Writing()
     live.before.extend(["and", " falls"])
     job = work.manager().submit(
-        "texts", "Text", lambda p, c: engine.gate.wait(60), owner=OWNER, lane="other",
+        "texts", "Text", lambda p, c: engine.gate.wait(), owner=OWNER, lane="other",
         about=(run.id, "Water rises ", live),
     )  # fmt: skip
     wait_for(lambda: job.status == "running")
@@ -152,7 +152,7 @@ def test_text_shows_while_it_is_written(visit, engine):
 def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
     run, hold = add_run(0.2), threading.Event()
     work.manager().submit(
-        "perplexity", "Perplexity", lambda p, c: hold.wait(20), owner=OWNER, lane="cpu",
+        "perplexity", "Perplexity", lambda p, c: hold.wait(), owner=OWNER, lane="cpu",
         about=(run.id,),
     )  # fmt: skip
     try:

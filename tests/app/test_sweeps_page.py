@@ -19,7 +19,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
         def run(progress, should_cancel):
             on_point(point("dense", None))
             on_point(replace(point("fast", 0.1), perplexity=22.0))
-            engine.gate.wait(5)
+            engine.gate.wait()
             on_point(point("wanda_sp", 0.1, None))
             return []
 
@@ -58,7 +58,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
         def run(progress, should_cancel):
             on_point(point("dense", None))
             on_point(replace(point("paper", 0.3), perplexity=30.0))
-            engine.gate.wait(5)
+            engine.gate.wait()
             on_point(replace(point("best", 0.3), perplexity=25.0))
             return []
 
