@@ -60,6 +60,7 @@ assets: setup
 
 bench: setup-dev
 	$(PY) -m benchmarks.prune
+	$(PY) -m benchmarks.speed
 	$(PY) -m benchmarks.preview
 	$(PY) -m benchmarks.inference
 
