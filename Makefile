@@ -67,6 +67,7 @@ assets: setup
 
 bench: setup-dev
 	$(PY) -m benchmarks.prune
+	$(PY) -m benchmarks.speed
 	$(PY) -m benchmarks.preview
 	$(PY) -m benchmarks.pages
 	$(PY) -m benchmarks.inference

@@ -6,7 +6,9 @@ Weights are handled as ``W`` [in, out] so that ``X W + b`` is the layer; ``n`` c
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT_DAMPING = 0.3
 _MAX_RAISES = 12
+
+Solver = Callable[[float], tuple[Tensor, Tensor | None]]
+"""Weights [in, out] and bias [out] for a damping."""
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -103,21 +108,29 @@ class NormalEquations:
         weights never does worse on these tokens than keeping them. When the factorisation
         fails, damping is raised tenfold; a module without any signal keeps its weights.
         """
+        return self.solver(present, bias, intercept)(damping)
+
+    def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
+        """:meth:`solve` for several dampings: what they share is computed once."""
         gram, cross = self.gram, self.cross
         if intercept:
             gram = gram - torch.outer(self.inputs, self.inputs) / self.count
             cross = cross - torch.outer(self.inputs, self.targets) / self.count
         elif bias is not None:
             cross = cross - torch.outer(self.inputs, bias)
-        scale = gram.diagonal().mean().item()
-        weight = present
-        if scale > 0.0:
-            factor = damped_factor(gram, damping * scale)
-            if factor is not None:
-                weight = present + torch.cholesky_solve(cross - gram @ present, factor)
-        if intercept:
-            bias = (self.targets - self.inputs @ weight) / self.count
-        return weight, bias
+        scale, left = gram.diagonal().mean().item(), cross - gram @ present
+
+        def solved(damping: float) -> tuple[Tensor, Tensor | None]:
+            weight, free = present, bias
+            if scale > 0.0:
+                factor = damped_factor(gram, damping * scale)
+                if factor is not None:
+                    weight = present + torch.cholesky_solve(left, factor)
+            if intercept:
+                free = (self.targets - self.inputs @ weight) / self.count
+            return weight, free
+
+        return solved
 
 
 def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
@@ -203,16 +216,23 @@ def best_damping(
 ) -> float | None:
     """The damping of DAMPINGS with the least held-out error; None: changing nothing is best.
 
-    Without held-out tokens a middle value is used, for there is nothing to choose by.
+    Looked for from the middle downhill: the error falls and then rises with the damping. Without
+    held-out tokens the middle value is used, for there is nothing to choose by.
     """
     if held_out.count == 0 or fitting.count == 0:
         return DEFAULT_DAMPING
-    best, least = None, held_out.error(present, bias)
-    for damping in DAMPINGS:
-        error = held_out.error(*fitting.solve(present, bias, damping, intercept))
-        if error < least:
-            best, least = damping, error
-    return best
+    solver = fitting.solver(present, bias, intercept)
+
+    @cache
+    def error(place: int) -> float:
+        return held_out.error(*solver(DAMPINGS[place]))
+
+    place = start = DAMPINGS.index(DEFAULT_DAMPING)
+    while place > 0 and error(place - 1) <= error(place):
+        place -= 1
+    while place >= start and place + 1 < len(DAMPINGS) and error(place + 1) < error(place):
+        place += 1
+    return DAMPINGS[place] if error(place) < held_out.error(present, bias) else None
 
 
 class Stopwatch:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.least_squares import NormalEquations, damped_factor
+from pruning.least_squares import NormalEquations, Solver, damped_factor
 
 
 @dataclass
@@ -67,20 +67,29 @@ class TokenRows:
         self, present: Tensor, bias: Tensor | None, damping: float, intercept: bool
     ) -> tuple[Tensor, Tensor | None]:
         """See :meth:`NormalEquations.solve`: ``W_present + Xᵀ (X Xᵀ + λI)⁻¹ (T − X W_present)``."""
+        return self.solver(present, bias, intercept)(damping)
+
+    def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
+        """:meth:`solve` for several dampings: what they share is computed once."""
         x, t = self.x, self.t
         if intercept:
             x, t = x - x.mean(0), t - t.mean(0)
         elif bias is not None:
             t = t - bias
         scale = x.square().sum().item() / x.shape[1]
-        weight = present
-        if scale > 0.0:
-            factor = damped_factor(x @ x.T, damping * scale)
-            if factor is not None:
-                weight = present + x.T @ torch.cholesky_solve(t - x @ present, factor)
-        if intercept:
-            bias = (self.t - self.x @ weight).mean(0)
-        return weight, bias
+        products, left = x @ x.T, t - x @ present
+
+        def solved(damping: float) -> tuple[Tensor, Tensor | None]:
+            weight, free = present, bias
+            if scale > 0.0:
+                factor = damped_factor(products, damping * scale)
+                if factor is not None:
+                    weight = present + x.T @ torch.cholesky_solve(left, factor)
+            if intercept:
+                free = (self.t - self.x @ weight).mean(0)
+            return weight, free
+
+        return solved
 
 
 Equations = NormalEquations | TokenRows

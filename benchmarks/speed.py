@@ -1,0 +1,142 @@
+"""``python -m benchmarks.speed``: what a prune costs, and that the cost grows linearly.
+
+Prints seconds per stage (load, measure, plan, prune, evaluate), the whole as a multiple of one
+dense and one pruned forward pass over the same tokens, the same for 2, 4 and 8 times the samples,
+and for a random model of 1, 2, 4 and 8 times the blocks, and the peak memory. The recipe is preset
+``quick``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pruning.apply import apply
+from pruning.evaluate.perplexity import batched_losses
+from pruning.evaluate.speed import peak_memory_bytes
+from pruning.measure import measure
+from pruning.pipeline import recovery_windows, windows_for
+from pruning.planning import make_plan
+from pruning.presets import PRESETS
+from pruning.recipe import Recipe
+from pruning.sources import load
+from pruning.streaming import batches
+
+STAGES = ("load", "measure", "plan", "prune", "of it solves", "evaluate")
+TIMES = (1, 2, 4, 8)
+
+
+def main() -> None:
+    """Run the benchmark and print one Markdown table per device."""
+    options = _options()
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+        print(f"| model | tokens | {' | '.join(STAGES)} | dense pass | measure / dense | "
+              "prune / dense | all / (dense + pruned) | peak memory |")  # fmt: skip
+        print("|" + "---|" * (len(STAGES) + 7))
+        for times in options.samples_times:
+            _row(options.model, options.model, options.samples * times, device, options)
+        for times in options.blocks_times:
+            with TemporaryDirectory() as folder:
+                _random_model(Path(folder), options.blocks * times)
+                name = f"random, {options.blocks * times} blocks"
+                _row(name, folder, options.samples, device, options, corpus="random")
+
+
+def _row(
+    name: str, source: str, samples: int, device: str, options: argparse.Namespace, corpus=None
+) -> None:
+    recipe = Recipe.parse(
+        {
+            **PRESETS["quick"],
+            "calibration": {
+                "source": corpus or options.calibration,
+                "samples": samples,
+                "seq_len": options.seq_len,
+            },
+            "budget": {"kept": options.keep},
+        }
+    )
+    clock = _Clock(device)
+    loaded = clock("load", load, source, dtype="float32", device=device)
+    windows = windows_for(loaded, recipe)
+    dense = _forward(loaded.model, loaded.adapter, windows.ids, clock)
+    measured = clock("measure", measure, loaded.model, windows, name=name)
+    plan = clock("plan", make_plan, measured, recipe)
+    done = clock("prune", apply, loaded.model, plan, recipe, recovery_windows(loaded, recipe))
+    clock.seconds["of it solves"] = sum(event.solve_seconds for event in done.events)
+    pruned = _forward(done.model, loaded.adapter, windows.ids, clock)
+    clock("evaluate", lambda: [losses.sum() for losses in batched_losses(done.model, windows.ids)])
+    seconds = clock.seconds
+    whole = seconds["measure"] + seconds["plan"] + seconds["prune"]
+    peak = peak_memory_bytes(loaded.model.device) / 2**20
+    print(
+        f"| {name} | {samples} x {options.seq_len} | "
+        + " | ".join(f"{seconds[stage]:.2f} s" for stage in STAGES)
+        + f" | {dense:.2f} s | {seconds['measure'] / dense:.2f} | {seconds['prune'] / dense:.2f} "
+        f"| {whole / (dense + pruned):.2f} | {peak:,.0f} MiB |",
+        flush=True,
+    )
+
+
+class _Clock:
+    """Seconds by stage, once the device has finished."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.seconds = device, {}
+
+    def __call__(self, stage: str, call, *args, **kwargs):
+        started = self.now()
+        with torch.no_grad():
+            found = call(*args, **kwargs)
+        self.seconds[stage] = self.now() - started
+        return found
+
+    def now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+@torch.inference_mode()
+def _forward(model: nn.Module, adapter, ids: torch.Tensor, clock: _Clock) -> float:
+    """Seconds of one forward pass (without the output layer) in batches; median of 3."""
+    times = []
+    for _ in range(3):
+        started = clock.now()
+        for batch in batches(*ids.shape):
+            adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
+        times.append(clock.now() - started)
+    return statistics.median(times)
+
+
+def _random_model(folder: Path, blocks: int) -> None:
+    config = LlamaConfig(
+        hidden_size=256, intermediate_size=704, num_hidden_layers=blocks, num_attention_heads=4,
+        num_key_value_heads=4, vocab_size=1024, max_position_embeddings=512,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--calibration", default="sample", help="corpus or path")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--seq-len", type=int, default=128)
+    parser.add_argument("--keep", type=float, default=0.8, help="share of block parameters")
+    parser.add_argument("--samples-times", type=int, nargs="*", default=TIMES)
+    parser.add_argument("--blocks", type=int, default=4, help="of the random model, times 1 to 8")
+    parser.add_argument("--blocks-times", type=int, nargs="*", default=TIMES)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
