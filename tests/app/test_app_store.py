@@ -20,7 +20,8 @@ class Weights:
 
     def parameters(self):
         storage = SimpleNamespace(data_ptr=lambda: id(self), nbytes=lambda: self.size)
-        return [SimpleNamespace(untyped_storage=lambda: storage)]
+        device = SimpleNamespace(type="cpu")
+        return [SimpleNamespace(untyped_storage=lambda: storage, device=device)]
 
 
 def loader(counts, size=10):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stand_ins import OWNER, wait_for
 
-from app import recipe_form, work
+from app import recipe_file, work
 
 ENGINE_TESTS = str(Path(__file__).resolve().parents[1] / "engine")
 
@@ -56,8 +56,8 @@ def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
 def test_a_recipe_from_the_future_is_one_line(monkeypatch):
     file, told = io.BytesIO(b"version: 99\n"), []
     file.name = "r.yaml"
-    monkeypatch.setattr(recipe_form.st, "session_state", {recipe_form._UPLOAD: file})
-    monkeypatch.setattr(recipe_form.state, "set_problem", told.append)
-    recipe_form._uploaded()
+    monkeypatch.setattr(recipe_file.st, "session_state", {recipe_file._UPLOAD: file})
+    monkeypatch.setattr(recipe_file.state, "set_problem", told.append)
+    recipe_file._uploaded()
     (line,) = told
     assert "r.yaml" in line and "version 99" in line and "\n" not in line
