@@ -267,7 +267,7 @@ def seen(layers: Mapping[str, nn.Module]):
     def recorder(name: str):
         def hook(_layer, args, kwargs, output):
             first = args[0] if args else kwargs["hidden_states"]
-            if len(args) > 1:  # experts are told which token goes where
+            if len(args) > 1 and isinstance(args[1], Tensor):  # experts: which token goes where
                 found[name] = args
                 return
             found[name] = (first.clone(), output[0] if isinstance(output, tuple) else output)

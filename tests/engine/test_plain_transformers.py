@@ -34,6 +34,8 @@ for folder in sys.argv[1:]:
     )
     assert not any(found.values()), found
     given = torch.load(f"{folder}/../given.pt", weights_only=True)
+    # kernels for experts add up in another order; files name none
+    model.config._experts_implementation = given["experts"]
     with torch.no_grad():
         logits = model.eval()(input_ids=given["ids"], use_cache=False).logits
         written = model.generate(given["ids"][:1], max_new_tokens=4, do_sample=False)
@@ -50,7 +52,12 @@ def _saved(model, tmp_path, method, dtype=torch.float32):
     live, ids = run.pruned.model, families.token_ids()
     folder = save(run, tmp_path / f"{model.source}-{method}" / "model")
     written = live.generate(ids[:1], max_new_tokens=4, do_sample=False)
-    given = {"ids": ids, "logits": families.logits(live, ids), "written": written}
+    given = {
+        "ids": ids,
+        "logits": families.logits(live, ids),
+        "written": written,
+        "experts": getattr(live.config, "_experts_implementation", None),
+    }
     torch.save(given, folder.parent / "given.pt")
     return folder
 
