@@ -3,7 +3,7 @@
 Prints seconds per stage (load, measure, plan, prune, evaluate), the whole as a multiple of one
 dense and one pruned forward pass over the same tokens, the same for 2, 4 and 8 times the samples,
 and for a random model of 1, 2, 4 and 8 times the blocks, and the peak memory. The recipe is preset
-``quick``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
+``fast``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _row(
 ) -> None:
     recipe = Recipe.parse(
         {
-            **PRESETS["quick"],
+            **PRESETS["fast"],
             "calibration": {
                 "source": corpus or options.calibration,
                 "samples": samples,
