@@ -54,7 +54,7 @@ def _live(job: Job) -> None:
 
 
 def _pause_button(job: Job) -> None:
-    held = HOLD in st.session_state
+    held = HOLD in st.session_state or job.paused  # paused before a reload
     st.button(
         "Resume" if held else "Pause",
         key=f"pause.{job.id}",

@@ -117,19 +117,23 @@ def click_mark(page, key: str, ident: str) -> None:
 
 
 def _spot(page, key: str, ident: str) -> list[float]:
-    """Where a point lies in the window, in pixels."""
-    return page.evaluate(
+    """Where a point lies in the window, in pixels; a chart that is being drawn anew is awaited."""
+    found = page.wait_for_function(
         f"""([key, ident]) => {{ {_CHART}
-          const drawn = chart(key), box = drawn.getBoundingClientRect();
+          const drawn = chart(key);
+          if (!drawn?._fullData) return null;
+          const box = drawn.getBoundingClientRect();
           for (const t of drawn._fullData) {{
             const at = (t.customdata ?? []).indexOf(ident);
             if (at < 0) continue;
             const [x, y] = [t.xaxis, t.yaxis].map(
               name => drawn._fullLayout[name[0] + "axis" + name.slice(1)]);
             return [box.left + x._offset + x.d2p(t.x[at]), box.top + y._offset + y.d2p(t.y[at])];
-          }} }}""",
-        [key, ident],
+          }}
+          return null }}""",
+        arg=[key, ident],
     )
+    return found.json_value()
 
 
 def download(page, label: str, folder: Path) -> Path:

@@ -65,10 +65,12 @@ def in_order(names: list[str], wanted: list[str]) -> bool:
 def test_tab_goes_through_the_page_in_reading_order(visit, path, wanted):
     tab = visit()
     page = tab.open(path)
-    tab.settled()
-    page.get_by_role("heading", level=1).wait_for()
-    names = tabbed(page, 60)
-    assert in_order(names, wanted), names
+    for _ in range(3):  # a page that is still filling is walked again
+        tab.settled()
+        names = tabbed(page, 60)
+        if in_order(names, wanted):
+            break
+    assert in_order(names, wanted), " | ".join(names)
 
 
 def test_a_head_is_picked_and_marked_by_the_keyboard_alone(visit):

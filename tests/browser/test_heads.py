@@ -69,7 +69,7 @@ def test_a_pick_in_any_view_shows_in_all(heads):
 
 
 def test_a_block_opens_everywhere(heads):
-    click_mark(heads, "heads-overview", "block:9")
+    click_mark(heads, "heads-overview", "block:9:4")
     until(heads, "heads-overview", "fig.named.selected.x[0] === 9")
     go(heads, "Activations")
     heads.get_by_role("heading", name="Block 9", exact=True).wait_for()

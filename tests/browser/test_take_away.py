@@ -68,7 +68,9 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
         compare.locator(".st-key-compare-form").get_by_text(title, exact=True).click()
         fill(compare, "Folder", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()
-        compare.get_by_text(f"Saved to {out}").wait_for()
+        done = compare.get_by_text(f"Saved to {out}")
+        done.or_(compare.get_by_test_id("stAlert").get_by_text("cannot")).first.wait_for()
+        assert done.is_visible(), compare.get_by_test_id("stAlert").all_inner_texts()
         assert (out / "recipe.yaml").is_file() and (out / "README.md").is_file(), title
         (file,) = out.glob(weights)
         assert file.stat().st_size > 100_000_000
