@@ -66,11 +66,13 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
     for title, (form, weights) in FORMS.items():
         out = tmp_path / form
         compare.locator(".st-key-compare-form").get_by_text(title, exact=True).click()
+        if form == "gguf":  # the page grows by one control, which moves the folder's field
+            compare.get_by_text("Numbers", exact=True).wait_for()
+        compare.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         fill(compare, "Folder", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()
         done = compare.get_by_text(f"Saved to {out}")
-        done.or_(compare.get_by_test_id("stAlert").get_by_text("cannot")).first.wait_for()
-        assert done.is_visible(), compare.get_by_test_id("stAlert").all_inner_texts()
+        done.wait_for()
         assert (out / "recipe.yaml").is_file() and (out / "README.md").is_file(), title
         (file,) = out.glob(weights)
         assert file.stat().st_size > 100_000_000
