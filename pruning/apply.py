@@ -23,7 +23,8 @@ from pruning.events import (
     stop_if,
 )
 from pruning.expert_task import ExpertTask
-from pruning.least_squares import Fit, Stopwatch
+from pruning.least_squares import Stopwatch
+from pruning.level_two import Fit
 from pruning.module_task import ModuleTask
 from pruning.placement import device_of, resident
 from pruning.plan import Plan, check
@@ -191,9 +192,7 @@ class Run:
             self.pruned = self.dense.clone()
             if self.block_inputs:
                 self.block_inputs = (self.block_inputs[0], self.block_inputs[0].clone())
-        _, pruned_in = self.inputs()
-        for batch in batches(*self.dense.shape[:2]):
-            added = self.run(task.block, task.kind, task.index, pruned_in[batch])
+        for batch, added in task.added():
             self.pruned[batch] += added
         self.dense += task.contribution
 

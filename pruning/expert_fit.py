@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pruning.least_squares import DAMPINGS, DEFAULT_DAMPING, Fit, LevelTwo, NormalEquations
+from pruning.least_squares import DAMPINGS, DEFAULT_DAMPING, NormalEquations
+from pruning.level_two import Fit, LevelTwo
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class ExpertLevels:
 
     levels: tuple[LevelTwo, ...]
     dim: int = 0
+
+    @property
+    def parts(self) -> list[list[NormalEquations]]:
+        """Equations of each expert, to fit on and held out."""
+        return [[level.fitting, level.held_out] for level in self.levels]
 
     def cut(self) -> Fit:
         """The present weights of the kept channels."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from pruning.adapters.experts import Routing
 from pruning.expert_fit import ExpertLevels
 from pruning.least_squares import NormalEquations
-from pruning.measure.stream import ModuleSums
 from pruning.module_task import ModuleTask, held_out
 from pruning.streaming import Tap, batches, run_with_output
 
@@ -47,12 +46,13 @@ class ExpertTask(ModuleTask):
         run, mixture = self.run, self.module.mixture
         outputs, width = mixture.module.down_proj.shape[1:]
         self.parts = self._zeros(width, outputs)
-        self.sums = ModuleSums(self.module)
+        self.sums = self._no_sums()
         dense_in, pruned_in = run.inputs()
         for batch in batches(*dense_in.shape[:2]):
             before, target = self._dense_run(batch, dense_in[batch])
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
-            self.sums.add(tap)
+            if self.sums:
+                self.sums.add(tap)
             own, missing = self._targets(before, target + self._lost(batch), tap.routing)
             for e, part in enumerate(tap.parts()):
                 shares = part.shares[:, None]

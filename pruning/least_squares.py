@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
+
+from pruning.gram import gram
 
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT_DAMPING = 0.3
@@ -20,6 +20,9 @@ _MAX_RAISES = 12
 
 Solver = Callable[[float], tuple[Tensor, Tensor | None]]
 """Weights [in, out] and bias [out] for a damping."""
+
+Trial = Callable[[float], float]
+"""Held-out error ``‖X W + b − T‖²`` of the solution with a damping."""
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -54,7 +57,7 @@ class NormalEquations:
         x = x.reshape(-1, x.shape[-1]).float()
         target = target.reshape(-1, target.shape[-1]).float()
         self.count += x.shape[0]
-        self.gram += x.T @ x
+        self.gram += gram([x], x.shape[1], self.gram.dtype, x.device)
         self.cross += x.T @ target
         self.inputs += x.sum(0)
         self.targets += target.sum(0)
@@ -112,13 +115,9 @@ class NormalEquations:
 
     def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
         """:meth:`solve` for several dampings: what they share is computed once."""
-        gram, cross = self.gram, self.cross
-        if intercept:
-            gram = gram - torch.outer(self.inputs, self.inputs) / self.count
-            cross = cross - torch.outer(self.inputs, self.targets) / self.count
-        elif bias is not None:
-            cross = cross - torch.outer(self.inputs, bias)
-        scale, left = gram.diagonal().mean().item(), cross - gram @ present
+        about = self.about(*self._origin(bias, intercept))
+        gram, scale = about.gram, about.gram.diagonal().mean().item()
+        left = about.cross - gram @ present
 
         def solved(damping: float) -> tuple[Tensor, Tensor | None]:
             weight, free = present, bias
@@ -132,6 +131,59 @@ class NormalEquations:
 
         return solved
 
+    def trial(
+        self, held_out: NormalEquations, present: Tensor, bias: Tensor | None, intercept: bool
+    ) -> Trial:
+        """Errors on ``held_out`` of what :meth:`solver` finds. Only their order matters, so the
+        change of the weights is taken in float32."""
+        origin = self._origin(bias, intercept)
+        fitted, held = self.about(*origin), held_out.about(*origin)
+        scale = fitted.gram.diagonal().mean().item()
+        left, held_left = (part.cross - part.gram @ present for part in (fitted, held))
+        unchanged = (held.energy - (present * (held.cross + held_left)).sum()).item()
+        if scale <= 0.0:
+            return lambda _damping: unchanged
+        gram, left, held_gram, held_left = (
+            (tensor / scale).float() for tensor in (fitted.gram, left, held.gram, held_left)
+        )
+
+        def error(damping: float) -> float:
+            factor = damped_factor(gram, damping)
+            if factor is None:
+                return unchanged
+            change = torch.cholesky_solve(left, factor)
+            gained = change * (held_gram @ change - 2.0 * held_left)
+            return unchanged + scale * gained.sum(dtype=torch.float64).item()
+
+        return error
+
+    def about(self, inputs: Tensor | None, targets: Tensor | None) -> NormalEquations:
+        """The equations of ``X − inputs`` [in] and ``T − targets`` [out]; None: nothing is taken
+        off."""
+        found = self
+        if targets is not None:
+            found = replace(
+                found,
+                cross=found.cross - torch.outer(found.inputs, targets),
+                targets=found.targets - self.count * targets,
+                energy=found.energy - targets @ (2.0 * found.targets - self.count * targets),
+            )
+        if inputs is not None:
+            mixed = torch.outer(found.inputs - 0.5 * self.count * inputs, inputs)
+            found = replace(
+                found,
+                gram=found.gram - mixed - mixed.T,
+                cross=found.cross - torch.outer(inputs, found.targets),
+                inputs=found.inputs - self.count * inputs,
+            )
+        return found
+
+    def _origin(self, bias: Tensor | None, intercept: bool) -> tuple[Tensor | None, Tensor | None]:
+        """What is taken off inputs and targets so that no bias is left to find."""
+        if intercept:
+            return self.inputs / self.count, self.targets / self.count
+        return None, bias
+
 
 def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
     """Cholesky factor of ``gram + ridge·I``; None when no damping makes it positive."""
@@ -144,95 +196,6 @@ def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
             return factor
         ridge *= 10.0
     return None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Weights ``weight`` [kept, out] and ``bias`` [out] of a layer, and how well they do.
-
-    Errors are squared norms over all calibration tokens; ``damping`` is None when nothing was
-    solved or the present weights were best on the held-out tokens.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    damping: float | None
-    error: float
-
-
-@dataclass(frozen=True)
-class LevelTwo:
-    """What a recovery may work with: equations of all level-2 channels on fitting and held-out
-    tokens, the present ``weight`` [in, out] and ``bias`` [out], and the ``kept`` channels."""
-
-    fitting: NormalEquations
-    held_out: NormalEquations
-    weight: Tensor
-    bias: Tensor | None
-    kept: Tensor
-    damping: float | Literal["auto"]
-    add_bias: bool
-
-    @property
-    def intercept(self) -> bool:
-        return self.bias is not None or self.add_bias
-
-    def cut(self) -> Fit:
-        """The present weights of the kept channels."""
-        weight = self.weight[self.kept]
-        error = (self.fitting + self.held_out).select(self.kept).error(weight, self.bias)
-        return Fit(weight, self.bias, None, error)
-
-    def compensated(self) -> Fit:
-        """The present weights, with the mean output of what was removed added to the bias."""
-        equations = self.fitting + self.held_out
-        gone = torch.ones(len(self.weight), dtype=torch.bool, device=self.weight.device)
-        gone[self.kept] = False
-        mean = equations.inputs[gone] / equations.count
-        bias = mean @ self.weight[gone] + (0.0 if self.bias is None else self.bias)
-        weight = self.weight[self.kept]
-        return Fit(weight, bias, None, equations.select(self.kept).error(weight, bias))
-
-    def refitted(self) -> Fit:
-        """Damped least squares on the kept channels, damping chosen on the held-out tokens."""
-        present = self.weight[self.kept]
-        fitting, held_out = self.fitting.select(self.kept), self.held_out.select(self.kept)
-        damping = self.damping
-        if damping == "auto":
-            damping = best_damping(fitting, held_out, present, self.bias, self.intercept)
-        if damping is None:
-            return self.cut()
-        everything = fitting + held_out
-        weight, bias = everything.solve(present, self.bias, damping, self.intercept)
-        return Fit(weight, bias, damping, everything.error(weight, bias))
-
-
-def best_damping(
-    fitting: NormalEquations,
-    held_out: NormalEquations,
-    present: Tensor,
-    bias: Tensor | None,
-    intercept: bool,
-) -> float | None:
-    """The damping of DAMPINGS with the least held-out error; None: changing nothing is best.
-
-    Looked for from the middle downhill: the error falls and then rises with the damping. Without
-    held-out tokens the middle value is used, for there is nothing to choose by.
-    """
-    if held_out.count == 0 or fitting.count == 0:
-        return DEFAULT_DAMPING
-    solver = fitting.solver(present, bias, intercept)
-
-    @cache
-    def error(place: int) -> float:
-        return held_out.error(*solver(DAMPINGS[place]))
-
-    place = start = DAMPINGS.index(DEFAULT_DAMPING)
-    while place > 0 and error(place - 1) <= error(place):
-        place -= 1
-    while place >= start and place + 1 < len(DAMPINGS) and error(place + 1) < error(place):
-        place += 1
-    return DAMPINGS[place] if error(place) < held_out.error(present, bias) else None
 
 
 class Stopwatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,15 +10,16 @@ from torch import Tensor, nn
 
 from pruning.adapters.base import DepthTwo
 from pruning.adapters.projection import layer_like, layer_matrix, layer_shape, set_layer
+from pruning.collected import CollectedRows, Equations, equations
 from pruning.criteria import SCORES, unit_scores
-from pruning.least_squares import Fit, LevelTwo, Stopwatch
+from pruning.least_squares import Stopwatch
+from pruning.level_two import Fit, LevelTwo
 from pruning.measure.stream import ModuleSums
 from pruning.plan import ModulePlan
 from pruning.planning import rescored
 from pruning.shape import ModuleKind
 from pruning.streaming import batches, run_tapped, run_with_output
 from pruning.surgery import cut, expand
-from pruning.token_rows import Equations, equations
 
 if TYPE_CHECKING:
     from pruning.apply import Run
@@ -39,7 +41,7 @@ class ModuleTask:
         self.had_bias = self.module.level2.bias is not None
         self.contribution = torch.empty_like(run.dense)
         self.energy = 0.0
-        self._contributed = False
+        self.rows: list[CollectedRows] | None = None
 
     def _tapped(self, blocks: nn.ModuleList, hidden: Tensor) -> Any:
         run, block = self.run, blocks[self.index]
@@ -50,7 +52,8 @@ class ModuleTask:
     def _no_equations(self, inputs: int, outputs: int) -> list[Equations]:
         """Those of the tokens to fit on and of the held-out ones, before any token."""
         tokens = self.run.dense.shape[0] * self.run.dense.shape[1]
-        return [equations(tokens, inputs, outputs, self.run.device) for _ in range(2)]
+        dtype = self.run.dense.dtype
+        return [equations(tokens, inputs, outputs, self.run.device, dtype) for _ in range(2)]
 
     def reconstruct_level1(self) -> None:
         """Algorithms 1, 3, 4, first half: fit level 1 to the dense outputs on the dense stream."""
@@ -96,19 +99,34 @@ class ModuleTask:
         """
         run, level2 = self.run, layer_matrix(self.module.level2)
         self.parts = self._no_equations(level2.shape[1], level2.shape[0])
-        self.sums = ModuleSums(self.module)
+        if isinstance(self.parts[0], CollectedRows):
+            self.rows = self.parts
+        self.sums = self._no_sums()
         dense_in, pruned_in = run.inputs()
         residual = run.recipe.recovery.target == "residual" and run.diverged
         for batch in batches(*dense_in.shape[:2]):
             added, target = self._dense_outputs(dense_in[batch])
             self.contribution[batch] = added.to(self.contribution.device)
-            self.energy += target.double().square().sum().item()
+            self.energy += target.float().square().sum(-1).double().sum().item()
             if residual and not self.module.normed:
                 lost = run.dense[batch].float() - run.pruned[batch].float()
                 target = target.float() + lost.to(run.device)
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
-            self.sums.add(tap)
+            if self.sums:
+                self.sums.add(tap)
             _add_split(self.parts, batch, run.family, tap.level2_input, target)
+
+    def _no_sums(self) -> ModuleSums | None:
+        """What re-scoring needs, before any token; None: the decision stays."""
+        recipe = self.run.recipe
+        criterion = SCORES[self._score()]
+        if recipe.recovery.rescore and self.run.recovery.uses_tokens and criterion.updates:
+            return ModuleSums(self.module, level1=criterion.level1)
+        return None
+
+    def _score(self) -> str:
+        recipe = self.run.recipe
+        return recipe.heads.score if self.kind == "attention" else recipe.ffn.score
 
     def _dense_outputs(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The dense module's contribution to the stream and its level-2 output, on the device."""
@@ -125,17 +143,18 @@ class ModuleTask:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
         layer = self.module.level2
         with self.solving:
-            fit = self._level2(torch.arange(layer_shape(layer)[1])).refitted()
+            level = self._level2(torch.arange(layer_shape(layer)[1]))
+            fit = level.refitted()
+        self.parts = level.parts
         like = layer_like(layer)
         set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
 
     def rescore(self) -> None:
-        """Choose again, as many units, with the updated weights and inputs; a criterion that
-        cannot be taken again leaves the planned decision."""
-        recipe = self.run.recipe
-        name = recipe.heads.score if self.kind == "attention" else recipe.ffn.score
-        if not SCORES[name].updates:
+        """Choose again, as many units, with the updated weights and inputs, if the recipe wants
+        it; a criterion that cannot be taken again leaves the planned decision."""
+        if self.sums is None:
             return
+        recipe, name = self.run.recipe, self._score()
         shape = self.run.plan.shape.blocks[self.index].module(self.kind)
         statistics = self.sums.result().statistics
         scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=self.index)
@@ -144,6 +163,7 @@ class ModuleTask:
     def finish(self) -> tuple[float, Fit]:
         """Fit the kept channels and cut; returns the error without recovery, and the fit."""
         kept = expand(self.decision.kept, self.module.unit_width)
+        self.kept = kept.to(self.run.device)
         level = self._level2(kept)
         with self.solving:
             before = level.cut().error
@@ -158,6 +178,26 @@ class ModuleTask:
             None if fit.bias is None else fit.bias.to(self.run.device),
         )
         return before, fit
+
+    def added(self) -> Iterator[tuple[slice, Tensor]]:
+        """Contribution of the cut module to the pruned stream, batch by batch, on the CPU."""
+        run = self.run
+        _, pruned_in = run.inputs()
+        for place, batch in enumerate(batches(*run.dense.shape[:2])):
+            if self.rows and not self.module.normed:
+                yield batch, self._level2_output(self.rows, place, batch)
+            else:
+                yield batch, run.run(self.block, self.kind, self.index, pruned_in[batch])
+
+    def _level2_output(self, rows: list[CollectedRows], place: int, batch: slice) -> Tensor:
+        """What the cut level 2 gives [n, s, d] for the inputs collected in one batch."""
+        level2 = self.run.adapter.module(self.block, self.kind).level2
+        held = held_out(batch, self.run.family)
+        output = torch.empty_like(self.run.dense[batch])
+        for part, windows in zip(rows, (~held, held), strict=True):
+            x = part.parts[place][0].index_select(1, self.kept)
+            output[windows] = level2(x).unflatten(0, (-1, output.shape[1])).to(output.device)
+        return output
 
     def _level2(self, kept: Tensor) -> LevelTwo:
         weight, bias = self._stacked([self.module.level2])
@@ -191,10 +231,14 @@ def _add_split(
     parts: list[Equations], batch: slice, family: int, x: Tensor, target: Tensor
 ) -> None:
     """Add a batch of windows; every HELD_OUT_EVERY-th family goes to the held-out part."""
-    held = held_out(batch, family).to(x.device)
+    held = held_out(batch, family)
+    if not held.any():
+        parts[0].add(x, target)
+        parts[1].add(x[:0], target[:0])
+        return
+    held = held.to(x.device)
     parts[0].add(x[~held], target[~held])
-    if held.any():
-        parts[1].add(x[held], target[held])
+    parts[1].add(x[held], target[held])
 
 
 def held_out(batch: slice, family: int) -> Tensor:

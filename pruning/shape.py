@@ -13,6 +13,9 @@ ModuleKind = Literal["attention", "ffn"]
 KINDS: tuple[ModuleKind, ...] = ("attention", "ffn")
 BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
 
+COLLECTED_BYTES = 2**30
+"""At most so much of one module's activations is kept on the device for its equations."""
+
 
 @dataclass(frozen=True)
 class ModuleShape:

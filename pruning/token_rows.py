@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.least_squares import NormalEquations, Solver, damped_factor
+from pruning.least_squares import Solver, Trial, damped_factor
 
 
 @dataclass
@@ -71,11 +71,7 @@ class TokenRows:
 
     def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
         """:meth:`solve` for several dampings: what they share is computed once."""
-        x, t = self.x, self.t
-        if intercept:
-            x, t = x - x.mean(0), t - t.mean(0)
-        elif bias is not None:
-            t = t - bias
+        x, t = self._about(self, bias, intercept)
         scale = x.square().sum().item() / x.shape[1]
         products, left = x @ x.T, t - x @ present
 
@@ -91,11 +87,30 @@ class TokenRows:
 
         return solved
 
+    def trial(
+        self, held_out: TokenRows, present: Tensor, bias: Tensor | None, intercept: bool
+    ) -> Trial:
+        """Errors on ``held_out`` of what :meth:`solver` finds, without finding the weights: the
+        change of the held-out outputs is a combination of products with the fitted tokens."""
+        x, t = self._about(self, bias, intercept)
+        held_x, held_t = self._about(held_out, bias, intercept)
+        left, held_left = t - x @ present, held_t - held_x @ present
+        products, held_products = x @ x.T, held_x @ x.T
+        scale = products.trace().item() / x.shape[1]
 
-Equations = NormalEquations | TokenRows
+        def error(damping: float) -> float:
+            factor = damped_factor(products, damping * scale) if scale > 0.0 else None
+            if factor is None:
+                return held_left.square().sum().item()
+            change = held_products @ torch.cholesky_solve(left, factor)
+            return (held_left - change).square().sum().item()
 
+        return error
 
-def equations(tokens: int, inputs: int, outputs: int, device: torch.device) -> Equations:
-    """The form that takes less memory for so many ``tokens``; nothing added yet."""
-    kind = TokenRows if tokens < inputs else NormalEquations
-    return kind.zeros(inputs, outputs, device)
+    def _about(
+        self, rows: TokenRows, bias: Tensor | None, intercept: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of ``rows`` with what these rows' bias explains taken off."""
+        if intercept:
+            return rows.x - self.x.mean(0), rows.t - self.t.mean(0)
+        return rows.x, rows.t if bias is None else rows.t - bias

@@ -21,11 +21,13 @@ LEVEL1 = ("query", "key", "value", "up", "gate")
 @dataclass(frozen=True)
 class Criterion:
     """``gradients``: names of the statistics it takes from the gradient pass (none: the forward
-    pass is enough). ``updates``: it can be taken again from the pruned stream, so re-scoring
-    makes sense; otherwise the planned decision is kept."""
+    pass is enough). ``level1``: it takes statistics of level-1 outputs from that. ``updates``: it
+    can be taken again from the pruned stream, so re-scoring makes sense; otherwise the planned
+    decision is kept."""
 
     score: Score
     gradients: frozenset[str] = frozenset()
+    level1: bool = False
     updates: bool = True
 
 

@@ -29,7 +29,7 @@ def score(
 
 SCORES.add(
     "second_moment",
-    Criterion(score),
+    Criterion(score, level1=True),
     title="Second moment (paper)",
     summary="Size of what the unit adds to the output, from the second moments of level 1; "
     "for a gated FFN the product over its two branches.",

@@ -117,12 +117,13 @@ def _measure_block(
 
 
 class ModuleSums:
-    """Accumulates the statistics of one module (names in :mod:`pruning.measurement`). Every expert
-    has sums of its own, over the tokens routed to it."""
+    """Accumulates the statistics of one module (names in :mod:`pruning.measurement`), those of
+    ``level1`` outputs only when wanted. Every expert has sums of its own, over the tokens routed
+    to it."""
 
-    def __init__(self, module: DepthTwo) -> None:
+    def __init__(self, module: DepthTwo, level1: bool = True) -> None:
         self.module = module
-        self.parts = [_PartSums(module) for _ in range(module.experts)]
+        self.parts = [_PartSums(module, level1) for _ in range(module.experts)]
         self.sample: Tensor | None = None
 
     def add(self, tap: Tap) -> None:
@@ -155,10 +156,10 @@ class ModuleSums:
 class _PartSums:
     """The moments of a module, or of one expert."""
 
-    def __init__(self, module: DepthTwo) -> None:
+    def __init__(self, module: DepthTwo, level1: bool) -> None:
         self.module = module
         self.inputs = MomentSum()
-        self.level1 = {name: MomentSum() for name in module.level1}
+        self.level1 = {name: MomentSum() for name in module.level1 if level1}
 
     def add(self, part: Part) -> None:
         self.inputs.add(part.level2_input)

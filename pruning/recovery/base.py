@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pruning.registry import Registry
 
 if TYPE_CHECKING:
-    from pruning.least_squares import Fit, LevelTwo
+    from pruning.level_two import Fit, LevelTwo
 
 Finish = Callable[["LevelTwo"], "Fit"]
 """Gives the kept channels' level-2 weights from the module's normal equations."""

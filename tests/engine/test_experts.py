@@ -11,7 +11,8 @@ import pruning
 from pruning.criteria import SCORES, unit_scores
 from pruning.errors import Unsupported, UsageError
 from pruning.expert_fit import ExpertLevels, relative
-from pruning.least_squares import LevelTwo, NormalEquations
+from pruning.least_squares import NormalEquations
+from pruning.level_two import LevelTwo
 from pruning.measure import measure, with_gradients
 from pruning.measure.stream import FEW_TOKENS
 from pruning.pipeline import measure_model, prune, recovery_windows

@@ -5,14 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.least_squares import (
-    DAMPINGS,
-    DEFAULT_DAMPING,
-    LevelTwo,
-    NormalEquations,
-    best_damping,
-)
-from pruning.token_rows import TokenRows, equations
+from pruning.collected import CollectedRows, equations
+from pruning.least_squares import DAMPINGS, DEFAULT_DAMPING, NormalEquations
+from pruning.level_two import LevelTwo, best_damping
+from pruning.token_rows import TokenRows
 
 TOKENS, INPUTS, OUTPUTS = 200, 12, 7
 
@@ -271,9 +267,64 @@ def test_few_tokens_told_by_themselves_give_the_same(with_bias, intercept):
     assert both.count == 18 and torch.equal(both.inputs, 2 * rows.inputs)
 
 
-def test_the_smaller_form_is_taken():
-    assert isinstance(equations(11, 12, 7, torch.device("cpu")), TokenRows)
-    assert isinstance(equations(12, 12, 7, torch.device("cpu")), NormalEquations)
+def _collected(x, target, tokens):
+    found = CollectedRows(tokens, x.shape[-1], target.shape[-1], torch.device("cpu"))
+    for part in torch.arange(len(x)).split(60):
+        found.add(x[part].unflatten(0, (-1, 1)), target[part].unflatten(0, (-1, 1)))
+    return found
+
+
+@pytest.mark.parametrize("kept", [[0, 3, 4, 10], range(INPUTS)])
+def test_collected_rows_have_the_equations_of_their_channels(kept, monkeypatch):
+    monkeypatch.setattr("pruning.collected.TOKENS_PER_BATCH", 130)  # parts are joined and not
+    x, target, present, bias = _data(17)
+    kept = torch.tensor(kept)
+    rows = _collected(x, target, TOKENS)
+    found, exact = rows.select(kept), _exact(x, target).select(kept)
+    assert isinstance(found, NormalEquations) and found.count == rows.count == TOKENS
+    torch.testing.assert_close(rows.inputs, x.double().sum(0), rtol=1e-6, atol=1e-5)
+    for name in ("gram", "cross", "inputs", "targets", "energy"):
+        torch.testing.assert_close(getattr(found, name), getattr(exact, name), rtol=1e-6, atol=1e-3)
+    # of fewer tokens than inputs the tokens themselves are taken
+    few = _collected(x[:9], target[:9], 9).select(kept)
+    assert isinstance(few, TokenRows) and few.x.dtype == torch.float64
+    assert torch.equal(few.x, x[:9, kept].double()) and torch.equal(few.t, target[:9].double())
+
+
+def test_the_tokens_are_kept_while_they_fit(monkeypatch):
+    cpu = torch.device("cpu")
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", 100 * (12 * size + 7 * 4))
+        assert isinstance(equations(100, 12, 7, cpu, dtype), CollectedRows)
+        assert isinstance(equations(101, 12, 7, cpu, dtype), NormalEquations)
+    assert isinstance(equations(11, 12, 7, cpu, torch.float32), CollectedRows)
+
+
+@pytest.mark.parametrize("form", ["sums", "tokens"])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_trial_is_the_held_out_error_of_the_solution(form, with_bias, intercept):
+    x, target, present, bias = _data(18)
+    x = x + 100.0 * torch.arange(INPUTS)  # large means, which an intercept takes off
+    bias = bias if with_bias else None
+    parts = (x[:9], target[:9]), (x[9:40], target[9:40])
+    if form == "sums":
+        fitting, held_out = (_exact(*part) for part in ((x[40:], target[40:]), parts[1]))
+    else:
+        fitting, held_out = (TokenRows(*part).double() for part in parts)
+    trial = fitting.trial(held_out, present, bias, intercept)
+    errors = {d: held_out.error(*fitting.solve(present, bias, d, intercept)) for d in DAMPINGS}
+    assert max(errors.values()) > 1.01 * min(errors.values())
+    for damping, expected in errors.items():
+        assert trial(damping) == pytest.approx(expected, rel=2e-4)
+
+
+def test_equations_about_an_origin_are_those_of_moved_tokens():
+    x, target, mean, shift = *_data(19)[:2], *(t[0] for t in _data(20)[:2])
+    moved = _exact(x, target).about(mean.double(), shift.double())
+    direct = _exact(x.double() - mean, target.double() - shift)
+    for name in ("count", "gram", "cross", "inputs", "targets", "energy"):
+        torch.testing.assert_close(getattr(moved, name), getattr(direct, name))
 
 
 @pytest.mark.parametrize("intercept", [True, False])
