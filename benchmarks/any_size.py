@@ -108,17 +108,14 @@ def _config(options: argparse.Namespace) -> LlamaConfig:
 def _write(folder: Path, config: LlamaConfig, seed: int) -> int:
     """Write random weights, one file per block; returns their bytes."""
     model = skeleton(config, torch.bfloat16)
-    generator = torch.Generator().manual_seed(seed)
+    draw = _Weights(seed, max(parameter.numel() for parameter in model.parameters()))
     where, total = {}, 0
     for part in ("", *(f"model.layers.{n}." for n in range(config.num_hidden_layers))):
         tensors = {}
         for name, parameter in model.named_parameters():
             inside = name.startswith("model.layers.")
             if name.startswith(part) and (part or not inside):
-                value = torch.ones(parameter.shape)
-                if parameter.dim() > 1:
-                    value = torch.randn(parameter.shape, generator=generator) * 0.02
-                tensors[name] = value.bfloat16()
+                tensors[name] = draw(parameter.shape)
         file = f"model-{part.strip('.') or 'outside'}.safetensors"
         save_file(tensors, folder / file, metadata={"format": "pt"})
         where |= dict.fromkeys(tensors, file)
@@ -128,6 +125,23 @@ def _write(folder: Path, config: LlamaConfig, seed: int) -> int:
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     return total
+
+
+class _Weights:
+    """Random weights: each matrix begins somewhere else in the same normal numbers, for drawing
+    all of them anew would take longer than the run."""
+
+    def __init__(self, seed: int, largest: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.numbers = (torch.randn(largest, generator=self.generator) * 0.02).bfloat16()
+
+    def __call__(self, shape: torch.Size) -> torch.Tensor:
+        if len(shape) == 1:
+            return torch.ones(shape, dtype=torch.bfloat16)
+        start = torch.randint(len(self.numbers), (1,), generator=self.generator).item()
+        end = start + shape.numel()
+        around = self.numbers[: max(end - len(self.numbers), 0)]
+        return torch.cat([self.numbers[start:end], around]).reshape(shape)
 
 
 def _options() -> argparse.Namespace:

@@ -192,7 +192,7 @@ def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
         damped = gram.clone()
         damped.diagonal().copy_(diagonal + ridge)
         factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed and torch.isfinite(factor).all():
+        if not failed and torch.isfinite(factor.diagonal()).all():
             return factor
         ridge *= 10.0
     return None

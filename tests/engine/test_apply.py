@@ -11,6 +11,8 @@ import torch
 from pruning.apply import apply
 from pruning.pipeline import measure_model, prune, windows_for
 from pruning.planning import make_plan
+from pruning.streaming import block_contexts
+from pruning.surgery import shared_copy
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -84,6 +86,69 @@ def test_bfloat16_runs_without_nan(tiny_model, tiny, method):
     assert figures and torch.isfinite(torch.tensor(figures)).all()
     assert run.report.dtype == "bfloat16"
     assert run.report.after.bytes == 2 * run.report.after.parameters
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2**30])
+def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
+    """And one module a second time only where the inputs of its level 2 could not be kept."""
+    monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", kept_bytes)
+    recipe = families.recipe(ffn__ratio=0.3, calibration__samples=30, recovery__scope="pruned")
+    plan = make_plan(measure_model(tiny, recipe), recipe)
+    windows = windows_for(tiny, recipe)
+    counts, handles = {}, []
+
+    def count(name):
+        def hook(_layer, inputs, _output):
+            counts[name] = counts.get(name, 0) + inputs[0].shape[:-1].numel()
+
+        return hook
+
+    def copied(model):
+        pruned = shared_copy(model)
+        for who, one in (("dense", model), ("pruned", pruned)):
+            for index, block in enumerate(tiny.adapter.blocks(one)):
+                layer = tiny.adapter.ffn(block).level1["up"].layer
+                handles.append(layer.register_forward_hook(count((who, index))))
+        return pruned
+
+    monkeypatch.setattr("pruning.apply.shared_copy", copied)
+    monkeypatch.setattr("pruning.apply.block_contexts", lambda *_: contexts)
+    contexts = block_contexts(tiny.model, tiny.adapter, windows.ids.shape[1])
+    try:
+        done = apply(tiny.model, plan, recipe, windows)
+    finally:
+        for handle in handles:
+            handle.remove()
+    tokens = windows.ids.numel()
+    passes = {who: counts[who, families.BLOCKS - 1] / tokens for who in ("dense", "pruned")}
+    again = kept_bytes == 0 or tiny.adapter.ffn(tiny.adapter.blocks(done.model)[0]).normed
+    assert passes == {"dense": 1, "pruned": 2 if again else 1}
+
+
+@pytest.mark.parametrize("method", ["bias", "refit", "full"])
+def test_what_was_kept_gives_what_running_again_does(tiny, monkeypatch, method):
+    recipe = families.recipe(
+        heads__ratio=0.3, ffn__ratio=0.3, calibration__samples=30, recovery__method=method
+    )
+    plan = make_plan(measure_model(tiny, recipe), recipe)
+    windows, found = windows_for(tiny, recipe), []
+    for kept_bytes in (0, 2**30):
+        monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", kept_bytes)
+        found.append(apply(tiny.model, plan, recipe, windows))
+    summed, kept = found
+    removed = [
+        [(m.removed, m.removed_groups) for b in run.plan.blocks for m in (b.attention, b.ffn)]
+        for run in found
+    ]
+    assert removed[0] == removed[1]
+    for one, other in zip(summed.events, kept.events, strict=True):
+        assert one.damping == other.damping
+        assert one.error_before == pytest.approx(other.error_before, rel=1e-4)
+        assert one.error_after == pytest.approx(other.error_after, rel=1e-3)
+    torch.testing.assert_close(
+        families.logits(summed.model, windows.ids[:4]),
+        families.logits(kept.model, windows.ids[:4]), rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
 
 
 def _keep_all(plan):
