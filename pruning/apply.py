@@ -130,7 +130,7 @@ class Run:
         self.block_inputs = None
         if self.adapter.parallel(dense):
             self.block_inputs = (self.dense.clone(), self.pruned.clone())
-        with resident(dense, pruned):
+        with resident(dense, pruned, then=self.dense_blocks[index + 1 : index + 2]):
             yield
 
     def inputs(self) -> tuple[Tensor, Tensor]:

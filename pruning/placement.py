@@ -2,23 +2,29 @@
 
 A model that fits needs none of this. Otherwise a :class:`BlockStore` keeps each block's tensors in
 CPU memory or on disk, :func:`resident` brings them for the time of a ``with`` statement, and a
-forward pass of the whole model brings one block after the other. What pruning makes anew stays in
-CPU memory.
+forward pass of the whole model brings one block after the other. What pruning makes anew goes the
+same way: to CPU memory, or to files that last as long as it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import finalize
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning.errors import SourceError
+from pruning.errors import OutOfMemory, SourceError
+from pruning.files import cache_root
 
 _STORE, _DEVICE = "block_store", "block_device"
 _CPU = torch.device("cpu")
@@ -48,8 +54,9 @@ class BlockStore:
 
     ``stored``: where to read a parameter that is on the meta device; a parameter elsewhere is
     its own copy. A tensor that two blocks share (the dense and the pruned one) is brought once.
-    What is made anew goes to CPU memory, or with ``stay`` remains where it was made. A copy of a
-    model has the same store.
+    What is made anew goes to CPU memory, or to a file where the blocks came from files, or with
+    ``stay`` remains where it was made. A copy of a model has the same store. What the next block
+    needs from disk is read while this one computes.
     """
 
     def __init__(self, stored: Mapping[Tensor, Stored], stay: bool) -> None:
@@ -57,6 +64,9 @@ class BlockStore:
         self._here: dict[Tensor, list[Any]] = {}  # away -> [here, users]
         self._homes: dict[nn.Module, dict[Tensor, Tensor]] = {}  # block -> here -> away
         self._depth: dict[nn.Module, int] = {}
+        self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read
+        self._reader = ThreadPoolExecutor(1, "reading-blocks")
+        self._made = _MadeAnew() if stored else None
 
     def __deepcopy__(self, _memo: dict) -> BlockStore:
         return self
@@ -65,8 +75,12 @@ class BlockStore:
         """What ``tensor`` of a model holds, in CPU memory."""
         tensor = self._here.get(tensor, [tensor])[0]
         if tensor.device.type == "meta":
-            return self._stored[tensor].read(tensor.dtype)
+            return self._origin(tensor).read(tensor.dtype)
         return tensor.detach().to(_CPU)
+
+    def _origin(self, tensor: Tensor) -> Stored:
+        """Where a tensor on the meta device is stored."""
+        return self._made.found.get(id(tensor)) or self._stored[tensor]
 
     @contextmanager
     def resident(self, block: nn.Module) -> Iterator[None]:
@@ -82,6 +96,18 @@ class BlockStore:
                 del self._depth[block]
                 self._leave(block)
 
+    def expect(self, blocks: Sequence[nn.Module]) -> None:
+        """Begin to read what ``blocks`` need from disk; what was expected before and is not
+        among it is forgotten."""
+        away = {tensor for block in blocks for *_, tensor in _tensors(block)}
+        coming = {tensor: read for tensor, read in self._coming.items() if tensor in away}
+        for tensor in away:
+            if tensor.device.type == "meta" and tensor not in self._here and tensor not in coming:
+                coming[tensor] = self._reader.submit(self._origin(tensor).read, tensor.dtype)
+        for tensor in self._coming.keys() - coming.keys():
+            self._coming[tensor].cancel()
+        self._coming = coming
+
     def _enter(self, block: nn.Module) -> None:
         device, homes = device_of(block), self._homes.setdefault(block, {})
         for slots, name, away in _tensors(block):
@@ -94,8 +120,10 @@ class BlockStore:
                 slots[name] = found[0]
 
     def _fetched(self, away: Tensor, device: torch.device) -> Tensor:
+        if away in self._coming:
+            return self._coming.pop(away).result().to(device)
         if away.device.type == "meta":
-            return self._stored[away].read(away.dtype).to(device)
+            return self._origin(away).read(away.dtype).to(device)
         return away.detach().to(device)
 
     def _leave(self, block: nn.Module) -> None:
@@ -103,12 +131,47 @@ class BlockStore:
         for slots, name, tensor in _tensors(block):
             if tensor in homes:
                 slots[name] = homes[tensor]
+            elif self._made and isinstance(tensor, nn.Parameter) and tensor.device.type != "meta":
+                slots[name] = self._made.written(tensor)
             elif tensor.device.type not in ("cpu", "meta") and not self._stay:  # made meanwhile
                 slots[name] = _like(tensor, tensor.detach().to(_CPU))
         for away in homes.values():
             self._here[away][1] -= 1
             if not self._here[away][1]:
                 del self._here[away]
+
+
+class _MadeAnew:
+    """Parameters that pruning made, in files of their own; a file goes with its parameter."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Stored] = {}  # id of the parameter on the meta device -> where
+        self._folder: TemporaryDirectory | None = None
+        self._count = 0
+
+    def written(self, parameter: nn.Parameter) -> nn.Parameter:
+        """A parameter on the meta device in its place; raises OutOfMemory when the disk is full."""
+        try:
+            if self._folder is None:
+                cache_root().mkdir(parents=True, exist_ok=True)
+                self._folder = TemporaryDirectory(prefix="blocks-", dir=cache_root())
+            file = Path(self._folder.name) / f"{self._count}.safetensors"
+            save_file({"made": parameter.detach().to(_CPU).contiguous()}, file)
+        except (OSError, SafetensorError) as error:
+            raise OutOfMemory(
+                f"The pruned blocks cannot be written to {cache_root()} ({error}); free disk space "
+                "or set HEADROOM_CACHE to a folder with more of it."
+            ) from None
+        self._count += 1
+        away = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        self.found[id(away)] = Stored(str(file), "made")
+        finalize(away, _drop, self.found, id(away), file)
+        return away
+
+
+def _drop(found: dict[int, Stored], key: int, file: Path) -> None:
+    found.pop(key, None)
+    file.unlink(missing_ok=True)
 
 
 def place_blocks(
@@ -140,13 +203,23 @@ def device_of(block: nn.Module) -> torch.device:
 
 
 @contextmanager
-def resident(*blocks: nn.Module) -> Iterator[None]:
-    """Have ``blocks`` on their devices inside the ``with`` statement."""
+def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[None]:
+    """Have ``blocks`` on their devices inside the ``with`` statement, and read meanwhile from disk
+    what ``then`` will need, which is used next."""
     with ExitStack() as stack:
         for block in blocks:
             if comes_and_goes(block):
                 stack.enter_context(getattr(block, _STORE).resident(block))
-        yield
+        if not then or not comes_and_goes(then[0]):
+            yield
+            return
+        store = getattr(then[0], _STORE)
+        store.expect(then)
+        try:
+            yield
+        except BaseException:  # cancelled, for example: nothing will come for it
+            store.expect(())
+            raise
 
 
 def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:

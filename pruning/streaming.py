@@ -148,7 +148,7 @@ def batched_logits(
     streams = [embed(model, adapter, part) for part in parts]
     for index, block in enumerate(blocks):
         stop_if(should_cancel)
-        with resident(block), torch.no_grad():
+        with resident(block, then=blocks[index + 1 : index + 2]), torch.no_grad():
             for place, hidden in enumerate(streams):
                 context = frames[len(hidden)].contexts[index]
                 streams[place] = run_block(block, hidden, context)

@@ -60,7 +60,7 @@ def measure(
         hidden = embed(model, adapter, windows.ids)
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            with resident(block):
+            with resident(block, then=blocks[index + 1 : index + 2]):
                 measured.append(_measure_block(adapter, block, context, hidden, device_of(block)))
             progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
     return Measurement(

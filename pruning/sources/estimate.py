@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pruning.errors import Unsupported, UsageError
-from pruning.shape import BYTES_PER_ELEMENT, KINDS
+from pruning.shape import BYTES_PER_ELEMENT, COLLECTED_BYTES, KINDS
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
 """Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
@@ -77,13 +77,18 @@ class MemoryEstimate:
 
     @property
     def working_bytes(self) -> int:
-        """On the device, beside weights: two sets of float64 equations with their solves, and a
-        batch of intermediates, attention maps and logits."""
+        """On the device, beside weights: one module's level-2 inputs and targets, two sets of
+        float64 equations with their solves, and a batch of intermediates, attention maps and
+        logits."""
         s, task = self.sizes, self.task
         rows = task.samples * task.seq_len
         # a Gram matrix, or with few tokens the tokens themselves (see pruning.token_rows)
         known = min(rows, s.inner) * (s.inner + s.hidden)
         equations = 8 * (5 * known + 4 * s.inner * s.hidden) * s.experts if task.prunes else 0
+        if task.prunes and s.experts == 1:
+            collected = rows * (s.inner * self._size + 4 * s.hidden)
+            # see pruning.collected
+            equations += collected if rows < s.inner else min(collected, COLLECTED_BYTES)
         tokens = max(_BATCH_TOKENS, task.seq_len)
         maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
@@ -111,14 +116,19 @@ class MemoryEstimate:
         device."""
         s = self.sizes
         outside = (s.parameters - s.block_parameters) * self._size
-        blocks, current = s.block_parameters * self._size, 2 * s.largest_block * self._size
+        blocks, current = s.block_parameters * self._size, self._current_bytes
         on_cpu = self.activation_bytes
         if placement in ("whole", "spread"):
             cards = self.cards if placement == "spread" else 1
             on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
         else:
             on_device = outside + current + self.working_bytes
-            on_cpu += self.pruned_bytes + (blocks if placement == "memory" else 0)
+            # with disk pruned blocks are files too, and the next block is read while one computes
+            on_cpu += (
+                self.pruned_bytes + blocks
+                if placement == "memory"
+                else s.largest_block * self._size
+            )
         return (on_device + on_cpu, 0) if self.device == "cpu" else (on_device, on_cpu)
 
     def fits_as(self, placement: str) -> bool:
@@ -154,14 +164,16 @@ class MemoryEstimate:
         if placement in ("whole", "spread"):
             weights = f"take {_gib(self.weight_bytes)}"
         else:
-            largest = _gib(2 * s.largest_block * self._size)
+            largest = _gib(self._current_bytes)
             outside = _gib((s.parameters - s.block_parameters) * self._size)
             weights = (
                 f"take {_gib(self.weight_bytes)}, of which {outside} outside the blocks and one "
-                f"block, dense and pruned ({largest}), at a time"
+                f"block{', dense and pruned' if self.task.prunes else ''} ({largest}), at a time"
             )
+            if placement == "disk":
+                weights += f", while the next ({_gib(s.largest_block * self._size)}) is read"
         parts = [weights, f"the working set {_gib(self.working_bytes)}"]
-        if self.task.prunes:
+        if self.task.prunes and placement != "disk":
             parts.append(f"pruned blocks up to {_gib(self.pruned_bytes)}")
         windows = f"{self.task.samples} x {self.task.seq_len} tokens"
         parts.append(f"activations of {windows} {_gib(self.activation_bytes)}")
@@ -173,6 +185,11 @@ class MemoryEstimate:
             f"{self.parameters / 1e6:,.0f} M parameters in {self.dtype} {', '.join(parts)}: "
             f"in all {free}."
         )
+
+    @property
+    def _current_bytes(self) -> int:
+        """Of the block in use; in a prune the dense and the pruned one."""
+        return (2 if self.task.prunes else 1) * self.sizes.largest_block * self._size
 
     def _alternatives(self) -> list[str]:
         """Changes, each by itself or with the least of another kind, that would fit."""
