@@ -1,9 +1,13 @@
 """``python -m benchmarks.speed``: what a prune costs, and that the cost grows linearly.
 
 Prints seconds per stage (load, measure, plan, prune, evaluate), the whole as a multiple of one
-dense and one pruned forward pass over the same tokens, the same for 2, 4 and 8 times the samples,
-and for a random model of 1, 2, 4 and 8 times the blocks, and the peak memory. The recipe is preset
+dense and one pruned forward pass over the same tokens, and the peak memory; then the same for a
+small random model with 1, 2, 4 and 8 times the blocks, and the samples. The recipe is preset
 ``fast``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
+
+A forward pass (the blocks, without the output layer) is timed before and after each stage, for a
+machine may be busy. ``--clock cpu`` with ``--threads 1`` counts what the process computes instead
+of what passes by.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +23,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from pruning.adapters.base import ModelAdapter
 from pruning.apply import apply
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
@@ -36,18 +42,23 @@ TIMES = (1, 2, 4, 8)
 def main() -> None:
     """Run the benchmark and print one Markdown table per device."""
     options = _options()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+        print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
+              f"{options.clock} time, {options.keep:.0%} of block parameters kept\n")  # fmt: skip
         print(f"| model | tokens | {' | '.join(STAGES)} | dense pass | measure / dense | "
               "prune / dense | all / (dense + pruned) | peak memory |")  # fmt: skip
         print("|" + "---|" * (len(STAGES) + 7))
         for times in options.samples_times:
             _row(options.model, options.model, options.samples * times, device, options)
-        for times in options.blocks_times:
+        sizes = [(times, 1) for times in options.growth]
+        sizes += [(1, times) for times in options.growth if times > 1]
+        for blocks, samples in sizes:
             with TemporaryDirectory() as folder:
-                _random_model(Path(folder), options.blocks * times)
-                name = f"random, {options.blocks * times} blocks"
-                _row(name, folder, options.samples, device, options, corpus="random")
+                _random_model(Path(folder), options.blocks * blocks)
+                name = f"random, {options.blocks * blocks} blocks"
+                _row(name, folder, options.samples * samples, device, options, corpus="random")
 
 
 def _row(
@@ -64,33 +75,40 @@ def _row(
             "budget": {"kept": options.keep},
         }
     )
-    clock = _Clock(device)
+    clock = _Clock(device, options.clock)
     loaded = clock("load", load, source, dtype="float32", device=device)
     windows = windows_for(loaded, recipe)
-    dense = _forward(loaded.model, loaded.adapter, windows.ids, clock)
+    passes = partial(_forward, adapter=loaded.adapter, ids=windows.ids, clock=clock)
+    passes(loaded.model)  # warm
+    dense = [passes(loaded.model)]
     measured = clock("measure", measure, loaded.model, windows, name=name)
+    dense.append(passes(loaded.model))
     plan = clock("plan", make_plan, measured, recipe)
     done = clock("prune", apply, loaded.model, plan, recipe, recovery_windows(loaded, recipe))
+    dense.append(passes(loaded.model))
     clock.seconds["of it solves"] = sum(event.solve_seconds for event in done.events)
-    pruned = _forward(done.model, loaded.adapter, windows.ids, clock)
+    pruned = passes(done.model)
     clock("evaluate", lambda: [losses.sum() for losses in batched_losses(done.model, windows.ids)])
     seconds = clock.seconds
+    by_measure, by_prune = statistics.mean(dense[:2]), statistics.mean(dense[1:])
     whole = seconds["measure"] + seconds["plan"] + seconds["prune"]
     peak = peak_memory_bytes(loaded.model.device) / 2**20
     print(
         f"| {name} | {samples} x {options.seq_len} | "
         + " | ".join(f"{seconds[stage]:.2f} s" for stage in STAGES)
-        + f" | {dense:.2f} s | {seconds['measure'] / dense:.2f} | {seconds['prune'] / dense:.2f} "
-        f"| {whole / (dense + pruned):.2f} | {peak:,.0f} MiB |",
+        + f" | {statistics.mean(dense):.2f} s | {seconds['measure'] / by_measure:.2f} | "
+        f"{seconds['prune'] / by_prune:.2f} | {whole / (statistics.mean(dense) + pruned):.2f} | "
+        f"{peak:,.0f} MiB |",
         flush=True,
     )
 
 
 class _Clock:
-    """Seconds by stage, once the device has finished."""
+    """Seconds by stage, once the device has finished; of the CPU clock those of this process."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, kind: str) -> None:
         self.device, self.seconds = device, {}
+        self.time = time.process_time if kind == "cpu" else time.perf_counter
 
     def __call__(self, stage: str, call, *args, **kwargs):
         started = self.now()
@@ -102,19 +120,16 @@ class _Clock:
     def now(self) -> float:
         if self.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return self.time()
 
 
 @torch.inference_mode()
-def _forward(model: nn.Module, adapter, ids: torch.Tensor, clock: _Clock) -> float:
-    """Seconds of one forward pass (without the output layer) in batches; median of 3."""
-    times = []
-    for _ in range(3):
-        started = clock.now()
-        for batch in batches(*ids.shape):
-            adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
-        times.append(clock.now() - started)
-    return statistics.median(times)
+def _forward(model: nn.Module, adapter: ModelAdapter, ids: torch.Tensor, clock: _Clock) -> float:
+    """Seconds of one forward pass in batches."""
+    started = clock.now()
+    for batch in batches(*ids.shape):
+        adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
+    return clock.now() - started
 
 
 def _random_model(folder: Path, blocks: int) -> None:
@@ -132,9 +147,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--keep", type=float, default=0.8, help="share of block parameters")
-    parser.add_argument("--samples-times", type=int, nargs="*", default=TIMES)
-    parser.add_argument("--blocks", type=int, default=4, help="of the random model, times 1 to 8")
-    parser.add_argument("--blocks-times", type=int, nargs="*", default=TIMES)
+    parser.add_argument("--samples-times", type=int, nargs="*", default=[1], help="of --model")
+    parser.add_argument("--blocks", type=int, default=4, help="of the random model")
+    parser.add_argument("--growth", type=int, nargs="*", default=TIMES, help="of the random model")
+    parser.add_argument("--threads", type=int, help="default: those of the machine")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     return parser.parse_args()
 
 
