@@ -67,9 +67,9 @@ class ModuleTask:
             target = self._level1_outputs(dense_layers, dense_in[batch])
             seen = self._tapped(run.pruned_blocks, pruned_in[batch]).level1_input
             _add_split(parts, batch, run.family, seen, target)
+        # a new bias is recorded (and loaded) for level 2 only
+        level = self._level_problem(*parts, self._stacked(layers), add_bias=False)
         with self.solving:
-            # a new bias is recorded (and loaded) for level 2 only
-            level = self._level_problem(*parts, self._stacked(layers), add_bias=False)
             fit = level.refitted()
         bias_rows = None if fit.bias is None else fit.bias.split(sizes)
         weights = fit.weight.T.split(sizes)
@@ -142,10 +142,10 @@ class ModuleTask:
     def reconstruct_level2(self) -> None:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
         layer = self.module.level2
+        level = self._level2(torch.arange(layer_shape(layer)[1]))
+        self.parts = level.parts  # products, which are not counted as solving
         with self.solving:
-            level = self._level2(torch.arange(layer_shape(layer)[1]))
             fit = level.refitted()
-        self.parts = level.parts
         like = layer_like(layer)
         set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
 
@@ -165,6 +165,7 @@ class ModuleTask:
         kept = expand(self.decision.kept, self.module.unit_width)
         self.kept = kept.to(self.run.device)
         level = self._level2(kept)
+        self.parts = level.parts  # products, which are not counted as solving
         with self.solving:
             before = level.cut().error
             fit = self.run.recovery.finish(level)

@@ -13,7 +13,7 @@ from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
 from pruning.measure.stream import weight_statistics
 
 BLOCK = 1
-BIN = 2 ** (50 / 1024)  # width of one bin of the histogram
+BIN = 2 ** (1 / 128)  # bfloat16 numbers are no farther apart
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -154,6 +154,18 @@ def test_variance_is_unbiased_and_safe_for_one_token():
     single = MomentSum()
     single.add(values[:1])
     assert torch.equal(single.variance(), torch.zeros(5, dtype=torch.float64))
+
+
+def test_a_large_mean_costs_the_variance_nothing():
+    values = torch.randn(5000, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    values = (values + torch.tensor([0.0, 300.0, -2000.0, 10000.0])).float()
+    moments = MomentSum()
+    for part in values.split(2048):
+        moments.add(part)
+    exact = values.double()
+    torch.testing.assert_close(moments.variance(), exact.var(0), rtol=1e-5, atol=0)
+    torch.testing.assert_close(moments.mean(), exact.mean(0), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(moments.second_moment(), exact.square().mean(0), rtol=1e-6, atol=0)
 
 
 def test_quantiles_over_many_magnitudes():

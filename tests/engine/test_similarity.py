@@ -64,6 +64,21 @@ def test_the_measurement_agrees_with_scipy(tiny, monkeypatch):
         np.testing.assert_allclose(block.divergence, expected, atol=2e-6)
 
 
+def test_how_many_samples_go_at_once_does_not_matter(monkeypatch):
+    scores = torch.randn(7, 5, 9, 9, generator=torch.Generator().manual_seed(3))
+    above = torch.ones(9, 9, dtype=torch.bool).triu(1)
+    patterns = scores.masked_fill(above, -torch.inf).softmax(-1)
+    results = []
+    for entries in (1, 2 * 5 * 45, 10**6):
+        monkeypatch.setattr("pruning.measure.divergence._ENTRIES", {True: entries})
+        total = DivergenceSum(5)
+        total.add(patterns)
+        results.append(total.result())
+    np.testing.assert_allclose(results[0], _by_scipy(patterns.double().numpy()), atol=1e-6)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=1e-6)
+
+
 def test_extreme_patterns():
     """Equal heads diverge by nothing, disjoint ones by ln 2 at every row but the first."""
     rows = 6
