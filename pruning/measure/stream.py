@@ -180,13 +180,13 @@ class _PartSums:
 
 
 def weight_statistics(module: DepthTwo) -> dict[str, Tensor]:
-    """Norms of the level-2 columns and of the level-1 rows, float64."""
+    """Norms of the level-2 columns and of the level-1 rows, float32."""
     from pruning.adapters.projection import layer_matrix
 
-    columns = layer_matrix(module.level2).double()
+    columns = layer_matrix(module.level2).float()
     result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
     for name, projection in module.level1.items():
-        rows = projection.weight().double()
+        rows = projection.weight().float()
         result[f"{name}_sq"] = rows.square().sum(1)
         result[f"{name}_abs"] = rows.abs().sum(1)
     return result
