@@ -162,6 +162,30 @@ def test_a_smaller_head_count_is_suggested(tmp_path):
     assert uniform_model(parts_of(shorter))[0].config.num_attention_heads in (8, 6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", families.EVERY_FAMILY)
+def test_half_precision_of_every_family(family, tiny_model, tmp_path, dtype):
+    """Bit for bit in each form, as the same number format."""
+    dense, ids = tiny_model(family, 3, dtype), families.token_ids()
+    uneven = prune(dense, families.recipe(**UNEVEN))
+    alike = prune(dense, families.recipe(**FFN_ONLY))
+    expected = {
+        "compact": uneven.pruned.model,
+        "padded": padded_model(parts_of(uneven))[0],
+        "uniform": alike.pruned.model,
+    }
+    if family.startswith("bloom"):
+        del expected["uniform"]  # refused, see above
+    for form, model in expected.items():
+        folder = save(alike if form == "uniform" else uneven, tmp_path / form, form)
+        loaded = pruning.load(str(folder), device="cpu")
+        logits = families.logits(loaded.model, ids)
+        assert loaded.dtype == str(dtype).removeprefix("torch."), form
+        assert {p.dtype for p in loaded.model.parameters()} == {dtype}, form
+        assert logits.isfinite().all(), form
+        assert torch.equal(logits, families.logits(model, ids)), form
+
+
 def test_half_precision_and_generation_settings_are_kept(tiny_model, tokenizer, tmp_path):
     dense = tiny_model("llama_grouped", 2, torch.bfloat16)
     tokenizer.chat_template = "{{ messages }}"
