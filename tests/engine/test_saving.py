@@ -198,7 +198,7 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
     data = yaml.safe_load((first / "recipe.yaml").read_text())
     assert Provenance.read(first / "recipe.yaml").versions["torch"]
     data["provenance"]["versions"]["torch"] = "1.0"
-    data["provenance"] |= {"corpus": "0", "model_weights": "1", "model_revision": "abc"}
+    data["provenance"] |= {"corpus": "0", "model_weights": "1", "model_revision": "abc", "seed": 5}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(data))
     status, _, err = _command(
         capsys, "prune", model_folder, "--recipe", tmp_path / "r.yaml", "--device", "cpu",
@@ -206,7 +206,8 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
     )  # fmt: skip
     assert status == 0
     (note,) = [line for line in err.splitlines() if line.startswith("headroom: note")]
-    for part in ("weights (revision abc then, None now)", "calibration tokens", "torch (1.0 then"):
+    for part in ("weights (revision abc then, None now)", "calibration tokens", "torch (1.0 then",
+                 "the seed (5 then, 0 now)"):  # fmt: skip
         assert part in note, note
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Perplexity was not measured" in card
