@@ -43,7 +43,8 @@ test-fast: setup-dev
 	$(PY) -m pytest -m "not slow and not browser and not gpu and not llamacpp"
 
 # its own environment, compiled here (minutes): nothing else needs llama.cpp. The sources stay, for
-# llama.cpp's converter of checkpoints is not installed.
+# llama.cpp's converter of checkpoints is not installed. No parts for pictures, and none of the newest
+# instructions (AMX), which some virtual machines announce and do not run.
 LLAMACPP_PIP := .venv-llamacpp/bin/python -m pip --quiet --disable-pip-version-check
 .venv-llamacpp/.ready:
 	rm -rf .venv-llamacpp
@@ -51,7 +52,7 @@ LLAMACPP_PIP := .venv-llamacpp/bin/python -m pip --quiet --disable-pip-version-c
 	$(LLAMACPP_PIP) download --no-deps --no-binary llama-cpp-python --dest .venv-llamacpp llama-cpp-python
 	mkdir .venv-llamacpp/source
 	tar -xzf .venv-llamacpp/llama_cpp_python-*.tar.gz --strip-components=1 -C .venv-llamacpp/source
-	$(LLAMACPP_PIP) install .venv-llamacpp/source
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF $$CMAKE_ARGS" $(LLAMACPP_PIP) install .venv-llamacpp/source
 	$(LLAMACPP_PIP) install --no-deps --target .venv-llamacpp/converter sentencepiece
 	@touch $@
 

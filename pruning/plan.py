@@ -176,12 +176,12 @@ class Plan:
         return json.dumps({"version": PLAN_VERSION, **asdict(self)}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str, origin: str = "The plan") -> Plan:
         """Read :meth:`to_json`; raises UsageError in one line when it is not a valid plan."""
         try:
             data = json.loads(text)
             if data["version"] != PLAN_VERSION:
-                raise UsageError(f"The plan has version {data['version']!r}, not {PLAN_VERSION}.")
+                raise UsageError(f"{origin} has version {data['version']!r}, not {PLAN_VERSION}.")
             shape = shape_from_plain(data["shape"])
             blocks = tuple(
                 BlockPlan(**{kind: _module_from_plain(block[kind]) for kind in block})
@@ -189,7 +189,7 @@ class Plan:
             )
             plan = cls(shape, blocks, data["context"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"The plan is not valid: {error}; make it again.") from None
+            raise UsageError(f"{origin} is not valid: {error}; make it again.") from None
         check(plan)
         return plan
 

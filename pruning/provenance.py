@@ -23,7 +23,8 @@ SECTION = "provenance"
 
 
 class Provenance(BaseModel):
-    """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries."""
+    """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries;
+    ``seed`` that of the run (None in files of before it was recorded)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,6 +32,7 @@ class Provenance(BaseModel):
     model_revision: str | None = None
     model_weights: str
     corpus: str
+    seed: int | None = None
     device: str
     versions: dict[str, str]
 
@@ -43,6 +45,7 @@ class Provenance(BaseModel):
             model_revision=run.dense.revision,
             model_weights=fingerprint(run.dense.model),
             corpus=report.corpus_fingerprint,
+            seed=report.seed,
             device=report.device.split(":")[0],
             versions=report.versions,
         )
@@ -82,6 +85,8 @@ class Provenance(BaseModel):
             found.append(f"the revision ({self.model_revision} then, {now.model_revision} now)")
         if self.corpus != now.corpus:
             found.append("the calibration tokens")
+        if self.seed is not None and self.seed != now.seed:
+            found.append(f"the seed ({self.seed} then, {now.seed} now)")
         if self.device != now.device:
             found.append(f"the device ({self.device} then, {now.device} now)")
         for name in sorted(self.versions.keys() | now.versions.keys()):

@@ -32,7 +32,7 @@ This is the {form} form: {entry.summary[0].lower()}{entry.summary[1:]}
 
 {entry.value.loading(parts)}
 {noted}
-{_quality(records)}
+{_numbers(parts, form)}{_quality(records)}
 {records.report.to_markdown(heading="##")}
 {_reproduce(records)}
 ## Limits
@@ -57,10 +57,21 @@ def _head(origin: Origin, form: str) -> str:
         head["base_model_relation"] = "quantized" if form == "gguf" else "finetune"
     if origin.licence:
         head["license"] = origin.licence
+    head |= origin.terms
     head["library_name"] = "gguf" if form == "gguf" else "transformers"
     head["pipeline_tag"] = "text-generation"
     head["tags"] = ["headroom", "structured-pruning", form]
     return yaml.safe_dump(head, sort_keys=False)
+
+
+def _numbers(parts: Parts, form: str) -> str:
+    """Says so when the weights are stored otherwise than they were measured."""
+    measured, stored = parts.records.report.dtype, parts.loaded.dtype
+    if form == "gguf":
+        return f"Sizes and perplexities below are of the model in {measured}, not of the file.\n\n"
+    if stored != measured:
+        return f"Stored as {stored}; sizes and perplexities below are those in {measured}.\n\n"
+    return ""
 
 
 def _quality(records: Records) -> str:
@@ -96,5 +107,6 @@ machine with the same versions, and says what differs otherwise. The recipe:
 
 def _licence(origin: Origin) -> str:
     if origin.licence:
-        return f"The base model's licence ({origin.licence}) and its limits apply."
+        name = origin.terms.get("license_name") or origin.licence
+        return f"The base model's licence ({name}) and its limits apply."
     return "The base model's licence and limits apply; its card did not say which licence."

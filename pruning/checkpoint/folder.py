@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -50,15 +51,26 @@ def _beside(target: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target, os.getpid())))
         os.chmod(temporary, 0o755)
         yield temporary
-    except (OSError, SafetensorError) as error:
-        # safetensors wraps the system's error into its own text
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+    except Exception as error:
+        if _is_full(error):
             raise HeadroomError(f"The disk is full; {target} was not written.") from None
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if not isinstance(error, (OSError, SafetensorError)):
+            raise
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
         raise HeadroomError(f"{target} cannot be written: {reason}.") from None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether ``error`` comes of a full disk: safetensors and tokenizers wrap the system's error
+    into texts of their own, and numpy says only how much it could not write."""
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left" in str(error)
+        or re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
+    )
 
 
 def _prefix(target: Path, process: int | str) -> str:

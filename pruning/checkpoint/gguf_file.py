@@ -6,10 +6,12 @@ so stock builds run what no other stock loader does.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -99,6 +101,7 @@ def write_file(parts: Parts, path: Path, kind: GgufType) -> tuple[str, ...]:
         writer.write_ti_data_to_file()
         for name, tensor in _tensors(parts):
             writer.write_tensor_data(_encoded(tensor, _stored_type(name, tensor, kind)))
+            _check_whole(writer.fout[0])
     finally:
         writer.close()
     if shorter:
@@ -107,6 +110,14 @@ def write_file(parts: Parts, path: Path, kind: GgufType) -> tuple[str, ...]:
             "round the widths to 32 to store all as q8_0."
         )
     return tuple(remarks)
+
+
+def _check_whole(file: BinaryIO) -> None:
+    """Raise OSError when the file is shorter than what went into it: numpy says nothing when the
+    system refuses an array that is smaller than a buffer."""
+    file.flush()
+    if os.fstat(file.fileno()).st_size < file.tell():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _describe(writer: Any, parts: Parts, kind: GgufType) -> None:

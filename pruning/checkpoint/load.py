@@ -44,10 +44,14 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
         name = (absent or unexpected)[0]
         what = "lacks" if absent else "has an unknown"
         raise SourceError(f"{folder} {what} weight {name!r}; save the model again.")
-    if (folder / "generation_config.json").is_file():
+    settings = folder / "generation_config.json"
+    if settings.is_file():
         from transformers import GenerationConfig
 
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        except (OSError, ValueError):
+            raise SourceError(f"{settings} is damaged; save or copy the model again.") from None
     if dtype != "auto":
         for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
             parameter.data = parameter.data.to(dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ import yaml
 from pruning.sources.loaded import LoadedModel
 
 CARD = "README.md"
+_TERMS = ("license_name", "license_link", "language")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """``name`` for people; ``repository`` is a hub id."""
+    """``name`` for people; ``repository`` is a hub id; ``terms``: what the card says beside the
+    licence's own name (``license_name`` and ``license_link`` of licences that the hub has no
+    name for, ``language``)."""
 
     name: str
     repository: str | None
     licence: str | None
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
 
 def origin_of(dense: LoadedModel) -> Origin:
@@ -33,7 +38,7 @@ def origin_of(dense: LoadedModel) -> Origin:
         return origin_of_folder(folder)
     if dense.source.count("/") == 1 and not dense.source.startswith((".", "/", "~")):
         card = front_matter(_hub_card(dense.source, dense.revision))
-        return Origin(dense.source, dense.source, _text(card.get("license")))
+        return _of_card(card, dense.source, dense.source)
     return Origin(short_name(dense.source), None, None)
 
 
@@ -41,7 +46,15 @@ def origin_of_folder(folder: Path) -> Origin:
     """What the folder's own card says: of a model pruned before, the model it came from."""
     card = front_matter(folder / CARD)
     base = _text(card.get("base_model"))
-    return Origin(base or short_name(str(folder)), base, _text(card.get("license")))
+    return _of_card(card, base or short_name(str(folder)), base)
+
+
+def _of_card(card: Mapping[str, Any], name: str, repository: str | None) -> Origin:
+    terms = {key: card[key] for key in _TERMS if card.get(key)}
+    link = terms.get("license_link")
+    if isinstance(link, str) and repository and "://" not in link:  # a file of that repository
+        terms["license_link"] = f"https://huggingface.co/{repository}/blob/main/{link}"
+    return Origin(name, repository, _text(card.get("license")), terms)
 
 
 def _hub_card(repository: str, revision: str | None) -> Path | None:

@@ -69,10 +69,17 @@ class Records:
                 ) from None
             except (OSError, UnicodeDecodeError) as error:
                 raise SourceError(f"{folder / name} cannot be read: {error}.") from None
+        recipe = Recipe.from_yaml(texts[MARKER], f"The recipe {folder / MARKER}")
+        report = Report.from_json(texts[REPORT], str(folder / REPORT))
+        if Recipe.parse(report.recipe) != recipe:
+            raise SourceError(
+                f"{folder / MARKER} is not the recipe of this run, which {REPORT} records as well; "
+                "copy the folder again, and keep a changed recipe elsewhere."
+            )
         return cls(
-            Recipe.from_yaml(texts[MARKER], f"The recipe {folder / MARKER}"),
-            Plan.from_json(texts[PLAN]),
-            Report.from_json(texts[REPORT], str(folder / REPORT)),
+            recipe,
+            Plan.from_json(texts[PLAN], f"The plan {folder / PLAN}"),
+            report,
             Provenance.read(folder / MARKER),
             _evaluation(folder / EVALUATION),
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 def load(
@@ -194,15 +195,24 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _tokenizer(place: str, commit: str | None) -> Any:
-    """The model's tokenizer, or None when the folder has none."""
+    """The model's tokenizer, or None when there is none. Raises SourceError when the folder has one
+    that cannot be read: all that is made from the model would silently lack it."""
     from transformers import AutoTokenizer
 
     try:
         found = AutoTokenizer.from_pretrained(place, revision=commit)
         # where there are no files some classes make one that knows their special tokens only
-        return found if len(found) > len(set(found.all_special_ids)) else None
-    except Exception:
-        return None
+        if len(found) > len(set(found.all_special_ids)):
+            return found
+        reason = "its tokens are missing"
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    folder = Path(place)
+    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise SourceError(
+            f"The tokenizer in {folder} cannot be read ({reason}); save or copy the model again."
+        )
+    return None
 
 
 def resolve_device(device: str) -> str:

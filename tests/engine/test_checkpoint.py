@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import families
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning.checkpoint import save
+from pruning.checkpoint import Evaluation, export, save
 from pruning.errors import SourceError, UsageError
 from pruning.pipeline import prune
 
@@ -33,11 +34,17 @@ def saved(tiny_model, tmp_path_factory):
     return save(run, tmp_path_factory.mktemp("saved") / "model"), run
 
 
+@pytest.fixture(scope="module")
+def whole(model_folder, tmp_path_factory):
+    """A compact folder with everything a folder can have; not to be changed."""
+    run = prune(pruning.load(str(model_folder), device="cpu"), families.recipe(ffn__ratio=0.4))
+    evaluation = Evaluation(12.5, 14.75, "some text (test), 4 windows.")
+    return save(run, tmp_path_factory.mktemp("whole") / "model", evaluation=evaluation)
+
+
 @pytest.fixture
 def copy(saved, tmp_path):
     """A copy of the saved folder that a test may damage."""
-    import shutil
-
     return shutil.copytree(saved[0], tmp_path / "copy")
 
 
@@ -148,6 +155,30 @@ def test_widths_that_cannot_be_read(copy, change, word):
 def test_a_broken_config(copy):
     (copy / "config.json").write_text('{"model_type": "llama", ')
     _refused(copy)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "plan.json", "recipe.yaml", "report.json", "tokenizer.json",
+     "tokenizer_config.json", "generation_config.json", "evaluation.json"],
+)  # fmt: skip
+def test_any_file_that_is_missing_or_cut_is_one_line(whole, tmp_path, name, damage):
+    """Nothing is written then, and no form loses a part silently."""
+    folder, out = shutil.copytree(whole, tmp_path / "copy"), tmp_path / "out"
+    optional = name in ("tokenizer_config.json", "generation_config.json", "evaluation.json")
+    if damage == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:30])
+    else:
+        (folder / name).unlink()
+        if optional:
+            export(folder, out, "uniform")
+            assert pruning.load(str(out), device="cpu").tokenizer is not None
+            return
+    with pytest.raises((SourceError, UsageError)) as caught:
+        export(folder, out, "uniform")
+    message = str(caught.value)
+    assert "\n" not in message and str(folder) in message and not out.exists()
 
 
 def test_another_folder_is_never_replaced(saved, tmp_path):

@@ -162,6 +162,30 @@ def test_a_smaller_head_count_is_suggested(tmp_path):
     assert uniform_model(parts_of(shorter))[0].config.num_attention_heads in (8, 6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", families.EVERY_FAMILY)
+def test_half_precision_of_every_family(family, tiny_model, tmp_path, dtype):
+    """Bit for bit in each form, as the same number format."""
+    dense, ids = tiny_model(family, 3, dtype), families.token_ids()
+    uneven = prune(dense, families.recipe(**UNEVEN))
+    alike = prune(dense, families.recipe(**FFN_ONLY))
+    expected = {
+        "compact": uneven.pruned.model,
+        "padded": padded_model(parts_of(uneven))[0],
+        "uniform": alike.pruned.model,
+    }
+    if family.startswith("bloom"):
+        del expected["uniform"]  # refused, see above
+    for form, model in expected.items():
+        folder = save(alike if form == "uniform" else uneven, tmp_path / form, form)
+        loaded = pruning.load(str(folder), device="cpu")
+        logits = families.logits(loaded.model, ids)
+        assert loaded.dtype == str(dtype).removeprefix("torch."), form
+        assert {p.dtype for p in loaded.model.parameters()} == {dtype}, form
+        assert logits.isfinite().all(), form
+        assert torch.equal(logits, families.logits(model, ids)), form
+
+
 def test_half_precision_and_generation_settings_are_kept(tiny_model, tokenizer, tmp_path):
     dense = tiny_model("llama_grouped", 2, torch.bfloat16)
     tokenizer.chat_template = "{{ messages }}"
@@ -325,9 +349,35 @@ def test_the_card_in_the_hubs_form(uneven, tmp_path):
     for part in ("12.50", "14.75", "some text (test), 4 windows.", "trust_remote_code=True",
                  "pruning.load", "What was removed", "provenance:", "Limits"):  # fmt: skip
         assert part in card, part
-    export(folder, tmp_path / "padded", "padded")
+    assert "Stored as" not in card
+    export(folder, tmp_path / "padded", "padded", dtype="bfloat16")
     assert front_matter(tmp_path / "padded" / "README.md")["license"] == "mit"
-    assert "14.75" in (tmp_path / "padded" / "README.md").read_text()
+    card = (tmp_path / "padded" / "README.md").read_text()
+    assert "14.75" in card and "Stored as bfloat16; sizes and perplexities below" in card
+
+
+def test_a_licence_that_the_hub_has_no_name_for(uneven, tmp_path):
+    """Its name and where it stands are carried on, through every form."""
+    from huggingface_hub import ModelCard
+
+    run = uneven[0]
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: own-terms\nlicense_link: LICENSE\nlanguage: [en, de]\n"
+        "base_model: some/one\n---\n# One\n"
+    )
+    dense = LoadedModel(**{**vars(run.dense), "source": str(base)})
+    folder = save(type(run)(**{**vars(run), "dense": dense}), tmp_path / "out")
+    for form in ("compact", "padded", "gguf"):
+        export(folder, tmp_path / form, form)
+        card = ModelCard.load(tmp_path / form / "README.md")  # refuses what the hub cannot read
+        found = card.data.to_dict()
+        assert (found["license"], found["license_name"]) == ("other", "own-terms")
+        assert found["license_link"] == "https://huggingface.co/some/one/blob/main/LICENSE"
+        assert found["language"] == ["en", "de"] and found["base_model"] == "some/one"
+        assert form in found["tags"] and found["pipeline_tag"] == "text-generation"
+        assert "licence (own-terms)" in card.text
 
 
 def test_gguf_holds_every_width_and_weight(uneven, tmp_path):

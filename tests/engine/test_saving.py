@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import families
+import numpy as np
 import pytest
 import yaml
 from safetensors import SafetensorError
@@ -17,7 +19,7 @@ from safetensors.torch import load_file
 from test_imports import ROOT
 
 import pruning
-from pruning.checkpoint import save
+from pruning.checkpoint import FormOptions, save
 from pruning.checkpoint.folder import file_aside, written_aside
 from pruning.cli.main import main
 from pruning.errors import HeadroomError, SourceError, UsageError
@@ -88,20 +90,68 @@ def test_killed_while_saving_never_leaves_a_broken_folder(tmp_path):
     assert not list(tmp_path.glob(".model.*"))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        SafetensorError("I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_a_full_disk_is_one_clear_line(run, tmp_path, monkeypatch, error):
+def _plainly(path):
+    with open(path, "w") as file:
+        file.write("text")
+
+
+def _by_numpy(path):
+    with open(path, "wb", buffering=0) as file:
+        np.zeros(9000).tofile(file)
+
+
+def _by_tokenizers(path):
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.BPE()).save(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("write", [_plainly, _by_numpy, _by_tokenizers])
+@pytest.mark.parametrize("aside", [written_aside, file_aside])
+def test_every_writer_tells_a_full_disk_in_the_same_line(tmp_path, write, aside):
+    """Each of the libraries reports it in its own way; all of them are needed for some form."""
+    with pytest.raises(HeadroomError, match="^The disk is full; .*out was not written.$"):
+        with aside(tmp_path / "out"):
+            write("/dev/full")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["compact", "padded", "uniform"])
+def test_a_disk_that_fills_up_while_saving_leaves_nothing(run, tmp_path, monkeypatch, form):
     def full(*_args, **_kwargs):
-        raise error
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(type(run.pruned.model), "save_pretrained", full)
     with pytest.raises(HeadroomError, match="^The disk is full; .* was not written.$"):
-        save(run, tmp_path / "out")
+        save(run, tmp_path / "out", form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gguf_file_is_never_short(run, tmp_path):
+    """The system refuses the last bytes, where tensors are smaller than a buffer."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "m.gguf"
+    save(run, path, "gguf", options=FormOptions(gguf_type="f32"))
+    size = path.stat().st_size
+    path.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for missing in (1, 40, 400, 4000):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, limits[1]))
+            with pytest.raises(HeadroomError, match="m.gguf (was not|cannot be) written"):
+                save(run, path, "gguf", options=FormOptions(gguf_type="f32"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not list(tmp_path.iterdir()), missing
+
+
+def test_other_failures_of_writing_are_one_line_too(tmp_path):
+    with pytest.raises(HeadroomError, match="out cannot be written: Input/output error.$"):
+        with written_aside(tmp_path / "out"):
+            raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(ZeroDivisionError), written_aside(tmp_path / "out"):
+        _ = 1 / 0
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +198,7 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
     data = yaml.safe_load((first / "recipe.yaml").read_text())
     assert Provenance.read(first / "recipe.yaml").versions["torch"]
     data["provenance"]["versions"]["torch"] = "1.0"
-    data["provenance"] |= {"corpus": "0", "model_weights": "1", "model_revision": "abc"}
+    data["provenance"] |= {"corpus": "0", "model_weights": "1", "model_revision": "abc", "seed": 5}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(data))
     status, _, err = _command(
         capsys, "prune", model_folder, "--recipe", tmp_path / "r.yaml", "--device", "cpu",
@@ -156,7 +206,8 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
     )  # fmt: skip
     assert status == 0
     (note,) = [line for line in err.splitlines() if line.startswith("headroom: note")]
-    for part in ("weights (revision abc then, None now)", "calibration tokens", "torch (1.0 then"):
+    for part in ("weights (revision abc then, None now)", "calibration tokens", "torch (1.0 then",
+                 "the seed (5 then, 0 now)"):  # fmt: skip
         assert part in note, note
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Perplexity was not measured" in card

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "engine"))
 
 import families  # noqa: E402
+from tiny_configs import CONFIGS  # noqa: E402
 
 import pruning  # noqa: E402
 from pruning.checkpoint import FormOptions, export, save  # noqa: E402
@@ -107,11 +109,19 @@ TINY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", TINY)
+def tiny(kind):
+    """A Llama with settings of its own, or a Mistral whose window reaches over all positions."""
+    if kind == "mistral":
+        settings = {**CONFIGS["mistral"][1], "sliding_window": None}
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model("mistral", **settings))
+    return families.llama_grouped(**TINY[kind])
+
+
+@pytest.mark.parametrize("kind", [*TINY, "mistral"])
 @pytest.mark.parametrize("method", ["refit", "bias"])
 def test_uneven_widths_and_added_biases(kind, method, tmp_path, monkeypatch):
     monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
-    model = families.llama_grouped(**TINY[kind])
+    model = tiny(kind)
     families.randomise(model, 5)
     dense = families.wrap(model.eval().requires_grad_(False), f"{kind}-{method}")
     recipe = families.recipe(
