@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter, adapter_for
+from pruning.arithmetic import products_dtype
 from pruning.corpora.windows import Windows
 from pruning.errors import UsageError
 from pruning.events import (
@@ -69,6 +70,7 @@ def apply(
     pruned = shared_copy(model)
     if plan.is_empty:
         return Applied(pruned, plan, plan.widths, ())
+    adapter = adapter.multiplying(products_dtype(recipe.recovery.compute, model))
     run = Run(model, pruned, adapter, plan, recipe, windows)
     touched = run.last_block() + 1
     for index in range(touched):

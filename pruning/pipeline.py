@@ -11,6 +11,7 @@ from functools import cache, partial
 import torch
 
 from pruning.apply import Applied, apply
+from pruning.arithmetic import products_dtype
 from pruning.corpora import Windows, calibration_windows
 from pruning.corpora.rewriting import rewritten
 from pruning.errors import OutOfMemory
@@ -75,7 +76,7 @@ def recovery_windows(
     if copies == 0:
         return text
     drawn = rewritten(
-        loaded.model, text.ids, copies, recipe.seed,
+        loaded.model, text.ids, copies, recipe.seed, products=_products(loaded, recipe),
         progress=progress, should_cancel=should_cancel,
     )  # fmt: skip
     families = torch.cat([text.ids[:, None], drawn.reshape(samples, copies, -1)], dim=1)
@@ -96,8 +97,12 @@ def _copies(recipe: Recipe) -> int:
         return 0
     if rule.copies == "auto":
         samples = rule.samples or recipe.calibration.samples
-        return min(max(round(ENOUGH_WINDOWS / samples) - 1, 1), 64)
+        return min(max(round(ENOUGH_WINDOWS / samples) - 1, 0), 64)
     return rule.copies
+
+
+def _products(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
+    return products_dtype(recipe.recovery.compute, loaded.model)
 
 
 def _windows(
@@ -148,21 +153,25 @@ def measure_model(
             )
         if curves or needs_curves(recipe):
             passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe))
+            products = _products(loaded, recipe)
+            if products:
+                passed["products"] = str(products)
             found = cached_measurement(
                 measurement_key(*about, **passed),
                 # the expected losses come from what the recovery will be fitted to
                 partial(
                     _with_curves, found, loaded,
-                    fit_windows or partial(recovery_windows, loaded, recipe, **hear), hear,
+                    fit_windows or partial(recovery_windows, loaded, recipe, **hear),
+                    {"products": products, **hear},
                 ),
             )  # fmt: skip
         return replace(found, model=loaded.source)
 
 
 def _with_curves(
-    measurement: Measurement, loaded: LoadedModel, windows: Callable[[], Windows], hear: dict
+    measurement: Measurement, loaded: LoadedModel, windows: Callable[[], Windows], how: dict
 ) -> Measurement:
-    return with_curves(measurement, loaded.model, windows(), **hear)
+    return with_curves(measurement, loaded.model, windows(), **how)
 
 
 def prune(

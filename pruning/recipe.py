@@ -32,6 +32,7 @@ ENOUGH_WINDOWS = 320
 
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Compute = Literal["model", "bfloat16", "auto"]
 
 
 class _Strict(BaseModel):
@@ -165,7 +166,9 @@ class RecoveryRule(_Strict):
     ``samples``: calibration windows for recovery (None: those of the measurement).
     ``copies``: further copies of each window in which the dense model has rewritten half of the
     tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
-    ENOUGH_WINDOWS windows in all, at least one.
+    ENOUGH_WINDOWS windows in all.
+    ``compute``: number format of the products in the passes that a float32 model is fitted by:
+    the ``model``'s own, ``bfloat16``, or ``auto`` (bfloat16 where the hardware has units for it).
     """
 
     method: str = "refit"
@@ -176,6 +179,7 @@ class RecoveryRule(_Strict):
     scope: Literal["pruned", "all"] = "pruned"
     samples: int | None = Field(None, ge=1, le=65536)
     copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = 3
+    compute: Compute = "model"
 
 
 class Recipe(_Strict):

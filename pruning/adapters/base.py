@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pruning.adapters.experts import LEVEL1, LEVEL2, STEP, ExpertLayer, Mixture
 from pruning.adapters.projection import Projection, layer_shape
+from pruning.arithmetic import products_in
 from pruning.errors import Unsupported
 from pruning.registry import Registry
 from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
@@ -155,6 +157,14 @@ class ModelAdapter(ABC):
     """What else of a block with experts cannot lose units, as a sentence."""
     ungroups: bool = True
     """Whether grouped queries can be rewritten so that each has its own key/value head."""
+    products: torch.dtype | None = None
+    """Number format in which :meth:`run` multiplies; None: the weights' own."""
+
+    def multiplying(self, dtype: torch.dtype | None) -> ModelAdapter:
+        """The same adapter with other ``products``."""
+        found = copy(self)
+        found.products = dtype
+        return found
 
     @abstractmethod
     def backbone(self, model: nn.Module) -> nn.Module:
@@ -206,9 +216,10 @@ class ModelAdapter(ABC):
         self, block: nn.Module, kind: ModuleKind, hidden: Tensor, context: Mapping[str, Any]
     ) -> Tensor:
         """Contribution [n, s, d] of one module to the residual stream."""
-        if kind == "attention":
-            return self.run_attention(block, hidden, context)[0]
-        return self.run_ffn(block, hidden)
+        with products_in(self.products, hidden.device):
+            if kind == "attention":
+                return self.run_attention(block, hidden, context)[0]
+            return self.run_ffn(block, hidden)
 
     def other_weights(self, block: nn.Module) -> int:
         """Multiply-adds per token of a live block outside its two modules."""

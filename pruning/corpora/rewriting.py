@@ -21,6 +21,7 @@ def rewritten(
     copies: int,
     seed: int,
     *,
+    products: torch.dtype | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Tensor:
@@ -29,7 +30,8 @@ def rewritten(
     In each copy every token but the first is, with probability SHARE, drawn from what the
     model expects at its place given the true tokens before it. All copies come from one forward
     pass. The dense model's outputs are the target of every recovery, so tokens it expects serve
-    as well as the text's own, and each copy is new data to fit on. Raises Cancelled.
+    as well as the text's own, and each copy is new data to fit on. ``products``: number format
+    in which the model multiplies (None: its weights'). Raises Cancelled.
     """
     import torch
 
@@ -37,7 +39,7 @@ def rewritten(
     size = max(1, _TOKENS_PER_BATCH // ids.shape[1])
     total, rows = -(-len(ids) // size), []
     stop_if(should_cancel)
-    for part, logits in _logits(model, ids, size, should_cancel):
+    for part, logits in _logits(model, ids, size, products, should_cancel):
         odds, part = logits[:, :-1].float().softmax(-1), part.cpu()
         # drawn on the CPU so that the seed means the same on every device
         drawn = torch.multinomial(
@@ -53,10 +55,11 @@ def rewritten(
     return torch.cat(rows)
 
 
-def _logits(model: Any, ids: Tensor, size: int, should_cancel: CancelCheck):
+def _logits(model: Any, ids: Tensor, size: int, products, should_cancel: CancelCheck):
     import torch
 
+    from pruning.arithmetic import products_in
     from pruning.streaming import batched_logits
 
-    with torch.no_grad():
+    with torch.no_grad(), products_in(products, model.device):
         yield from batched_logits(model, ids, size, should_cancel)

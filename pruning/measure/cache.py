@@ -23,13 +23,15 @@ def measurement_key(
     seed: int,
     gradients: tuple[int, int] | None = None,
     curves: tuple[int, int] | None = None,
+    products: str | None = None,
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
     ``gradients``: windows of the gradient pass and their length, None without one; ``curves``:
-    windows and rewritten copies of the pass for expected losses."""
+    windows and rewritten copies of the pass for expected losses, whose modules multiply in
+    ``products`` (None: the format of the weights)."""
     parts = [
         MEASUREMENT_VERSION, __version__, model, revision, dtype,
-        corpus_fingerprint, samples, seq_len, seed, gradients, curves,
+        corpus_fingerprint, samples, seq_len, seed, gradients, curves, products,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -36,16 +36,18 @@ def with_curves(
     model: nn.Module,
     windows: Windows,
     *,
+    products: torch.dtype | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """``measurement`` of ``model`` with the expected losses added (names in
-    :mod:`pruning.measurement`), from ``windows`` (ids [n, s], in families).
+    :mod:`pruning.measurement`), from ``windows`` (ids [n, s], in families), its modules run with
+    ``products`` of that format (None: the weights').
 
     Memory: the residual stream [n, s, d], the probes' gradients by every module's output
     (bfloat16), one module's Gram matrix and its probed inputs. Raises Cancelled.
     """
-    adapter = adapter_for(model.config)
+    adapter = adapter_for(model.config).multiplying(products)
     blocks = adapter.blocks(model)
     measured = list(measurement.blocks)
     fit_ids, probe_ids = _halves(windows)

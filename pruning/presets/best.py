@@ -8,7 +8,7 @@ PRESETS.add(
         "heads": {"score": "second_moment_exact", "policy": "auto"},
         "ffn": {"score": "second_moment_exact"},
         "allocation": "predicted",
-        "recovery": {"method": "refit", "copies": "auto"},
+        "recovery": {"method": "refit", "copies": "auto", "compute": "auto"},
     },
     title="Best quality",
     summary="Widths by expected loss, then a refit on the text and rewritten copies of it.",
