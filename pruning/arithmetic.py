@@ -1,8 +1,8 @@
 """The number format in which the passes of recovery multiply.
 
 A float32 model is fitted to its own outputs; these passes only look at what it does, and the
-equations that they fill are summed and solved as always. On hardware with bfloat16 matrix units they
-are several times quicker in that format.
+equations that they fill are summed and solved as always. On hardware with bfloat16 matrix units
+they are several times quicker in that format.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from pruning.adapters.base import DepthTwo
 from pruning.adapters.projection import layer_like, layer_matrix, layer_shape, set_layer
+from pruning.arithmetic import products_in
 from pruning.collected import CollectedRows, Equations, equations
 from pruning.criteria import SCORES, unit_scores
 from pruning.least_squares import Stopwatch
@@ -83,7 +85,11 @@ class ModuleTask:
     def _level1_outputs(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
         """Outputs [n, s, rows] of whole level-1 layers, side by side."""
         tap = self._tapped(self.run.dense_blocks, hidden)
-        return torch.cat([layer(tap.level1_input) for layer in layers], dim=-1)
+        with self._products():
+            return torch.cat([layer(tap.level1_input) for layer in layers], dim=-1)
+
+    def _products(self) -> AbstractContextManager:
+        return products_in(self.run.adapter.products, self.run.device)
 
     def _stacked(self, layers: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
         weight = torch.cat([layer_matrix(layer) for layer in layers]).double().T
@@ -197,7 +203,9 @@ class ModuleTask:
         output = torch.empty_like(self.run.dense[batch])
         for part, windows in zip(rows, (~held, held), strict=True):
             x = part.parts[place][0].index_select(1, self.kept)
-            output[windows] = level2(x).unflatten(0, (-1, output.shape[1])).to(output.device)
+            with self._products():
+                given = level2(x)
+            output[windows] = given.unflatten(0, (-1, output.shape[1])).to(output)
         return output
 
     def _level2(self, kept: Tensor) -> LevelTwo:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 SHARE = 0.5
 """Share of tokens that are drawn anew."""
@@ -21,7 +21,7 @@ def rewritten(
     copies: int,
     seed: int,
     *,
-    products: torch.dtype | None = None,
+    products: dtype | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Tensor:
@@ -55,7 +55,7 @@ def rewritten(
     return torch.cat(rows)
 
 
-def _logits(model: Any, ids: Tensor, size: int, products, should_cancel: CancelCheck):
+def _logits(model: Any, ids: Tensor, size: int, products: dtype | None, should_cancel: CancelCheck):
     import torch
 
     from pruning.arithmetic import products_in
