@@ -220,8 +220,10 @@ def job_strip(page: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """``8 s``, ``2 min 05 s``."""
+    """``8 s``, ``2 min``, ``2 min 05 s``."""
     whole = int(seconds)
+    if whole and whole % 60 == 0:
+        return f"{whole // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
