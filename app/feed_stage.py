@@ -25,9 +25,12 @@ EARLIER = 3
 """Decisions before the newest that stay readable below the picture."""
 
 _LARGER = """<style>
-@media (min-width: 1700px) and (min-height: 900px) { .st-key-feed-stage { zoom: 1.3 } }
+@media (min-width: 1700px) and (min-height: 900px) {
+  .st-key-feed-stage { zoom: 1.3 }
+  .st-key-feed-stage [data-testid=stPlotlyChart] { zoom: calc(1 / 1.3) }
+}
 </style>"""
-"""On a large screen type and pictures grow together."""
+"""On a large screen type grows; charts measure their place themselves."""
 
 
 def draw(job: Job, frame: Frame, headline: str) -> None:

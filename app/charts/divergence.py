@@ -45,7 +45,7 @@ def divergence_heatmap(
         hovermode="closest",
         uirevision="divergence",
         # fixed: to find them out would draw everything twice
-        margin={"t": 8, "l": 44, "r": 84, "b": 44},
+        margin={"t": 8, "l": 48, "r": 84, "b": 48},
     )
     step = 1 if count <= 16 else 4 if count <= 40 else 8
     axis = {
@@ -55,7 +55,7 @@ def divergence_heatmap(
         "showgrid": False,
         "fixedrange": True,
         "automargin": False,
-        "title": {"text": "head", "standoff": 4},
+        "title": {"text": "head", "standoff": 10},
     }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**{**axis, "range": [count - 0.5, -0.5]})
