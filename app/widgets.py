@@ -196,9 +196,8 @@ def watch(job: Job, place: str = "") -> None:
     work.still_here()
     if not job.active:
         st.rerun()
-    bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(job.fraction, text=job_line(job))
-    with button:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.progress(job.fraction, text=job_line(job), width="stretch")
         cancel_button(job, place)
 
 

@@ -33,6 +33,11 @@ from pruning.planning import make_plan
 from pruning.prediction import can_predict, plan_losses
 from pruning.recipe import Recipe
 
+_PREVIEW_STAYS = """<style>
+[data-testid=stLayoutWrapper]:has(> .st-key-prune-preview) { position: sticky; top: 4.5rem }
+</style>"""
+"""The form may be longer than the screen; what it does stays in view."""
+
 
 def main() -> None:
     # alone on the page: the feed is for the back of the room, and below a recipe nobody sees it
@@ -59,7 +64,8 @@ def main() -> None:
             recipe_form.calibration()
         with st.expander("Recipe file"):
             recipe_file.section()
-    with right:
+    st.html(_PREVIEW_STAYS)
+    with right, st.container(key="prune-preview"):
         run(preview())
 
 
