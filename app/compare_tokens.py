@@ -58,8 +58,12 @@ def _show(found: TokenLosses) -> None:
             [_row(found, *item) for item in found.worst(WORST)], hide_index=True,
             height=380, width="stretch",
             column_config={
-                name: st.column_config.NumberColumn(format="%.2f", width=60)
-                for name in ("dense", "pruned", "rise")
+                "after": st.column_config.TextColumn(width=120),
+                "token": st.column_config.TextColumn(width=60),
+                **{
+                    name: st.column_config.NumberColumn(format="%.2f", width=52)
+                    for name in ("dense", "pruned", "rise")
+                },
             },
         )  # fmt: skip
         csv_button(token_rows(found), "tokens", "compare.tokens.csv")

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import feed, feed_stage
 from app.job import Job
+from app.page_top import show_top
 from app.widgets import duration
 
 OPEN = "feed.open"
@@ -55,11 +56,11 @@ def close() -> None:
 
 
 def show(job: Job) -> None:
-    st.title("Prune", anchor=False)
     tape: Tape = st.session_state[TAPE]
     pace = st.session_state.get(PACE, 1.0)
     tick = max(FASTEST_TICK, 1.0 / pace) if tape.playing else None
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.title("Prune", anchor=False, width="content")
         if job.status == "done":
             took, kept = duration(job.elapsed), job.result.report.kept_block_parameters
             st.markdown(
@@ -71,6 +72,7 @@ def show(job: Job) -> None:
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )
     st.fragment(_play, run_every=tick)(job, tape)
+    show_top(f"{job.id}.replay")
 
 
 def _play(job: Job, tape: Tape) -> None:

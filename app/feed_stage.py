@@ -24,12 +24,31 @@ from pruning.shape import ModelShape
 EARLIER = 3
 """Decisions before the newest that stay readable below the picture."""
 
+_LARGER = """<style>
+@media (min-width: 1700px) and (min-height: 900px) {
+  .st-key-feed-stage { zoom: 1.3 }
+  .st-key-feed-stage [data-testid=stPlotlyChart] { zoom: calc(1 / 1.3) }
+}
+</style>"""
+"""On a large screen type grows; charts measure their place themselves."""
+
 
 def draw(job: Job, frame: Frame, headline: str) -> None:
     """Sentence, the block that is at work, totals and errors."""
+    st.html(_LARGER)
+    with st.container(key="feed-stage"):
+        _stage(job, frame, headline)
+    if frame.events:
+        with st.expander("All decisions so far"):
+            st.dataframe(
+                _table(frame), hide_index=True, height=300, width="stretch", column_config=COLUMNS
+            )
+
+
+def _stage(job: Job, frame: Frame, headline: str) -> None:
     # a polite live region: screen readers speak each decision; two lines keep the rest still
     st.html(
-        '<div role="status" aria-live="polite" style="font-size:clamp(1.5rem,2.2vw,2.7rem);'
+        '<div role="status" aria-live="polite" style="font-size:clamp(1.5rem,2.1vw,2rem);'
         f'font-weight:600;line-height:1.2;min-height:2.4em">{escape(headline)}</div>'
     )
     shape = _shape(job)
@@ -40,12 +59,7 @@ def draw(job: Job, frame: Frame, headline: str) -> None:
         _totals(frame, shape)
         _errors(job, frame, shape)
     earlier = [feed.sentence(event) for event in frame.events[-1 - EARLIER : -1][::-1]]
-    st.caption("  \n".join(earlier) or "One sentence per decision will stand here.")
-    if frame.events:
-        with st.expander("All decisions so far"):
-            st.dataframe(
-                _table(frame), hide_index=True, height=300, width="stretch", column_config=COLUMNS
-            )
+    st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
 
 
 def _shape(job: Job) -> ModelShape | None:

@@ -10,6 +10,7 @@ from app import feed, feed_replay, feed_stage, state, work
 from app.feed import Frame
 from app.feed_replay import OPEN, TAPE, Tape
 from app.job import Job
+from app.page_top import show_top
 from app.widgets import cancel_button, job_line, place_in_line
 
 HOLD = "feed.hold"
@@ -19,8 +20,8 @@ def shown(running: Job | None) -> bool:
     """Draw the running job, or the replay that is open; False when there is neither."""
     if running is not None:
         st.session_state[OPEN] = running.id
-        st.title("Prune", anchor=False)
         _live(running)
+        show_top(f"{running.id}.live")
         return True
     job = work.manager().get(st.session_state.get(OPEN))
     if job is None or job.owner != state.owner() or not job.events:
@@ -42,7 +43,8 @@ def _live(job: Job) -> None:
         for key in (TAPE, HOLD):
             st.session_state.pop(key, None)
         st.rerun()
-    bar, buttons = st.columns([5, 2], vertical_alignment="center")
+    name, bar, buttons = st.columns([2, 8, 4], vertical_alignment="bottom")
+    name.title("Prune", anchor=False)
     bar.progress(job.fraction, text=job_line(job))
     with buttons.container(horizontal=True, horizontal_alignment="right"):
         _pause_button(job)

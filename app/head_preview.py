@@ -20,6 +20,9 @@ from pruning.planning import block_range, make_plan
 from pruning.prediction import can_predict, plan_losses
 from pruning.recipe import Budget, Recipe
 
+FIRST_LOOK = 0.10
+"""τ that is drawn until the recipe has one, in nats."""
+
 
 def fingerprint(measurement: Measurement) -> tuple:
     """What tells two measurements apart, for caches."""

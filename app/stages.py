@@ -95,8 +95,11 @@ class Track:
     @property
     def fraction(self) -> float:
         """Share of the whole job, in [0, 1]; it never falls. Without expected steps, of the
-        present pass."""
-        return self._best if self._steps else self._part()
+        present pass; a model that is loaded is where the work begins."""
+        if self._steps:
+            return self._best
+        part = self._part()
+        return 0.0 if part == 1.0 and self._last.stage == LOAD.stage else part
 
     def _part(self) -> float:
         if self._last is None or not self._last.total:

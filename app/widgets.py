@@ -196,9 +196,8 @@ def watch(job: Job, place: str = "") -> None:
     work.still_here()
     if not job.active:
         st.rerun()
-    bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(job.fraction, text=job_line(job))
-    with button:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.progress(job.fraction, text=job_line(job), width="stretch")
         cancel_button(job, place)
 
 
@@ -220,8 +219,10 @@ def job_strip(page: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """``8 s``, ``2 min 05 s``."""
+    """``8 s``, ``2 min``, ``2 min 05 s``."""
     whole = int(seconds)
+    if whole and whole % 60 == 0:
+        return f"{whole // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 

@@ -1,9 +1,12 @@
 """``python -m benchmarks.pages``: how long a visitor waits, in a real browser.
 
 For each of ``--starts`` a server is started afresh; from the moment it answers, the time until the
-first page has its first picture and until the page is whole (torch must not be loaded by then: the
-process is asked what it has mapped). Then, with the last server, ``--rounds`` through all pages by
-the navigation, on the measurement of the embedded model, and as many moves of the τ slider.
+first page shows its heading, its controls and its first chart, and until it is whole (torch must
+not be loaded by then: the process is asked what it has mapped). The page itself keeps these times,
+frame by frame: a driver outside would be told late. Beside them, the same for the smallest page
+that Streamlit can serve with one chart, which no app can be quicker than. Then ``--rounds`` through
+all pages by the navigation, on the measurement of the embedded model, and as many moves of the τ
+slider.
 """
 
 from __future__ import annotations
@@ -15,18 +18,21 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 CHARTS = {"Model": 0, "Heads": 4, "Activations": 5, "Prune": 1, "Compare": 0, "Sweeps": 0}
 """Pages in the order of the navigation, and the charts that each draws."""
 TAU = "τ, nats (natural log)"
+WINDOW = {"width": 1280, "height": 720}
+Times = dict[str, list[float]]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _WHOLE = """
@@ -37,14 +43,40 @@ _WHOLE = """
 """
 
 
+_KEEP_TIMES = """
+(() => {
+  const shown = window.shownAt = {};
+  const note = (name, there) => { if (there && !shown[name]) shown[name] = Date.now() / 1000 };
+  const visible = (at) => [...document.querySelectorAll(at)]
+    .filter(e => e.checkVisibility({checkVisibilityCSS: true})).length;
+  const look = () => {
+    const charts = visible('.js-plotly-plot .main-svg:first-child');
+    note('heading', visible('h1'));
+    note('chart', charts);
+    note('picture', charts && visible('h1') && visible('[data-testid=stSlider] input') >= SLIDERS);
+    note('whole', charts >= CHARTS);
+    requestAnimationFrame(look);
+  };
+  look();
+})()
+"""
+_SMALLEST = """
+import plotly.graph_objects as go
+import streamlit as st
+
+st.title("One chart")
+st.plotly_chart(go.Figure(go.Scatter(y=[1, 3, 2])))
+"""
+
+
 @contextmanager
-def server() -> Iterator[tuple[str, int, float]]:
-    """A fresh server: its address, process id and the moment it began to answer."""
+def server(script: str = "app/main.py") -> Iterator[tuple[str, int, float]]:
+    """A fresh server: its address, process id and the moment it began to answer (epoch)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port),
+        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port),
          "--server.address", "127.0.0.1", "--server.headless", "true"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -60,7 +92,7 @@ def _up(address: str, process: subprocess.Popen) -> float:
     while process.poll() is None:
         try:
             with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                return time.perf_counter()
+                return time.time()
         except OSError:
             time.sleep(0.01)
     raise SystemExit("The server ended at once.")
@@ -71,13 +103,15 @@ def has_torch(process_id: int) -> bool:
     return "libtorch" in Path(f"/proc/{process_id}/maps").read_text()
 
 
-def first_visit(page: Page, address: str, up: float) -> tuple[float, float]:
-    """Seconds from ``up`` to the first picture, and to the whole page."""
+def first_visit(page: Page, address: str, up: float, sliders: int, charts: int) -> dict[str, float]:
+    """Seconds from ``up`` until the page showed its heading, its first chart, its first picture
+    (heading, ``sliders`` controls and a chart) and all ``charts``."""
+    page.add_init_script(
+        _KEEP_TIMES.replace("SLIDERS", str(sliders)).replace("CHARTS", str(charts))
+    )
     page.goto(address)
-    page.wait_for_selector(".js-plotly-plot .main-svg")
-    picture = time.perf_counter() - up
-    page.wait_for_function(_WHOLE, arg=["Heads", CHARTS["Heads"]])
-    return picture, time.perf_counter() - up
+    page.wait_for_function("window.shownAt.picture && window.shownAt.whole")
+    return {name: at - up for name, at in page.evaluate("window.shownAt").items()}
 
 
 def switch(page: Page, name: str) -> float:
@@ -113,36 +147,58 @@ def row(name: str, times: list[float], limit: str) -> str:
     )
 
 
+def first_pages(browser: Browser, script: str, starts: int, sliders: int, charts: int) -> Times:
+    """:func:`first_visit` of fresh servers by fresh browser profiles."""
+    found: Times = {}
+    for _ in range(starts):
+        page = browser.new_page(viewport=WINDOW)
+        page.goto("about:blank")
+        with server(script) as (address, process_id, up):
+            for name, seconds in first_visit(page, address, up, sliders, charts).items():
+                found.setdefault(name, []).append(seconds)
+            if has_torch(process_id):
+                raise SystemExit("The first page has loaded torch.")
+        page.close()
+    return found
+
+
+def looking_around(browser: Browser, rounds: int) -> tuple[Times, list[float]]:
+    """Seconds of switches to each page, and of moves of τ."""
+    times: Times = {name: [] for name in CHARTS}
+    page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(300_000)
+    with server() as (address, process_id, _):
+        page.goto(address)
+        page.wait_for_function(_WHOLE, arg=["Heads", CHARTS["Heads"]])
+        for _ in range(rounds):
+            for name in CHARTS:
+                times[name].append(switch(page, name))
+        switch(page, "Heads")
+        moves = [move_tau(page) for _ in range(rounds)]
+        if has_torch(process_id):
+            raise SystemExit("Looking at pages has loaded torch.")
+    page.close()
+    return times, moves
+
+
 def measure(starts: int, rounds: int, browser_path: str) -> list[str]:
     """Rows of the table."""
-    pictures, wholes = [], []
-    times: dict[str, list[float]] = {name: [] for name in CHARTS}
-    with sync_playwright() as driver:
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        for start in range(starts):
-            page = browser.new_page(viewport={"width": 1280, "height": 720})
-            page.set_default_timeout(300_000)
-            page.goto("about:blank")
-            with server() as (address, process_id, up):
-                picture, whole = first_visit(page, address, up)
-                if has_torch(process_id):
-                    raise SystemExit("The first page has loaded torch.")
-                pictures.append(picture)
-                wholes.append(whole)
-                if start == starts - 1:
-                    for _ in range(rounds):
-                        for name in CHARTS:
-                            times[name].append(switch(page, name))
-                    switch(page, "Heads")
-                    moves = [move_tau(page) for _ in range(rounds)]
-                    if has_torch(process_id):
-                        raise SystemExit("Looking at pages has loaded torch.")
-            page.close()
+        smallest = Path(folder, "smallest.py")
+        smallest.write_text(_SMALLEST)
+        floor = first_pages(browser, str(smallest), starts, sliders=0, charts=1)
+        first = first_pages(browser, "app/main.py", starts, sliders=3, charts=CHARTS["Heads"])
+        times, moves = looking_around(browser, rounds)
         browser.close()
-    rows = [row("first picture, new server", pictures, "2"),
-            row("first page whole, new server", wholes, "")]  # fmt: skip
-    rows += [row(f"switch to {name}", found, "1") for name, found in times.items()]
-    return [*rows, row("move of τ, all four charts", moves, "")]
+    return [
+        row("heading, new server", first["heading"], ""),
+        row("first picture: heading, controls, graph", first["picture"], "2"),
+        row("all four charts of the first page", first["whole"], ""),
+        row("smallest Streamlit page with a chart", floor["picture"], ""),
+        *(row(f"switch to {name}", found, "1") for name, found in times.items()),
+        row("move of τ, all four charts", moves, ""),
+    ]
 
 
 def main(find: Callable[[str], str | None] = shutil.which) -> None:

@@ -41,7 +41,11 @@ def divergence_heatmap(
         )
     styled(figure, height=HEIGHT, legend=False)
     figure.update_layout(
-        dragmode=False, hovermode="closest", uirevision="divergence", margin={"t": 8}
+        dragmode=False,
+        hovermode="closest",
+        uirevision="divergence",
+        # fixed: to find them out would draw everything twice
+        margin={"t": 8, "l": 48, "r": 84, "b": 48},
     )
     step = 1 if count <= 16 else 4 if count <= 40 else 8
     axis = {
@@ -50,7 +54,8 @@ def divergence_heatmap(
         "ticktext": [str(label) for label in labels[::step]],
         "showgrid": False,
         "fixedrange": True,
-        "title": {"text": "head", "standoff": 4},
+        "automargin": False,
+        "title": {"text": "head", "standoff": 10},
     }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**{**axis, "range": [count - 0.5, -0.5]})

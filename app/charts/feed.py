@@ -11,6 +11,9 @@ from app import theme
 from app.charts.recovery import LARGE
 from pruning.plan import SIMILARITY, ModulePlan
 
+TYPICAL_WIDTH = 440
+"""Pixels; the browser decides, and a line that ends a little early or late does no harm."""
+
 
 def ring_positions(count: int) -> np.ndarray:
     """Positions [heads, 2] on a circle in the unit square, for heads of unknown likeness."""
@@ -39,7 +42,10 @@ def heads(
     alike = [(i, j) for i, j, _ in pairs if i not in gone and j not in gone]
     figure.add_trace(_lines(positions, alike, "rgba(128,128,128,0.55)", 2.0))
     if fresh and decision:
-        figure.add_trace(_lines(positions, _reasons(decision), theme.PRUNED, 4.0))
+        box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
+        figure.add_trace(
+            _lines(positions, _reasons(decision), theme.PRUNED, 4.0, clear=0.5 * size / box)
+        )
     font = max(10, round(size * 0.42))
     figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
     figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
@@ -50,7 +56,7 @@ def heads(
         dragmode=False, margin={"t": 8, "b": 8}, hovermode="closest", uirevision="heads"
     )
     figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 2.6 * margin], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 3.4 * margin], fixedrange=True)
     return figure
 
 
@@ -70,12 +76,22 @@ def _likes(decision: ModulePlan) -> list[tuple[int, int]]:
 
 
 def _lines(
-    positions: np.ndarray, pairs: Sequence[tuple[int, int]], colour: str, width: float
+    positions: np.ndarray,
+    pairs: Sequence[tuple[int, int]],
+    colour: str,
+    width: float,
+    clear: np.ndarray | None = None,
 ) -> go.Scatter:
+    """Lines between nodes; ``clear`` [2], the half axes of a node, keeps them off its number."""
     x, y = [], []
     for first, second in pairs:
-        x += [float(positions[first, 0]), float(positions[second, 0]), None]
-        y += [float(positions[first, 1]), float(positions[second, 1]), None]
+        start, end = positions[first], positions[second]
+        if clear is not None:
+            away = (end - start) / clear
+            part = min(1.0 / max(float(np.hypot(*away)), 1e-9), 0.5)
+            start, end = start + part * (end - start), end - part * (end - start)
+        x += [float(start[0]), float(end[0]), None]
+        y += [float(start[1]), float(end[1]), None]
     return go.Scatter(
         x=x, y=y, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip"
     )
@@ -98,7 +114,7 @@ def _nodes(
         name=name,
         text=[str(head) for head in members],
         textposition="middle center",
-        textfont={"size": font, **({"color": "#FFFFFF"} if filled else {})},
+        textfont={"size": font, "color": "#FFFFFF" if filled else colour},
         marker={
             "size": size,
             "symbol": symbol,
@@ -135,6 +151,7 @@ def heads_alt(block: int, count: int, decision: ModulePlan | None) -> str:
 def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
     """One bar: the FFN channels of a block that stay; the hollow rest is gone."""
     share = 100 * kept / units if units else 100.0
+    outline = {"color": theme.PRUNED, "width": 2 if kept < units else 0}
     figure = go.Figure()
     figure.add_bar(
         x=[share], y=[""], orientation="h", name="stays",
@@ -142,13 +159,13 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
             "color": theme.FFN,
             "pattern": {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"},
         },
-        text=[f"{kept:,} of {units:,}"], textposition="inside", insidetextanchor="start",
+        text=[f"\u2003{kept:,} of {units:,}"], textposition="inside", insidetextanchor="start",
         textangle=0, textfont={"size": LARGE + 5, "color": "#000000"},
         hovertemplate="%{x:.1f}% stay<extra></extra>",
     )  # fmt: skip
     figure.add_bar(
         x=[100 - share], y=[""], orientation="h", name="goes",
-        marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 2}},
+        marker={"color": theme.CLEAR, "line": outline},
         text=[f"✕ {units - kept:,}" if kept < units else ""], textposition="inside",
         insidetextanchor="middle", textangle=0, textfont={"size": LARGE + 1, "color": theme.PRUNED},
         hovertemplate="%{x:.1f}% go<extra></extra>",

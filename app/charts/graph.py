@@ -27,6 +27,8 @@ from app.theme import (
 # 5 colours and 4 symbols share no divisor: 20 key/value groups before a look repeats
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, SKY, YELLOW)
 GROUP_SYMBOLS = ("circle", "square", "diamond", "hexagon")
+HOLLOW = "#777F85"
+"""Numbers on the page itself: readable on light and on dark."""
 RING = 12
 """Pixels by which the ring of the selected head is wider than its node."""
 
@@ -139,8 +141,10 @@ def _add_nodes(
         looks = [_look(node.group, shared) for node in members]
         colours = [colour for colour, _ in looks]
         font = {"size": _text_size(len(nodes))}
-        if not going:  # on a filled node; hollow ones take the page's text colour
-            font["color"] = ["#FFFFFF" if c == BLUE else "#000000" for c in colours]
+        filled = ["#FFFFFF" if colour == BLUE else "#000000" for colour in colours]
+        font["color"] = HOLLOW if going else filled
+        # after a click Plotly makes what was not clicked faint; one colour for all is what it takes
+        after_click = HOLLOW if going else "#000000" if shared else "#FFFFFF"
         figure.add_trace(
             go.Scatter(
                 x=positions[heads, 0].tolist(),
@@ -161,10 +165,15 @@ def _add_nodes(
                 hovertext=[_hover(node, len(nodes), shared) for node in members],
                 hoverinfo="text",
                 showlegend=False,
-                unselected={"marker": {"opacity": 1}},
+                unselected=_as_before(after_click),
                 selected={"marker": {"opacity": 1}},
             )
         )
+
+
+def _as_before(text: str) -> dict[str, dict]:
+    """How points look that a click did not pick: like all others."""
+    return {"marker": {"opacity": 1}, "textfont": {"color": text}}
 
 
 def _add_crosses(
@@ -189,6 +198,7 @@ def _add_crosses(
             textfont={"size": _text_size(len(nodes)), "color": PRUNED},
             marker={"size": reach, "color": CLEAR},
             hoverinfo="skip",
+            unselected=_as_before(PRUNED),
             name="✕ goes",
             showlegend=False,
         )
@@ -205,7 +215,8 @@ def _marks(positions: np.ndarray, marked: Sequence[HeadNode], sizes: np.ndarray)
         name="marked",
         text=[node.mark for node in marked],
         textposition="bottom center",
-        textfont={"size": 11},
+        textfont={"size": 11, "color": HOLLOW},
+        unselected=_as_before(HOLLOW),
         marker={
             "size": (sizes[heads] + 9).tolist(),
             "symbol": "square-open",
@@ -229,6 +240,7 @@ def _ring(position: np.ndarray, size: float) -> go.Scatter:
             "color": SELECTED,
             "line": {"width": 3},
         },
+        unselected={"marker": {"opacity": 1}},
         hoverinfo="skip",
         showlegend=False,
     )

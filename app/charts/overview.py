@@ -78,11 +78,15 @@ def blocks_overview(
         bargap=0.35,
         uirevision="overview",
         legend={"itemclick": False, "itemdoubleclick": False},
+        # fixed: to find them out would draw everything twice
+        margin={"l": 64, "b": 44},
     )
-    figure.update_xaxes(range=[-0.6, len(plan.blocks) - 0.4], fixedrange=True, showgrid=False)
+    figure.update_xaxes(
+        range=[-0.6, len(plan.blocks) - 0.4], fixedrange=True, showgrid=False, automargin=False
+    )
     step = 1 if len(plan.blocks) <= 40 else 5
     figure.update_xaxes(title_text="block", dtick=step, row=1 + below, col=1)
-    figure.update_yaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True, automargin=False)
     figure.update_yaxes(
         title_text="head",
         range=[heads - 0.4, -0.6],

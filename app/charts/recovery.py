@@ -12,6 +12,8 @@ from pruning.events import ModuleEvent
 
 _KINDS = (("attention", theme.ATTENTION, "circle"), ("ffn", theme.FFN, "square"))
 
+NOTHING_YET = (-3.2, 0.2)
+"""Decades that an empty picture shows; most errors end up there."""
 LARGE = 15
 """Pixels of type that is read from the back of a room."""
 
@@ -50,7 +52,9 @@ def errors(
     if large and events:
         figure.add_trace(_ring(events[-1]))
     theme.styled(figure, height=height)
-    figure.update_yaxes(title="relative error", type="log", exponentformat="power", dtick=1)
+    figure.update_yaxes(title="relative error", type="log", tickformat="~g", dtick=1)
+    if not events:
+        figure.update_yaxes(range=NOTHING_YET)
     figure.update_xaxes(title="block", range=[blocks.start - 0.5, blocks.stop - 0.5])
     if len(blocks) <= 12:
         figure.update_xaxes(dtick=1)
@@ -80,6 +84,7 @@ def _ring(event: ModuleEvent) -> go.Scatter:
             "line": {"width": 3},
         },
         hoverinfo="skip",
+        cliponaxis=False,
         showlegend=False,
     )
 

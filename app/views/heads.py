@@ -12,8 +12,10 @@ from app.charts.graph import HeadNode, graph_alt, similarity_graph
 from app.charts.overview import blocks_overview, overview_alt
 from app.charts.sheet import ORDERS, ordered, sheet_alt, sheet_of_graphs
 from app.explain import amount, explain_head
+from app.first_chart import only_first_chart
 from app.head_picks import on_pick
 from app.head_preview import (
+    FIRST_LOOK,
     counts_per_block,
     expected_losses,
     fingerprint,
@@ -31,9 +33,6 @@ from pruning.insight import count_similar
 from pruning.measurement import Measurement
 from pruning.plan import Plan
 from pruning.recipe import LN2, Recipe
-
-# τ that is drawn until the recipe has one
-FIRST_LOOK = 0.10
 
 TAU = "heads.tau"
 HEAD = "heads.head"
@@ -116,46 +115,47 @@ def controls() -> tuple[int, float]:
     return block, drawn_tau()
 
 
-def show_block(
-    measurement: Measurement, block: int, tau: float, recipe: Recipe, plan: Plan
-) -> None:
-    """Graph and heatmap of one block side by side, then the selected head in words."""
+def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[HeadNode]) -> None:
+    """The similarity graph of one block."""
     divergence = measurement.blocks[block].divergence
-    selected = head_picks.selected_head(divergence)
     pairs = edges(divergence, tau)
-    nodes = head_nodes(measurement, block, recipe, plan)
     apart = divergence[np.triu_indices(len(divergence), 1)]
     scale = (float(apart.min()), float(apart.max())) if len(apart) else (0.0, LN2)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        title, mode = st.columns([2, 3], vertical_alignment="center")
-        title.markdown("**Alike heads**", help=TAU_HELP)
-        with mode:
-            head_picks.click_mode()
-        st.plotly_chart(
-            similarity_graph(
-                fixed_positions(fingerprint(measurement), measurement)[block],
-                pairs,
-                nodes,
-                scale=scale,
-                selected=selected,
-            ),
-            key="heads.graph",
-            on_select=lambda: on_pick("heads.graph"),
-            selection_mode="points",
-            config=PLAIN_CONFIG,
-            alt=graph_alt(block, pairs, nodes, tau),
-        )
-    with right:
-        st.markdown("**Divergence of each pair**", help=DIVERGENCE_HELP)
-        st.plotly_chart(
-            divergence_heatmap(divergence, tau, selected=selected),
-            key="heads.map",
-            on_select=lambda: on_pick("heads.map"),
-            selection_mode="points",
-            config=PLAIN_CONFIG,
-            alt=divergence_alt(block, divergence, tau),
-        )
+    title, mode = st.columns([2, 3], vertical_alignment="center")
+    title.markdown("**Alike heads**", help=TAU_HELP)
+    with mode:
+        head_picks.click_mode()
+    st.plotly_chart(
+        similarity_graph(
+            fixed_positions(fingerprint(measurement), measurement)[block],
+            pairs,
+            nodes,
+            scale=scale,
+            selected=head_picks.selected_head(divergence),
+        ),
+        key="heads.graph",
+        on_select=lambda: on_pick("heads.graph"),
+        selection_mode="points",
+        config=PLAIN_CONFIG,
+        alt=graph_alt(block, pairs, nodes, tau),
+    )
+
+
+def show_map(divergence: np.ndarray, block: int, tau: float) -> None:
+    """The divergence of every pair of one block's heads."""
+    st.markdown("**Divergence of each pair**", help=DIVERGENCE_HELP)
+    st.plotly_chart(
+        divergence_heatmap(divergence, tau, selected=head_picks.selected_head(divergence)),
+        key="heads.map",
+        on_select=lambda: on_pick("heads.map"),
+        selection_mode="points",
+        config=PLAIN_CONFIG,
+        alt=divergence_alt(block, divergence, tau),
+    )
+
+
+def show_count(divergence: np.ndarray, block: int, tau: float, plan: Plan) -> None:
+    """What graph and map say in numbers, and how to read them."""
     count = count_similar(divergence, tau)
     gone = len(plan.blocks[block].attention.removed)
     st.caption(
@@ -164,7 +164,6 @@ def show_block(
         "Edge: D < τ, thicker = more alike. Hollow with ✕: would go. Larger node: more important. "
         "Square frame: marked by hand. Dot in the map: D < τ. Click a head or a cell to pick it."
     )
-    show_head(selected, nodes[selected], measurement, block, recipe, plan)
 
 
 def show_head(
@@ -250,8 +249,18 @@ def explorer() -> None:
     block, tau = controls()
     show_problem()
     recipe, plan = preview(measurement, tau)
-    head = head_picks.selected_head(measurement.blocks[block].divergence)
-    show_block(measurement, block, tau, recipe, plan)
+    divergence = measurement.blocks[block].divergence
+    head = head_picks.selected_head(divergence)
+    nodes = head_nodes(measurement, block, recipe, plan)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        show_graph(measurement, block, tau, nodes)
+    if only_first_chart():
+        return
+    with right:
+        show_map(divergence, block, tau)
+    show_count(divergence, block, tau, plan)
+    show_head(head, nodes[head], measurement, block, recipe, plan)
     head_picks.show_marks()
     with st.container(border=True):
         show_patterns(block, head)

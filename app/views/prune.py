@@ -33,6 +33,11 @@ from pruning.planning import make_plan
 from pruning.prediction import can_predict, plan_losses
 from pruning.recipe import Recipe
 
+_PREVIEW_STAYS = """<style>
+[data-testid=stLayoutWrapper]:has(> .st-key-prune-preview) { position: sticky; top: 4.5rem }
+</style>"""
+"""The form may be longer than the screen; what it does stays in view."""
+
 
 def main() -> None:
     # alone on the page: the feed is for the back of the room, and below a recipe nobody sees it
@@ -44,18 +49,23 @@ def main() -> None:
         "model until you press Run.",
     )
     show_problem()
+    with st.container():  # up here, where the feed was: below the charts nobody sees it
+        outcome(work.latest("prune"))
     shape = state.current_measurement().shape
     left, right = st.columns([4, 7], gap="large")
     with left:
-        recipe_form.rules(shape)
+        with st.container():  # of its own: what follows must not move, or it closes
+            recipe_form.rules(shape)
         with st.expander("How units are chosen"):
             recipe_form.choosing(shape)
-        recipe_form.recovery()
+        with st.container():
+            recipe_form.recovery()
         with st.expander("Calibration text"):
             recipe_form.calibration()
         with st.expander("Recipe file"):
             recipe_file.section()
-    with right:
+    st.html(_PREVIEW_STAYS)
+    with right, st.container(key="prune-preview"):
         run(preview())
 
 
@@ -146,7 +156,7 @@ def notes(draft: Recipe) -> None:
 
 
 def run(plan: Plan | None) -> None:
-    """The Run button, and how the last run ended."""
+    """The Run button, and what the last run left."""
     draft = state.draft_recipe()
     empty = plan is not None and plan.is_empty
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -160,7 +170,6 @@ def run(plan: Plan | None) -> None:
     if pressed:
         start(draft)
     last = work.latest("prune")
-    outcome(last)
     if last is not None:
         ended(last)
 

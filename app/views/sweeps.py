@@ -40,13 +40,25 @@ def main() -> None:
     with right:
         job = work.latest("sweep")
         if job is None:
-            st.info("Choose what to vary and press Start; the chart will grow here.")
+            nothing_yet()
             return
         if job.active:
             live(job)
         else:
             outcome(job)
             drawing(job)
+
+
+def nothing_yet() -> None:
+    """The page before any sweep: what will be here."""
+    with st.container(border=True, horizontal_alignment="center", gap="medium", height=420,
+                      vertical_alignment="center"):  # fmt: skip
+        st.markdown("### :material/timeline: No curve yet", width="content")
+        st.markdown(
+            "Choose what to vary and press Start. Each method becomes a line that grows point by "
+            "point; a line that stays low loses little.",
+            width="content", text_alignment="center",
+        )  # fmt: skip
 
 
 def form() -> None:

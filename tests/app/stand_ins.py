@@ -17,7 +17,7 @@ from pruning.plan import Plan
 from pruning.planning import make_plan
 from pruning.recipe import Recipe
 
-MAIN = str(Path(__file__).resolve().parents[2] / "app" / "main.py")
+MAIN = str(Path(__file__).resolve().parents[2] / "app" / "pages.py")
 OWNER = "tester"
 PATIENCE = 180
 """Seconds: a busy machine is slow, and slowness is no failure."""

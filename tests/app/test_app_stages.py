@@ -67,3 +67,8 @@ def test_time_left():
     alone = Track()
     follow(alone, ("evaluate", 1, 4, 2))
     assert alone.remaining(2) == 6 and alone.fraction == 0.25
+
+
+def test_a_loaded_model_is_the_beginning_of_work_that_announced_no_steps():
+    seen = follow(Track(), ("load", 1, 4, 0), ("load", 4, 4, 1), ("evaluate", 1, 2, 2))
+    assert seen == [0.25, 0, 0.5]

@@ -110,7 +110,7 @@ def test_the_graph_loses_heads_and_their_lines():
 
 def test_the_bar_shrinks():
     kept, gone = pictures.ffn_bar(1000, 750).data
-    assert kept.x == (75.0,) and gone.x == (25.0,) and "750 of 1,000" in kept.text
+    assert kept.x == (75.0,) and gone.x == (25.0,) and "750 of 1,000" in kept.text[0]
     assert "750" in pictures.ffn_alt(3, 1000, 750)
 
 

@@ -104,12 +104,12 @@ def test_the_address_opens_a_block(visit, engine):
 
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["block"] = "7"
-    at.run()
+    at.run().run()
     assert "Block 7:" in words(at)
     for wrong in ("99", "x", "-1"):
         at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         at.query_params["block"] = wrong
-        at.run()
+        at.run().run()
         assert not at.exception and "Block 0:" in words(at)
 
 

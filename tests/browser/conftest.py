@@ -162,11 +162,8 @@ def pruned(browser, server, tmp_path_factory) -> str:
 
 
 def _note(tab: Visit, message) -> None:
-    url = message.location.get("url", "")
-    # Streamlit's page looks for its server below a deep link first, and takes the 404 as a no
-    probe = "/_stcore/" in url and not url.startswith(f"{tab.address}/_stcore/")
-    if message.type == "error" and not probe:
-        tab.errors.append(f"{message.text} ({url})")
+    if message.type == "error":
+        tab.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
 
 def _note_stranger(tab: Visit, url: str) -> None:

@@ -17,6 +17,7 @@ def opened(visit, values: str):
         "sweep.windows": "1", "sweep.seq_len": "32",
     }  # fmt: skip
     page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     assert page.get_by_label("Values", exact=True).input_value() == values
     return page
 

@@ -1,0 +1,72 @@
+"""What a browser is given before the app speaks: Streamlit's own page with two hints.
+
+Streamlit fetches the scripts of sliders and charts only when the first of them has come; here they
+are fetched while the page still connects. And it looks for its server below the address it was
+opened with, which for ``/heads`` is a 404 in the console; here it is told where the server is. A
+Streamlit that is built otherwise takes no notice of either.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import streamlit
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from streamlit import config
+
+PAGES = ("model", "heads", "activations", "prune", "compare", "sweeps")
+"""The url_path of every page, in the order of the navigation."""
+FIRST = "heads"
+"""Its picture needs nothing loaded."""
+
+STATIC = Path(streamlit.__file__).parent / "static"
+
+_SERVER = """<script>
+window.__streamlit = {BACKEND_BASE_URL: location.origin
+  + location.pathname.replace(/\\/(%s)\\/?$/, "/")}
+</script>
+"""
+_FETCH = """<link rel="modulepreload" fetchpriority="low" crossorigin href="./static/js/%s">
+"""
+_FIRST_PAGE = ("Button", "Slider", "Checkbox", "ButtonGroup", "PlotlyChart")
+"""Streamlit's scripts for what the first page shows first."""
+
+
+def front_page(static: Path = STATIC) -> str:
+    """Streamlit's index.html with the hints."""
+    page = (static / "index.html").read_text(encoding="utf-8")
+    scripts = static / "static" / "js"
+    needed: list[str] = []
+    todo = [path.name for name in _FIRST_PAGE for path in sorted(scripts.glob(f"{name}.*.js"))]
+    while todo:
+        name = todo.pop(0)
+        if name not in needed and name not in page and (scripts / name).is_file():
+            needed.append(name)
+            todo += _imports(scripts / name)
+    hints = _SERVER % "|".join(PAGES) + "".join(_FETCH % name for name in needed)
+    return page.replace("</head>", hints + "</head>", 1)
+
+
+def _imports(script: Path) -> list[str]:
+    """Names of the scripts that ``script`` imports; a bundle says so at its beginning."""
+    with script.open(encoding="utf-8") as text:
+        return re.findall(r'from"\./([\w.-]+\.js)"', text.read(8000))
+
+
+def routes() -> list[Route]:
+    """Every page's address, and the bare one, which leads to the first picture."""
+    text = front_page()
+
+    async def open_page(request: Request) -> Response:
+        return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
+
+    async def open_first(request: Request) -> Response:
+        query = f"?{request.url.query}" if request.url.query else ""
+        return Response(status_code=307, headers={"Location": FIRST + query})
+
+    base = (config.get_option("server.baseUrlPath") or "").strip("/")
+    root = f"/{base}/" if base else "/"
+    return [Route(root, open_first), *(Route(root + name, open_page) for name in PAGES)]
