@@ -41,6 +41,11 @@ DROPS = {"weaker": "The weaker one, by score", "first": "The first one (paper's 
 TARGETS = {"residual": "Output and the drift so far", "dense": "The dense module's output (paper)"}
 INTERCEPTS = {"auto": "Only where the layer has a bias", "add": "Add a bias everywhere"}
 SCOPES = {"all": "Every module after a cut", "pruned": "Only modules that lose units"}
+COMPUTES = {
+    "model": "The model's own number format",
+    "bfloat16": "bfloat16",
+    "auto": "bfloat16 where the hardware has units for it",
+}
 
 
 def rules(shape: ModelShape) -> None:
@@ -230,6 +235,9 @@ def recovery() -> None:
             "measuring. More give a better repair and take longer.",
         )  # fmt: skip
         _copies()
+        _pick("Multiply in", "recovery", "compute", COMPUTES,
+              help="How the passes over the text are computed. bfloat16 is several times quicker "
+              "on hardware made for it; weights and equations stay as they are.")  # fmt: skip
         drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",
             help="Uses the weights as already repaired. What goes may then differ a little from "

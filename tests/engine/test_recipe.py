@@ -23,7 +23,8 @@ FULL = {
     "by_hand": {3: {"heads": 0.1, "ffn": 0.2}},
     "marks": {4: {"keep": (1,), "drop": (0, 7)}},
     "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
-                 "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2},
+                 "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2,
+                 "compute": "bfloat16"},
     "seed": 7,
 }  # fmt: skip
 
