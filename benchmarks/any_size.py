@@ -1,8 +1,8 @@
 """``python -m benchmarks.any_size``: a large random Llama measured, pruned and evaluated by blocks.
 
 Writes a sharded checkpoint of random weights (default: the shape of Llama 7B in bfloat16, 13.5 GB)
-to ``--folder``, unless it is there, and then measures, prunes and evaluates it block by block on
-random tokens. Prints seconds and the process's peak memory after each stage.
+below ``--folder``, measures, prunes and evaluates it block by block on random tokens, and deletes
+it. Prints seconds and the process's peak memory after each stage.
 """
 
 from __future__ import annotations

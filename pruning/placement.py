@@ -8,6 +8,8 @@ same way: to CPU memory, or to files that last as long as it is used.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,6 +21,7 @@ from typing import Any
 from weakref import finalize
 
 import torch
+from psutil import pid_exists
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -153,8 +156,7 @@ class _MadeAnew:
         """A parameter on the meta device in its place; raises OutOfMemory when the disk is full."""
         try:
             if self._folder is None:
-                cache_root().mkdir(parents=True, exist_ok=True)
-                self._folder = TemporaryDirectory(prefix="blocks-", dir=cache_root())
+                self._folder = _own_folder(cache_root())
             file = Path(self._folder.name) / f"{self._count}.safetensors"
             save_file({"made": parameter.detach().to(_CPU).contiguous()}, file)
         except (OSError, SafetensorError) as error:
@@ -167,6 +169,16 @@ class _MadeAnew:
         self.found[id(away)] = Stored(str(file), "made")
         finalize(away, _drop, self.found, id(away), file)
         return away
+
+
+def _own_folder(root: Path) -> TemporaryDirectory:
+    """A folder of this process below ``root``. Those of processes that were killed go."""
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob("blocks-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdecimal() and not pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
 
 
 def _drop(found: dict[int, Stored], key: int, file: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -184,6 +186,21 @@ def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatc
         gc.collect()
         assert not any(file.exists() for file in files)
     assert peaks[4] == peaks[24]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone, ours = (tmp_path / f"blocks-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (gone, ours):
+        folder.mkdir()
+        (folder / "0.safetensors").write_bytes(b"pruned")
+    loaded = pruning.load(str(_many_blocks(tmp_path, 2)), device="cpu", placement="disk")
+    run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3))
+    assert not gone.exists() and (ours / "0.safetensors").is_file()
+    assert len(list(tmp_path.glob(f"blocks-{os.getpid()}-*/*.safetensors"))) > 1
+    del run
 
 
 def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
