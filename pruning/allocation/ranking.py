@@ -1,7 +1,9 @@
 """Shares from one ranking of units over several modules, as FLAP does it.
 
-Scores are standardised inside each module, so that modules can be compared; units are then taken
-from the weakest on until enough parameters are gone. Heads come in coarse shapes, so the channels
+Scores of channels are standardised inside each module, so that modules can be compared, and a head
+has the mean of its channels: heads then lie closer together than FFN channels, and none goes before
+the many channels that are far below their module's mean. Units are taken from the weakest on until
+enough parameters are gone. Heads come in coarse shapes, so the channels
 are ranked once more for what the real head counts leave to be removed.
 """
 
@@ -14,7 +16,7 @@ import numpy as np
 
 from pruning.allocation.base import BlockRatios
 from pruning.allocation.budget import attention_after, channel_parameters
-from pruning.criteria import unit_scores
+from pruning.criteria import channel_scores
 from pruning.shape import ModuleKind, ModuleShape
 
 if TYPE_CHECKING:
@@ -25,18 +27,20 @@ if TYPE_CHECKING:
 def standardised(
     measurement: Measurement, recipe: Recipe, index: int, kind: ModuleKind
 ) -> np.ndarray:
-    """Scores of a module's units [units] with mean 0 and standard deviation 1."""
+    """Scores of a module's units [units]: means over their channels, which have mean 0 and
+    standard deviation 1 in the module (FLAP's released code, AL-AM)."""
     name = recipe.heads.score if kind == "attention" else recipe.ffn.score
     statistics = measurement.blocks[index].module(kind).statistics
     shape = measurement.shape.blocks[index].module(kind)
     if shape.fixed:
         return np.zeros(1)  # the best unit of a module stays, so this offers nothing
-    scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=index)
+    scores = channel_scores(name, statistics, shape, seed=recipe.seed, block=index)
     if shape.experts > 1:  # they are per routed token; what few tokens see matters less
         tokens = statistics["expert_tokens"].astype(np.float64)
         scores = scores * (tokens / max(tokens.mean(), 1.0)).repeat(shape.units_per_expert)
     spread = scores.std()
-    return (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+    scores = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+    return scores.reshape(shape.units, shape.unit_width).mean(axis=1)
 
 
 def head_cost(shape: ModuleShape, policy: str) -> float:

@@ -1,6 +1,14 @@
 """Criteria: which units matter least. One file each; numpy only, so previews need no model."""
 
-from pruning.criteria.base import LEVEL1, SCORES, Criterion, Score, level1_sum, unit_scores
+from pruning.criteria.base import (
+    LEVEL1,
+    SCORES,
+    Criterion,
+    Score,
+    channel_scores,
+    level1_sum,
+    unit_scores,
+)
 from pruning.criteria import (  # noqa: F401  (they register, in the order that people see)
     second_moment_exact,
     second_moment,
@@ -16,4 +24,6 @@ from pruning.criteria import (  # noqa: F401  (they register, in the order that 
     random,
 )
 
-__all__ = ["LEVEL1", "SCORES", "Criterion", "Score", "level1_sum", "unit_scores"]
+__all__ = [
+    "LEVEL1", "SCORES", "Criterion", "Score", "channel_scores", "level1_sum", "unit_scores",
+]  # fmt: skip

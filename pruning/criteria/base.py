@@ -43,7 +43,21 @@ def unit_scores(
     block: int = 0,
 ) -> np.ndarray:
     """Importance per unit [units], float64, by the criterion ``name``: the sum over the channels
-    that the unit owns. ``seed`` and ``block`` matter only to criteria that draw lots.
+    that the unit owns. See :func:`channel_scores`."""
+    channels = channel_scores(name, statistics, shape, seed=seed, block=block)
+    return channels.reshape(shape.units, shape.unit_width).sum(axis=1)
+
+
+def channel_scores(
+    name: str,
+    statistics: Mapping[str, np.ndarray],
+    shape: ModuleShape,
+    *,
+    seed: int = 0,
+    block: int = 0,
+) -> np.ndarray:
+    """Importance per level-2 input channel [units·unit_width], float64, by the criterion ``name``.
+    ``seed`` and ``block`` matter only to criteria that draw lots.
 
     Raises NeedsMeasurement when the measurement was made without the gradient pass.
     """
@@ -51,8 +65,7 @@ def unit_scores(
     if not entry.value.gradients <= statistics.keys():
         raise NeedsMeasurement(entry.title)
     rng = np.random.default_rng((seed, block, KINDS.index(shape.kind)))
-    channels = np.asarray(entry.value.score(statistics, shape, rng), dtype=np.float64)
-    return channels.reshape(shape.units, shape.unit_width).sum(axis=1)
+    return np.asarray(entry.value.score(statistics, shape, rng), dtype=np.float64)
 
 
 def level1_sum(

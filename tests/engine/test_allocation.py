@@ -9,12 +9,14 @@ import families
 import numpy as np
 import pytest
 import synthetic
+import torch
 
 from pruning.allocation import ALLOCATIONS
 from pruning.allocation.predicted import cheapest
-from pruning.allocation.ranking import weakest
+from pruning.allocation.ranking import standardised, weakest
 from pruning.errors import NeedsMeasurement, UsageError
 from pruning.measurement import CURVE_POINTS
+from pruning.pipeline import measure_model
 from pruning.plan import check
 from pruning.planning import make_plan, needs_curves, needs_gradients
 from pruning.prediction import Choice, ffn_losses, plan_losses
@@ -87,6 +89,20 @@ def test_the_weakest_units_of_all_modules_go():
     assert weakest(scores, [10, 10, 10], 21) == [2, 1, 0]
     # the best of each stays, also when it is the weakest of all
     assert weakest(scores, [10, 10, 10], 1e9) == [2, 1, 0]
+
+
+def test_modules_are_compared_as_flap_compares_them(tiny_model):
+    """Its released code standardises the channels of a layer and gives a head their mean."""
+    recipe = families.recipe(heads__score="flap", ffn__score="flap")
+    measured = measure_model(tiny_model("llama_grouped"), recipe)
+    for kind in ("attention", "ffn"):
+        statistics = measured.blocks[1].module(kind).statistics
+        metric = torch.tensor(statistics["input_variance"] * statistics["level2_sq"]).double()
+        units = measured.shape.blocks[1].module(kind).units
+        wanted = ((metric - metric.mean()) / metric.std(correction=0)).view(units, -1).mean(1)
+        found = standardised(measured, recipe, 1, kind)
+        assert found == pytest.approx(wanted.numpy(), abs=1e-6)
+        assert found.std() == pytest.approx(1.0) if kind == "ffn" else found.std() < 0.9
 
 
 @pytest.mark.parametrize("policy", ["query", "auto"])
