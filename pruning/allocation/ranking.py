@@ -115,7 +115,8 @@ def ranked_heads(
     measurement: Measurement, recipe: Recipe, blocks: range, amount: float, channels: bool
 ) -> list[float]:
     """Share of heads that each block loses when ``amount`` parameters go from the weakest heads of
-    all ``blocks``, or from the weakest heads and ``channels``."""
+    all ``blocks``, or from the weakest heads and ``channels``; the nearest share that grouped
+    queries allow, for what is rounded away comes from the channels."""
     shapes = [measurement.shape.blocks[index] for index in blocks]
     scores = [standardised(measurement, recipe, index, "attention") for index in blocks]
     costs = [head_cost(shape.attention, recipe.heads.policy) for shape in shapes]
@@ -123,4 +124,14 @@ def ranked_heads(
         scores += [standardised(measurement, recipe, index, "ffn") for index in blocks]
         costs += [channel_parameters(measurement, index) for index in blocks]
     counts = weakest(scores, costs, amount)[: len(blocks)]
-    return [count / shape.attention.units for count, shape in zip(counts, shapes, strict=True)]
+    return [
+        _nearest(count, shape.attention, recipe.heads.policy) / shape.attention.units
+        for count, shape in zip(counts, shapes, strict=True)
+    ]
+
+
+def _nearest(count: int, shape: ModuleShape, policy: str) -> int:
+    """The number of heads next to ``count`` that can go under ``policy``, some heads staying."""
+    steps = {"query": shape.groups, "kv_group": shape.units_per_group}
+    step = steps.get(policy, 1) if shape.units_per_group > 1 else 1
+    return min(step * ((count + step // 2) // step), shape.units - step)
