@@ -15,10 +15,12 @@ def score(
 ) -> np.ndarray:
     """``Var[h_j] · ‖B_:j‖²``: what is lost when unit j is replaced by its mean (WIFV).
 
-    The variance is the unbiased one; the released code's running variance is not. That code
-    also squares the score of attention channels before summing, which the paper does not.
+    The variance is the unbiased one; the released code's running variance is not. The scores of
+    attention channels are squared, as that code does: the paper does not say so, but its tables
+    come from there, and without it the ranking over modules takes heads first.
     """
-    return statistics["input_variance"].astype(np.float64) * statistics["level2_sq"]
+    lost = statistics["input_variance"].astype(np.float64) * statistics["level2_sq"]
+    return lost**2 if shape.kind == "attention" else lost
 
 
 SCORES.add(

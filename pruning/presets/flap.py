@@ -5,7 +5,7 @@ from pruning.presets.base import PRESETS
 PRESETS.add(
     "flap",
     {
-        "heads": {"score": "flap", "policy": "query"},
+        "heads": {"score": "flap", "policy": "kv_group"},
         "ffn": {"score": "flap"},
         "allocation": "adaptive",
         "recovery": {"method": "bias", "intercept": "add", "rescore": False, "copies": 0},

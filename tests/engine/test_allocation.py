@@ -98,6 +98,7 @@ def test_modules_are_compared_as_flap_compares_them(tiny_model):
     for kind in ("attention", "ffn"):
         statistics = measured.blocks[1].module(kind).statistics
         metric = torch.tensor(statistics["input_variance"] * statistics["level2_sq"]).double()
+        metric = metric**2 if kind == "attention" else metric
         units = measured.shape.blocks[1].module(kind).units
         wanted = ((metric - metric.mean()) / metric.std(correction=0)).view(units, -1).mean(1)
         found = standardised(measured, recipe, 1, kind)

@@ -137,7 +137,7 @@ def test_wanda_sp_is_the_column_sum_of_wandas_metric(family, kind, tiny_model):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_flap_is_what_replacing_a_unit_by_its_mean_loses(family, kind, tiny_model):
-    """``Σ_t ‖B_:j (h_tj - mean h_j)‖² / (n - 1)``, channel by channel."""
+    """``Σ_t ‖B_:j (h_tj - mean h_j)‖² / (n - 1)``, channel by channel; squared in attention."""
     tiny = tiny_model(family)
     x = level2_inputs(tiny, kind)
     module = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind)
@@ -146,7 +146,10 @@ def test_flap_is_what_replacing_a_unit_by_its_mean_loses(family, kind, tiny_mode
         torch.outer(x[:, j] - x[:, j].mean(), level2[:, j]).square().sum().item() / (len(x) - 1)
         for j in range(x.shape[1])
     ]
-    expected = [sum(lost[j] for j in columns_of(module, unit)) for unit in range(module.units)]
+    power = 2 if kind == "attention" else 1
+    expected = [
+        sum(lost[j] ** power for j in columns_of(module, unit)) for unit in range(module.units)
+    ]
     np.testing.assert_allclose(scored(tiny, "flap", kind), expected, rtol=1e-3)
 
 
