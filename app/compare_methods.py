@@ -103,6 +103,7 @@ def _found(job: Job) -> None:
         picked = st.dataframe(
             rows, hide_index=True, width="stretch", column_config=_COLUMNS,
             key=f"methods.table.{job.id}", on_select="rerun", selection_mode="single-row",
+            placeholder="–",
         )  # fmt: skip
         st.caption(f"Perplexity: {points[0].protocol} Choose a row to open its recipe.")
         chosen = [points[row] for row in picked.selection.rows if row < len(points)]

@@ -35,7 +35,7 @@ def section(runs: list[Job]) -> None:
         ) if len(protocols) > 1 else protocols[0]  # fmt: skip
         st.caption(f"Perplexity: {chosen}")
     rows = [_row(job, runs, scores[job.id].get(chosen)) for job in runs]
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS)
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
     csv_button(rows, "runs", "compare.runs.csv")
     _clouds(runs, {job.id: scores[job.id].get(chosen) for job in runs})
 
@@ -178,15 +178,27 @@ def _figures(first: Job, second: Job, runs: list[Job]) -> None:
          lambda job: f"{_speed(job).after.decode:.1f}" if _speed(job) else "not timed"),
     ):  # fmt: skip
         rows.append({"": title, names[0]: read(first), names[1]: read(second)})
-    for protocol in dict.fromkeys([*scores[0], *scores[1]]):
+    protocols = list(dict.fromkeys([*scores[0], *scores[1]]))
+    labels = perplexity_labels(len(protocols))
+    for label, protocol in zip(labels, protocols, strict=True):
         cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
-        rows.append({"": f"Perplexity, {protocol}", names[0]: cells[0], names[1]: cells[1]})
+        rows.append({"": label, names[0]: cells[0], names[1]: cells[1]})
     for title, one, other in settings_that_differ(first.about, second.about):
         rows.append({"": title, names[0]: one, names[1]: other})
     st.dataframe(
         rows, hide_index=True, width="stretch",
         column_config={"": st.column_config.TextColumn(width="large")},
     )  # fmt: skip
+    # below: a protocol is longer than any cell
+    below = zip(labels, protocols, strict=True)
+    st.caption("  \n".join(f"{label}: {protocol}" for label, protocol in below))
+
+
+def perplexity_labels(protocols: int) -> list[str]:
+    """``Perplexity``, or numbered ones where there are several protocols."""
+    if protocols == 1:
+        return ["Perplexity"]
+    return [f"Perplexity {number}" for number in range(1, protocols + 1)]
 
 
 def settings_that_differ(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:

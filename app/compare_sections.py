@@ -131,9 +131,14 @@ def speed(run: Job) -> None:
         (after.prefill, after.decode), strict=True,
     ):  # fmt: skip
         column.metric(
-            label, f"{new:,.0f} tok/s", delta=f"{100 * (new / old - 1):+.0f}%",
-            delta_description=f"dense {old:,.0f}", border=True,
+            label, f"{rate(new)} tok/s", delta=f"{100 * (new / old - 1):+.0f}%",
+            delta_description=f"dense {rate(old)}", border=True,
         )  # fmt: skip
+
+
+def rate(value: float) -> str:
+    """Tokens per second: ``7.3``, ``1,240``; whole ones would hide differences of slow models."""
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def text(run: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # the engine's evaluation imports torch
     from pruning.evaluate import TokenLosses
 
 WORST = 15
+SHOWN = 15
+"""Characters before a token: a cell is cut at its right end, which is the end that matters."""
 
 
 def section(run: Job) -> None:
@@ -69,10 +72,16 @@ def _show(found: TokenLosses) -> None:
         csv_button(token_rows(found), "tokens", "compare.tokens.csv")
 
 
+def before_token(pieces: Sequence[str], place: int) -> str:
+    """The end of the text before token ``place``, as long as its column shows whole."""
+    text = "".join(pieces[max(0, place - 5) : place]).replace("\n", " ")
+    return f"…{text[-SHOWN:]}"
+
+
 def _row(found: TokenLosses, index: int, place: int, rise: float) -> dict:
     passage = found.passages[index]
     return {
-        "after": "…" + "".join(passage.pieces[max(0, place - 5) : place]).replace("\n", " "),
+        "after": before_token(passage.pieces, place),
         "token": passage.pieces[place].strip() or repr(passage.pieces[place]),
         "dense": passage.dense[place - 1],
         "pruned": passage.pruned[place - 1],

@@ -60,8 +60,9 @@ def panel(page: str) -> None:
     step = st.session_state.get(_STEP)
     if step == AWAY or (step is None and (page != "heads" or work.jobs())):
         return
+    offer = st.empty()  # else its buttons stay in the first step's box until the page is drawn
     if step is None:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with offer.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown("**New to pruning?** Six short steps show how it goes.", width="content")
             st.button("Take the tour", key="tour.start", on_click=_go, args=(0,), type="tertiary",
                       icon=":material/explore:")  # fmt: skip

@@ -154,11 +154,12 @@ def _log_axis(figure: go.Figure, points: Sequence[Any]) -> None:
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:
-    """Round numbers around ``values``, fewer in a wider span."""
+    """Round numbers around ``values``, fewer in a wider span; Plotly shows a lone value in the
+    middle of two decades."""
     if not values:
         return [10.0, 100.0, 1000.0]
     low, high = min(values), max(values)
-    steps = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if high < 6 * low else (1, 2, 5)
+    steps = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if low < high < 6 * low else (1, 2, 5)
     steps = steps if high < 300 * low else (1,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     return [round(s * 10.0**k, 9) for k in range(first, last + 1) for s in steps]

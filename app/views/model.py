@@ -111,7 +111,12 @@ def act(choice: ModelChoice | None) -> None:
         )
     if choice is not None and (check or load):
         start(choice, device, load)
-    report_loading(choice)
+    measuring = running is not None and running.kind == "measure"
+    with st.container():  # progress right below the button that was pressed
+        if busy and not measuring:
+            watch(running)
+        else:
+            report_loading(choice)
     st.subheader("Measure", anchor=False)
     st.caption(
         "One pass over calibration text learns which heads attend alike, how large activations "
@@ -126,7 +131,7 @@ def act(choice: ModelChoice | None) -> None:
     )  # fmt: skip
     if measure and choice is not None:
         start_measuring(choice, device)
-    if running is not None:
+    if measuring:
         watch(running)
     else:
         report_measuring()

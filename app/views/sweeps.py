@@ -162,7 +162,10 @@ def drawing(job: Job) -> None:
         return
     st.caption(f"Perplexity: {points[0].protocol}")
     rows = [_row(point, titles, wanted.axis) for point in points]
-    st.dataframe(rows, hide_index=True, width="stretch", height=240, column_config=_COLUMNS)
+    st.dataframe(
+        rows, hide_index=True, width="stretch", height=240, column_config=_COLUMNS,
+        placeholder="–",
+    )  # fmt: skip
     if not job.active:
         csv_button([asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
 

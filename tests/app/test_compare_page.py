@@ -9,6 +9,8 @@ from found import LOSSES, Passage, Rate, Score, add, add_run
 from stand_ins import OWNER, button, charts, wait_for, words
 
 from app import compare_runs, compare_tasks, tasks, work
+from app.compare_sections import rate
+from app.compare_tokens import before_token
 from app.token_marks import look, passage_html
 
 
@@ -117,11 +119,42 @@ def test_two_runs_side_by_side(visit, engine):
     ]
 
 
+def test_two_runs_name_each_protocol_once_below_the_table(visit, engine):
+    first, second = add_run(0.1), add_run(0.4)
+    add("perplexity", compare_tasks.Pair(Score(50.0), Score(60.0)), (first.id,))
+    at = visit("compare")
+    protocols = [Score(1.0).protocol(), Score(1.0, "ptb").protocol()]
+    assert f"Perplexity: {protocols[0]}" in [caption.value for caption in at.caption]
+    add("perplexity", compare_tasks.Pair(Score(20.0, "ptb"), Score(30.0, "ptb")), (second.id,))
+    at.run()
+    assert not at.exception
+    table = next(d.value for d in at.dataframe if "" in d.value)
+    rows = {row[""]: (row["#1"], row["#2"]) for _, row in table.iterrows()}
+    assert sorted(name for name in rows if "Perplexity" in name) == ["Perplexity 1", "Perplexity 2"]
+    below = next(c.value for c in at.caption if c.value.startswith("Perplexity 1"))
+    order = protocols if protocols[0] in below.splitlines()[0] else protocols[::-1]
+    assert [line.rstrip() for line in below.splitlines()] == [
+        f"Perplexity {n}: {protocol}" for n, protocol in enumerate(order, start=1)
+    ]
+    by_protocol = {protocol: rows[f"Perplexity {n}"] for n, protocol in enumerate(order, start=1)}
+    assert by_protocol == {protocols[0]: ("60.00", "–"), protocols[1]: ("–", "30.00")}
+
+
 def test_a_marked_passage_is_escaped_and_marked_without_colour_too():
     html = passage_html(Passage().pieces, Passage().dense, Passage().pruned)
     assert "<script" not in html and "&lt;script&gt;" in html
     assert "double" in look(4.0) and "dotted" in look(0.5) and "dashed" in look(-1.0)
     assert "solid" in look(1.5) and look(0.1) == ""
+
+
+def test_the_text_before_a_token_ends_at_the_token():
+    pieces = ["far ", "away ", "where\n", "the ", "tissues ", "that ", "consume ", "energy"]
+    assert before_token(pieces, 7) == "…s that consume "
+    assert before_token(pieces, 1) == "…far "
+
+
+def test_speeds_of_slow_models_keep_a_digit():
+    assert (rate(6.71), rate(99.9), rate(1234.5)) == ("6.7", "99.9", "1,234")
 
 
 def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
