@@ -17,8 +17,12 @@ def opened(visit, values: str):
         "sweep.windows": "1", "sweep.seq_len": "32",
     }  # fmt: skip
     page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
+    # the field is there, and empty, before the address has been read
+    page.wait_for_function(
+        """wanted => document.querySelector("input[aria-label=Values]")?.value === wanted""",
+        arg=values,
+    )
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-    assert page.get_by_label("Values", exact=True).input_value() == values
     return page
 
 
