@@ -236,7 +236,7 @@ def recovery() -> None:
         )  # fmt: skip
         _copies()
         _pick("Multiply in", "recovery", "compute", COMPUTES,
-              help="How the passes over the text are computed. bfloat16 is several times quicker "
+              help="How the passes over the text are computed. bfloat16 is quicker "
               "on hardware made for it; weights and equations stay as they are.")  # fmt: skip
         drafted(
             st.toggle, "Score again before each cut", "recovery", "rescore",

@@ -2,7 +2,7 @@
 
 A float32 model is fitted to its own outputs; these passes only look at what it does, and the
 equations that they fill are summed and solved as always. On hardware with bfloat16 matrix units
-they are several times quicker in that format.
+they are quicker in that format.
 """
 
 from __future__ import annotations
