@@ -125,12 +125,12 @@ def ranked_heads(
         costs += [channel_parameters(measurement, index) for index in blocks]
     counts = weakest(scores, costs, amount)[: len(blocks)]
     return [
-        _nearest(count, shape.attention, recipe.heads.policy) / shape.attention.units
+        nearest_heads(count, shape.attention, recipe.heads.policy) / shape.attention.units
         for count, shape in zip(counts, shapes, strict=True)
     ]
 
 
-def _nearest(count: int, shape: ModuleShape, policy: str) -> int:
+def nearest_heads(count: int, shape: ModuleShape, policy: str) -> int:
     """The number of heads next to ``count`` that can go under ``policy``, some heads staying."""
     steps = {"query": shape.groups, "kv_group": shape.units_per_group}
     step = steps.get(policy, 1) if shape.units_per_group > 1 else 1

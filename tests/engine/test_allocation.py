@@ -13,7 +13,7 @@ import torch
 
 from pruning.allocation import ALLOCATIONS
 from pruning.allocation.predicted import cheapest
-from pruning.allocation.ranking import standardised, weakest
+from pruning.allocation.ranking import nearest_heads, standardised, weakest
 from pruning.errors import NeedsMeasurement, UsageError
 from pruning.measurement import CURVE_POINTS
 from pruning.pipeline import measure_model
@@ -104,6 +104,18 @@ def test_modules_are_compared_as_flap_compares_them(tiny_model):
         found = standardised(measured, recipe, 1, kind)
         assert found == pytest.approx(wanted.numpy(), abs=1e-6)
         assert found.std() == pytest.approx(1.0) if kind == "ffn" else found.std() < 0.9
+
+
+def test_head_counts_go_to_the_nearest_that_grouped_queries_allow():
+    shape = synthetic.predictable().shape.blocks[0].attention
+    for units, groups, policy, wanted in (
+        (8, 2, "kv_group", [0, 0, 4, 4, 4, 4, 4, 4]),
+        (8, 2, "query", [0, 2, 2, 4, 4, 6, 6, 6]),
+        (8, 2, "ungroup", [0, 1, 2, 3, 4, 5, 6, 7]),
+        (8, 8, "query", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ):
+        grouped = replace(shape, units=units, groups=groups)
+        assert [nearest_heads(count, grouped, policy) for count in range(8)] == wanted
 
 
 @pytest.mark.parametrize("policy", ["query", "auto"])
