@@ -20,6 +20,7 @@ from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
 from pruning.adapters.projection import layer_matrix
 from pruning.corpora.windows import Windows
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.gram import gram
 from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
@@ -29,6 +30,8 @@ from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 PROBES = 32
 """Windows at most that the gradients are taken on."""
+
+CURVE_DAMPINGS = DAMPINGS[::2]
 
 
 def with_curves(
@@ -134,35 +137,23 @@ class _Curves:
         for part, weight in zip(self.parts, weights, strict=True):
             part.prepare(weight, by_output, mean)
         orders = [_orders(self.module, part.importance) for part in self.parts]
-        found, damping = {}, None
-        for name, order in orders[0].items():
-            losses = [0.0]
-            for count in reversed(order.counts[:-1]):
-                units = [mine[name].units[:count] for mine in orders]
-                loss, damping = self._loss(units, damping)
-                # fewer units never cost less
-                losses.append(max(loss, losses[-1]))
-            found[name] = np.array(losses[::-1])
-        return found
+        return {
+            name: self._losses([mine[name].units for mine in orders], order.counts)
+            for name, order in orders[0].items()
+        }
 
-    def _loss(self, units: list[Tensor], damping: float | None) -> tuple[float, float | None]:
-        """Expected loss of keeping ``units`` of each part, and the damping. None: the best one is
-        looked for, which is done once for each module, where it loses least."""
-        kept = [_channels(self.module, mine) for mine in units]
-        unfitted = self._expected(kept, None)
-        if len(kept[0]) == 0 or not any(part.scale > 0.0 for part in self.parts):
-            return unfitted, damping
-        candidates = DAMPINGS if damping is None else (damping,)
-        tried = {candidate: self._expected(kept, candidate) for candidate in candidates}
-        best = min(tried, key=tried.get)
-        return min(unfitted, tried[best]), damping or best
-
-    def _expected(self, kept: list[Tensor], damping: float | None) -> float:
-        """``½ E[(g·δ)²]`` on the probes."""
-        effects = torch.zeros(self.probes, dtype=torch.float64, device=self.device)
-        for part, mine in zip(self.parts, kept, strict=True):
-            effects.index_add_(0, part.places, part.effect(mine, damping))
-        return 0.5 * effects.square().mean().item()
+    def _losses(self, orders: list[Tensor], counts: list[int]) -> np.ndarray:
+        """Expected loss of keeping the first ``counts`` units of each part's order: ``½ E[(g·δ)²]``
+        on the probes, with the best damping for each count [counts]."""
+        size = (1 + len(CURVE_DAMPINGS), len(counts), self.probes)
+        effects = torch.zeros(size, dtype=torch.float64, device=self.device)
+        width = self.module.unit_width
+        for part, units in zip(self.parts, orders, strict=True):
+            kept = [count * width for count in counts]
+            effects.index_add_(2, part.places, part.effects(_channels(self.module, units), kept))
+        found = 0.5 * effects.square().mean(2).amin(0).cpu().numpy()
+        # fewer units never cost less
+        return np.maximum.accumulate(found[::-1])[::-1]
 
 
 class _PartCurve:
@@ -180,7 +171,7 @@ class _PartCurve:
     def fit(self, seen: Part) -> None:
         flat = _weighed(seen)
         self.count += len(flat)
-        self.gram += flat.T @ flat
+        self.gram += gram([flat], flat.shape[1], self.gram.dtype, flat.device)
 
     def probe(self, seen: Part, first: int) -> None:
         """``first``: tokens that were probed before."""
@@ -196,27 +187,56 @@ class _PartCurve:
         part on average."""
         solver = "cpu" if self.gram.device.type == "mps" else self.gram.device
         self.gram = self.gram.to(solver, torch.float64)
-        self.weight = weight.to(self.gram.device, torch.float64)
         self.seen, self.places = torch.cat(self.probed), torch.cat(self.probed_places)
-        self.by_output = by_output[self.places]
+        weight = weight.to(self.seen)
+        self.by_channel = by_output[self.places] @ weight.T
         # the same ridge for all experts: see pruning.expert_fit
         self.scale = self.gram.diagonal().mean().item() * mean / max(self.count, 1)
-        importance = self.gram.diagonal() * self.weight.square().sum(1)
+        importance = self.gram.diagonal() * weight.to(self.gram).square().sum(1)
         self.importance = importance.reshape(self.units, -1).sum(1).cpu()
 
-    def effect(self, kept: Tensor, damping: float | None) -> Tensor:
-        """``g·δ`` [probes of this part], δ what the removed channels gave less the repair."""
-        kept = kept.to(self.gram.device)
-        gone = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
-        gone[kept] = False
-        error = -self.weight * gone[:, None]
-        if damping is not None and self.scale > 0.0:
-            factor = damped_factor(self.gram[kept][:, kept], damping * self.scale)
+    def effects(self, order: Tensor, kept: list[int]) -> Tensor:
+        """``g·δ`` [1 + dampings, kept, probes of this part] of keeping the first ``kept`` channels
+        (ascending) of ``order``, δ what the others gave less the repair; first without any.
+
+        With ``G + λI = L Lᵀ`` in that order the repair of the first k is
+        ``xₖᵀ (Lₖ Lₖᵀ)⁻¹ Lₖ (L[k:, :k])ᵀ W[k:]`` for a token x: one factor serves every k.
+        """
+        here = order.to(self.seen.device)
+        inputs, by_channel = self.seen[:, here], self.by_channel[:, here]
+        there = order.to(self.gram.device)
+        gram = self.gram[there][:, there]
+        lost = _lost(inputs, by_channel, kept)
+        found = [-lost]
+        for damping in CURVE_DAMPINGS:
+            factor = damped_factor(gram, damping * self.scale) if self.scale > 0.0 else None
+            repaired = 0.0
             if factor is not None:
-                wanted = self.gram[kept][:, gone] @ self.weight[gone]
-                error[kept] = torch.cholesky_solve(wanted, factor)
-        delta = self.seen @ error.to(self.seen)
-        return (delta * self.by_output).sum(-1).double()
+                repaired = _repaired(inputs, by_channel, factor.to(inputs), kept)
+            found.append(repaired - lost)
+        return torch.stack(found).double()
+
+
+def _lost(inputs: Tensor, by_channel: Tensor, kept: list[int]) -> Tensor:
+    """What the channels after the first ``kept`` gave, times g [kept, t]; inputs and ``W g``
+    [t, channels] in order."""
+    edges = [*kept, inputs.shape[1]]
+    parts = [
+        (inputs[:, start:end] * by_channel[:, start:end]).sum(1)
+        for start, end in zip(edges, edges[1:], strict=False)
+    ]
+    return torch.stack(parts).flip(0).cumsum(0).flip(0)
+
+
+def _repaired(inputs: Tensor, by_channel: Tensor, factor: Tensor, kept: list[int]) -> Tensor:
+    """What the first ``kept`` channels give more after the repair, times g [kept, t]."""
+    whitened = torch.linalg.solve_triangular(factor, inputs.T, upper=False).T
+    missing, found, end = torch.zeros_like(inputs), [], inputs.shape[1]
+    for start in reversed(kept):
+        missing[:, :start].addmm_(by_channel[:, start:end], factor[start:end, :start])
+        found.append((whitened[:, :start] * missing[:, :start]).sum(1))
+        end = start
+    return torch.stack(found[::-1])
 
 
 def _weighed(seen: Part) -> Tensor:

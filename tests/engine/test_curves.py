@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pruning.measure import measure
-from pruning.measure.curves import with_curves
+from pruning.measure.curves import CURVE_DAMPINGS, with_curves
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS
 
@@ -95,3 +95,37 @@ def test_the_expected_loss_is_near_the_real_divergence(tiny_model):
     # one drawn token per place: the estimate itself is noisy; later tokens see the error too
     real = (dense.exp() * (dense - cut)).sum(-1).mean()
     assert 0.4 * real < expected < 2.5 * real
+
+
+def test_the_curve_is_that_of_a_fit_at_every_width(tiny_model):
+    """Every width and damping solved on its own, in float64, from the inputs of the real model."""
+    loaded = tiny_model("llama_grouped")
+    windows = families.windows(loaded, samples=8)
+    measurement = with_curves(measure(loaded.model, windows, name="tiny"), loaded.model, windows)
+    fit, probe = windows.ids[::2], windows.ids[1::2]
+    gradients = output_gradients(loaded.model, loaded.adapter, probe, seed=windows.seed)
+    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[1]).level2
+    weight = layer.weight.data.T.double()
+    inputs = []
+    for ids in (fit, probe):
+        with families.seen({"level2": layer}) as found:
+            families.logits(loaded.model, ids)
+        inputs.append(found["level2"][0].flatten(0, 1).double())
+    x, probed = inputs
+    g = gradients[1, "ffn"].flatten(0, 1).double()
+    gram = x.T @ x
+    best = (gram.diagonal() * weight.square().sum(1)).argsort(descending=True)
+    wanted = []
+    for k in range(CURVE_POINTS + 1):
+        count = round(len(best) * k / CURVE_POINTS)
+        kept, gone = best[:count], best[count:]
+        lost, tried = probed[:, gone] @ weight[gone], []
+        for damping in CURVE_DAMPINGS:
+            ridge = damping * gram.diagonal().mean() * torch.eye(count)
+            repair = torch.linalg.solve(gram[kept][:, kept] + ridge, gram[kept][:, gone])
+            tried.append(probed[:, kept] @ repair @ weight[gone] - lost)
+        losses = [0.5 * (delta * g).sum(1).square().mean().item() for delta in (-lost, *tried)]
+        wanted.append(min(losses))
+    wanted = np.maximum.accumulate(wanted[::-1])[::-1]
+    found = measurement.blocks[1].ffn.statistics["expected_loss"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-12)
