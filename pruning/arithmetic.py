@@ -26,6 +26,11 @@ def products_dtype(compute: str, model: nn.Module) -> torch.dtype | None:
     return None
 
 
+def products_name(compute: str, model: nn.Module) -> str:
+    """Name of the format that :func:`products_dtype` finds."""
+    return str(products_dtype(compute, model) or model.dtype).removeprefix("torch.")
+
+
 def products_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager:
     """Run a float32 model with its matrix products in ``dtype``; None: as it is. Norms, sums and
     the residual stream stay float32."""

@@ -24,7 +24,8 @@ SECTION = "provenance"
 
 class Provenance(BaseModel):
     """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries;
-    ``seed`` that of the run (None in files of before it was recorded)."""
+    ``seed`` that of the run; ``products`` the number format in which the passes multiplied, which
+    the recipe may leave to the hardware (both None in files of before they were recorded)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -34,11 +35,14 @@ class Provenance(BaseModel):
     corpus: str
     seed: int | None = None
     device: str
+    products: str | None = None
     versions: dict[str, str]
 
     @classmethod
     def of(cls, run: PruneRun) -> Provenance:
         """What a finished run was made from."""
+        from pruning.arithmetic import products_name
+
         report = run.report
         return cls(
             model=run.dense.source,
@@ -47,6 +51,7 @@ class Provenance(BaseModel):
             corpus=report.corpus_fingerprint,
             seed=report.seed,
             device=report.device.split(":")[0],
+            products=products_name(run.recipe.recovery.compute, run.dense.model),
             versions=report.versions,
         )
 
@@ -89,6 +94,8 @@ class Provenance(BaseModel):
             found.append(f"the seed ({self.seed} then, {now.seed} now)")
         if self.device != now.device:
             found.append(f"the device ({self.device} then, {now.device} now)")
+        if self.products is not None and self.products != now.products:
+            found.append(f"the format of the products ({self.products} then, {now.products} now)")
         for name in sorted(self.versions.keys() | now.versions.keys()):
             then, today = self.versions.get(name, "none"), now.versions.get(name, "none")
             if then != today:

@@ -132,6 +132,11 @@ def ranked_heads(
 
 def nearest_heads(count: int, shape: ModuleShape, policy: str) -> int:
     """The number of heads next to ``count`` that can go under ``policy``, some heads staying."""
-    steps = {"query": shape.groups, "kv_group": shape.units_per_group}
-    step = steps.get(policy, 1) if shape.units_per_group > 1 else 1
+    step = head_step(shape, policy)
     return min(step * ((count + step // 2) // step), shape.units - step)
+
+
+def head_step(shape: ModuleShape, policy: str) -> int:
+    """How many heads go at once under ``policy``."""
+    steps = {"query": shape.groups, "kv_group": shape.units_per_group}
+    return steps.get(policy, 1) if shape.units_per_group > 1 else 1

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from pruning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
 from pruning.allocation.budget import kept_parameters, module_parameters
-from pruning.allocation.ranking import share_of_ffn
+from pruning.allocation.ranking import head_step, share_of_ffn
+from pruning.shape import ModuleShape
 
 
 def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
-    """The recipe's two ratios, repeated; for a budget the same share of heads and channels (heads
-    are few, so the channels make up for their rounding)."""
+    """The recipe's two ratios, repeated. For a budget the share that it takes from every module:
+    as many whole heads (or groups of them) as are within it, and the same share of channels in all
+    blocks for what the heads leave to be removed."""
     if not recipe.budget.given:
         return [BlockRatios(recipe.heads.ratio, recipe.ffn.ratio) for _ in blocks]
     kept = kept_parameters(measurement, recipe, blocks)
     ratio = 1.0 - kept / module_parameters(measurement, blocks)
-    shares = share_of_ffn(measurement, recipe, blocks, [ratio for _ in blocks], kept)
-    return [BlockRatios(ratio, ffn) for ffn in shares]
+    shapes = [measurement.shape.blocks[index].attention for index in blocks]
+    heads = [_within(ratio, shape, recipe.heads.policy) for shape in shapes]
+    shares = share_of_ffn(measurement, recipe, blocks, heads, kept)
+    return [BlockRatios(*pair) for pair in zip(heads, shares, strict=True)]
+
+
+def _within(ratio: float, shape: ModuleShape, policy: str) -> float:
+    """The largest share of heads up to ``ratio`` that can go. Few heads in few groups would be
+    rounded up to far more than the share, and Wanda-sp's released code rounds down too."""
+    step = head_step(shape, policy)
+    return step * int(ratio * shape.units / step + 1e-9) / shape.units
 
 
 ALLOCATIONS.add(

@@ -5,11 +5,13 @@ from pruning.presets.base import PRESETS
 PRESETS.add(
     "fast",
     {
-        "heads": {"score": "second_moment_exact"},
-        "ffn": {"score": "second_moment_exact"},
+        "heads": {"score": "flap", "policy": "kv_group"},
+        "ffn": {"score": "flap"},
+        "allocation": "adaptive",
         "recovery": {"method": "refit", "copies": 0, "compute": "auto"},
     },
     title="Fast",
-    summary="The same share everywhere and a refit on the calibration text alone.",
-    source="Headroom",
+    summary="What goes by FLAP's ranking over the whole model, and a refit on the calibration text "
+    "alone.",
+    source="Headroom; ranking of An et al., AAAI 2024",
 )

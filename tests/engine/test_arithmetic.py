@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pruning import arithmetic
-from pruning.arithmetic import products_dtype
+from pruning.arithmetic import products_dtype, products_name
 from pruning.pipeline import prune, recovery_windows
 from pruning.streaming import run_tapped
 
@@ -24,9 +24,11 @@ def test_only_float32_weights_are_given_another_format(monkeypatch):
     for units, wanted in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr(arithmetic, "_has_bfloat16_units", lambda _device, units=units: units)
         assert products_dtype("auto", single) is wanted
+        assert products_name("auto", single) == ("bfloat16" if units else "float32")
         assert products_dtype("model", single) is None
         assert products_dtype("bfloat16", single) is torch.bfloat16
         assert products_dtype("bfloat16", half) is products_dtype("auto", half) is None
+        assert products_name("auto", half) == "float16"
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
