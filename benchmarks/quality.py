@@ -2,8 +2,9 @@
 
 For each method and size: perplexity over that of the dense model on the evaluation text and on
 held-out text of another kind (mean and spread over the seeds), block parameters really kept,
-seconds of measuring, of cutting and recovery and of the solves in it, and peak memory. Each run has
-a process of its own; methods that need the same measurement of a seed share it, and each is charged
+seconds of measuring, of cutting and recovery and of the solves in both, what is not solves as a
+multiple of one dense forward pass over the calibration tokens, and peak memory. Each run has a
+process of its own; methods that need the same measurement of a seed share it, and each is charged
 for all of it. A Markdown table on stdout, one row per run in the CSV file.
 """
 
@@ -19,17 +20,24 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
-from pruning.pipeline import measure_model, prune
+from pruning.least_squares import Stopwatch
+from pruning.pipeline import measure_model, prune, windows_for
 from pruning.planning import needs_curves, needs_gradients
 from pruning.presets import PRESETS, with_preset
 from pruning.recipe import Recipe
-from pruning.sources import load
+from pruning.sources import LoadedModel, load
+from pruning.streaming import batches
+
+TIMED = 32
+"""Windows of the calibration text that a forward pass is timed on."""
 
 FIELDS = ("method", "kept", "samples", "seed", "block_parameters", "ratio", "other_ratio",
-          "perplexity", "other_perplexity", "needs", "measure_seconds", "prune_seconds",
-          "solve_seconds", "peak_mib")  # fmt: skip
+          "perplexity", "other_perplexity", "needs", "measure_seconds", "measure_solves",
+          "prune_seconds", "prune_solves", "dense_seconds", "peak_mib")  # fmt: skip
 
 
 def main() -> None:
@@ -71,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
+    parser.add_argument("--compute", help="recovery.compute for all methods, if not their own")
     parser.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
     parser.add_argument("--csv", default="quality.csv")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -104,6 +113,7 @@ def _in_its_own_process(
         command = [sys.executable, "-m", "benchmarks.quality", "--csv", str(path)]
         command += ["--one", method, str(kept), str(seed), "--dense", *map(str, dense)]
         command += ["--cache", str(cache), *(["--spare-heads"] if options.spare_heads else [])]
+        command += ["--compute", options.compute] if options.compute else []
         for name in ("model", "device", "calibration", "text", "other_text", "windows",
                      "samples", "seq_len"):  # fmt: skip
             command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
@@ -133,11 +143,17 @@ def _one(options: argparse.Namespace) -> None:
         ),
         method,
     )
-    started = time.perf_counter()
-    measurement = measure_model(loaded, recipe)
+    if options.compute:
+        data = recipe.model_dump()
+        data["recovery"]["compute"] = options.compute
+        recipe = Recipe.parse(data)
+    passes = [_dense_pass(loaded, recipe)]
+    solves, started = Stopwatch(), time.perf_counter()
+    measurement = measure_model(loaded, recipe, solves=solves)
     measured = time.perf_counter() - started
     run = prune(loaded, recipe, measurement=measurement)
     peak = peak_memory_bytes(loaded.model.device)
+    passes.append(_dense_pass(loaded, recipe))
     dense = options.dense
     after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
     row = {
@@ -145,8 +161,9 @@ def _one(options: argparse.Namespace) -> None:
         "block_parameters": run.report.kept_block_parameters,
         "ratio": after[0] / dense[0], "other_ratio": after[1] / dense[1],
         "perplexity": after[0], "other_perplexity": after[1],
-        "needs": _needs(method), "measure_seconds": measured, "prune_seconds": run.seconds,
-        "solve_seconds": run.report.solve_seconds, "peak_mib": peak / 2**20,
+        "needs": _needs(method), "measure_seconds": measured, "measure_solves": solves.seconds,
+        "prune_seconds": run.seconds, "prune_solves": run.report.solve_seconds,
+        "dense_seconds": statistics.mean(passes), "peak_mib": peak / 2**20,
     }  # fmt: skip
     with open(options.csv, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, FIELDS)
@@ -160,25 +177,45 @@ def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
     ).perplexity
 
 
+@torch.inference_mode()
+def _dense_pass(loaded: LoadedModel, recipe: Recipe) -> float:
+    """Seconds of a forward pass over the calibration text, in batches, without output layer; timed
+    on some windows of it, once warm."""
+    ids = windows_for(loaded, recipe).ids
+    some = ids[:TIMED]
+    run = loaded.adapter.backbone(loaded.model)
+    for timed in (some[:1], some):
+        started = time.perf_counter()
+        for batch in batches(*timed.shape):
+            hidden = run(input_ids=timed[batch].to(loaded.model.device), use_cache=False)
+        hidden.last_hidden_state[0, 0, 0].item()  # a device may still be at it
+    return (time.perf_counter() - started) * len(ids) / len(some)
+
+
 def _print(rows: list[dict], options: argparse.Namespace) -> None:
     print(f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
           f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
           f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}"
           f"{'; all heads kept' if options.spare_heads else ''}\n")  # fmt: skip
     print("| block parameters | method | perplexity / dense | other text / dense | kept | "
-          "measure s | prune s | of it solves | peak MiB |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+          "measure s | prune s | of both solves | the rest / dense pass | peak MiB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for kept in options.kept:
         for method in options.methods:
             same = [r for r in rows if r["method"] == method and float(r["kept"]) == kept]
+            measuring, prune = (
+                _measuring(rows, same, "measure_seconds"),
+                _mean(same, "prune_seconds"),
+            )
+            solves = _measuring(rows, same, "measure_solves") + _mean(same, "prune_solves")
+            passes = (measuring + prune - solves) / _mean(same, "dense_seconds")
             print(f"| {kept:.0%} | {PRESETS.entry(method).title} | {_spread(same, 'ratio')} | "
                   f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
-                  f"{_measuring(rows, same):.0f} | {_mean(same, 'prune_seconds'):.0f} | "
-                  f"{_mean(same, 'solve_seconds'):.0f} | "
+                  f"{measuring:.0f} | {prune:.0f} | {solves:.0f} | {passes:.1f} | "
                   f"{_mean(same, 'peak_mib'):,.0f} |")  # fmt: skip
 
 
-def _measuring(rows: list[dict], same: list[dict]) -> float:
+def _measuring(rows: list[dict], same: list[dict], name: str) -> float:
     """Mean seconds over the seeds: the plain measurement, and what the method needs more. Whoever
     came first made it, the others found it."""
     found = []
@@ -187,7 +224,7 @@ def _measuring(rows: list[dict], same: list[dict]) -> float:
         parts = {"", row["needs"]}
         found.append(
             sum(
-                max((float(r["measure_seconds"]) for r in alike if r["needs"] == part), default=0.0)
+                max((float(r[name]) for r in alike if r["needs"] == part), default=0.0)
                 for part in parts
             )
         )

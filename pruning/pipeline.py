@@ -17,6 +17,7 @@ from pruning.corpora.rewriting import rewritten
 from pruning.errors import OutOfMemory
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
+from pruning.least_squares import Stopwatch
 from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
 from pruning.measure.curves import with_curves
 from pruning.measurement import Measurement
@@ -120,11 +121,13 @@ def measure_model(
     gradients: bool = False,
     curves: bool = False,
     fit_windows: Callable[[], Windows] | None = None,
+    solves: Stopwatch | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """Measure on the recipe's calibration text, or read the same measurement from the cache.
-    ``fit_windows`` gives :func:`recovery_windows` to a caller that needs them again.
+    ``fit_windows`` gives :func:`recovery_windows` to a caller that needs them again, ``solves``
+    counts the seconds in which widths were fitted.
 
     The gradient pass and the pass for expected losses are made when asked for, or when a criterion
     or the allocation of the recipe needs them.
@@ -162,7 +165,7 @@ def measure_model(
                 partial(
                     _with_curves, found, loaded,
                     fit_windows or partial(recovery_windows, loaded, recipe, **hear),
-                    {"products": products, **hear},
+                    {"products": products, "solves": solves, **hear},
                 ),
             )  # fmt: skip
         return replace(found, model=loaded.source)

@@ -21,7 +21,7 @@ from pruning.adapters.projection import layer_matrix
 from pruning.corpora.windows import Windows
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.gram import gram
-from pruning.least_squares import DAMPINGS, damped_factor, sum_dtype
+from pruning.least_squares import DAMPINGS, Stopwatch, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.placement import device_of, resident
@@ -40,12 +40,13 @@ def with_curves(
     windows: Windows,
     *,
     products: torch.dtype | None = None,
+    solves: Stopwatch | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """``measurement`` of ``model`` with the expected losses added (names in
     :mod:`pruning.measurement`), from ``windows`` (ids [n, s], in families), its modules run with
-    ``products`` of that format (None: the weights').
+    ``products`` of that format (None: the weights'). ``solves`` counts what is not a pass.
 
     Memory: the residual stream [n, s, d], the probes' gradients by every module's output
     (bfloat16), one module's Gram matrix and its probed inputs. Raises Cancelled.
@@ -55,6 +56,7 @@ def with_curves(
     measured = list(measurement.blocks)
     fit_ids, probe_ids = _halves(windows)
     hear = {"progress": progress, "should_cancel": should_cancel}
+    solves = solves or Stopwatch()
     gradients = output_gradients(model, adapter, probe_ids, windows.seed, **hear)
     with torch.no_grad():
         contexts = block_contexts(model, adapter, fit_ids.shape[1])
@@ -63,7 +65,9 @@ def with_curves(
             stop_if(should_cancel)
             with resident(block):
                 by_kind = {kind: gradients.pop((index, kind)) for kind in KINDS}
-                for kind, found in _block_curves(adapter, block, context, streams, by_kind):
+                for kind, task in _block_curves(adapter, block, context, streams, by_kind):
+                    with solves:
+                        found = task.result()
                     measured[index] = measured[index].with_statistics(kind, found)
             progress(Progress("measure", index + 1, len(blocks), f"Expected loss, block {index}"))
     return replace(measurement, blocks=tuple(measured))
@@ -75,8 +79,9 @@ def _block_curves(
     context: Mapping[str, Any],
     streams: list[Tensor],
     gradients: Mapping[ModuleKind, Tensor],
-) -> Iterator[tuple[ModuleKind, dict[str, np.ndarray]]]:
-    """Curves of both modules; ``streams`` (to fit, to probe) [n, s, d] advance in place."""
+) -> Iterator[tuple[ModuleKind, _Curves]]:
+    """What is to be worked out for both modules; ``streams`` (to fit, to probe) [n, s, d] advance
+    in place."""
     device = device_of(block)
     entering = [s.clone() for s in streams] if adapter.parallel(block) else streams
     for kind in KINDS:
@@ -89,7 +94,7 @@ def _block_curves(
                     added = adapter.run(block, kind, part, context)
                 (task.fit if place == 0 else task.probe)(tap, part.shape[:2].numel())
                 stream[batch] += added.to(stream.device)
-        yield kind, task.result()
+        yield kind, task
 
 
 def _halves(windows: Windows) -> tuple[Tensor, Tensor]:
