@@ -1,0 +1,166 @@
+"""Blocks that come and go: one block's memory, and the next is on its way while one computes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import families
+import pytest
+import torch
+from placed_models import losses, many_blocks, same
+from torch import nn
+
+import pruning
+from pruning import placement
+from pruning.apply import apply
+from pruning.checkpoint.shards import write_shards
+from pruning.errors import Cancelled
+from pruning.measure import measure
+from pruning.pipeline import measure_model
+from pruning.planning import make_plan
+
+
+def _parameter_bytes():
+    """Of all parameters that are alive in this process."""
+    gc.collect()
+    living = (o for o in gc.get_objects() if type(o) is nn.Parameter)
+    return sum(p.nbytes for p in living if p.device.type != "meta")
+
+
+@contextmanager
+def _counted(monkeypatch):
+    """Bytes of block tensors brought from disk, each time one is entered: those of the store,
+    and those of every parameter that is alive in this process."""
+    store, alive, enter = [], [], placement.BlockStore._enter
+
+    def counting(self, block):
+        enter(self, block)
+        store.append(sum(here.nbytes for here, _ in self._here.values()))
+        assert not self._coming  # what was read ahead is what the block wanted
+        if len(store) % 15 == 8:  # looking at every object of the process takes a while
+            alive.append(_parameter_bytes())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placement.BlockStore, "_enter", counting)
+        yield store, alive
+
+
+def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatch):
+    peaks = {}
+    for count in (4, 24):
+        folder = many_blocks(tmp_path / str(count), count)
+        loaded = pruning.load(str(folder), device="cpu", placement="disk")
+        blocks = loaded.adapter.blocks(loaded.model)
+        block = sum(p.nbytes for p in blocks[0].parameters())
+        inside = {id(p) for p in blocks.parameters()}
+        outside = sum(p.nbytes for p in loaded.model.parameters() if id(p) not in inside)
+        others = _parameter_bytes() - outside
+        with _counted(monkeypatch) as (store, alive):
+            measure_model(loaded, families.recipe())
+            losses(loaded, families.token_ids(4))
+        assert len(store) >= 2 * count
+        assert max(store) == block
+        assert max(alive) - others <= outside + block
+        with _counted(monkeypatch) as (store, _alive):
+            run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3, heads__ratio=0.2))
+            losses(run.pruned, families.token_ids(4))
+        # the dense block and what of the pruned one has not been made anew
+        assert max(store) <= 2 * block
+        peaks[count] = max(store)
+        assert not any(p.device.type != "meta" for p in blocks.parameters())
+        # what was made anew is on disk, for as long as it is used
+        made = run.pruned.adapter.blocks(run.pruned.model)
+        assert not any(p.device.type != "meta" for p in made.parameters())
+        files = list(Path(os.environ["HEADROOM_CACHE"]).glob("blocks-*/*.safetensors"))
+        assert len(files) >= 4 * count
+        del run, made
+        gc.collect()
+        assert not any(file.exists() for file in files)
+    assert peaks[4] == peaks[24]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone, ours = (tmp_path / f"blocks-{pid}-x" for pid in (ended.pid, os.getpid()))
+    for folder in (gone, ours):
+        folder.mkdir()
+        (folder / "0.safetensors").write_bytes(b"pruned")
+    loaded = pruning.load(str(many_blocks(tmp_path, 2)), device="cpu", placement="disk")
+    run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3))
+    assert not gone.exists() and (ours / "0.safetensors").is_file()
+    assert len(list(tmp_path.glob(f"blocks-{os.getpid()}-*/*.safetensors"))) > 1
+    del run
+
+
+def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
+    loaded = pruning.load(str(many_blocks(tmp_path, 5)), device="cpu", placement="disk")
+    read, reads = placement.Stored.read, []
+
+    def reading(self, dtype):
+        ahead = threading.current_thread() is not threading.main_thread()
+        reads.append((int(self.name.split(".")[2]), ahead, self.name))
+        return read(self, dtype)
+
+    monkeypatch.setattr(placement.Stored, "read", reading)
+    windows = families.windows(loaded)
+    recipe = families.recipe(ffn__ratio=0.3)
+    measured = measure(loaded.model, windows, name="tiny")
+    passes = [reads.copy()]
+    reads.clear()
+    apply(loaded.model, make_plan(measured, recipe), recipe, windows)
+    passes.append(reads.copy())
+    for found in passes:
+        # the model's frame runs the first block once before
+        ahead = [name for block, ahead, name in found if ahead]
+        assert len(ahead) == len(set(ahead))  # each tensor once
+        assert {block for block, ahead, _ in found if ahead} == {1, 2, 3, 4}
+        assert {block for block, ahead, _ in found if not ahead} == {0}
+
+
+def test_what_was_read_ahead_is_forgotten_when_cancelled(tmp_path):
+    loaded = pruning.load(str(many_blocks(tmp_path, 4)), device="cpu", placement="disk")
+    blocks = loaded.adapter.blocks(loaded.model)
+    store = blocks[0].block_store
+    with pytest.raises(Cancelled), placement.resident(blocks[0], then=blocks[1:2]):
+        assert store._coming
+        with placement.resident(blocks[0]):  # nested, as a block's own forward pass is
+            assert store._coming
+        raise Cancelled
+    assert not store._coming and not store._here
+
+
+def test_writing_holds_one_shard_at_a_time(tmp_path):
+    folder = many_blocks(tmp_path / "dense", 8)
+    loaded = pruning.load(str(folder), device="cpu", placement="disk")
+    blocks = loaded.adapter.blocks(loaded.model)
+    block = sum(p.nbytes for p in blocks[0].parameters())
+    write_shards(loaded.model, blocks, tmp_path, limit=2 * block)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = set(index["weight_map"].values())
+    assert len(files) > 3
+    assert all((tmp_path / file).stat().st_size < 2.2 * block for file in files)
+    whole = pruning.load(str(folder), device="cpu")
+    same(whole, pruning.load(str(tmp_path), device="cpu"))
+    same(whole, pruning.load(str(tmp_path), device="cpu", placement="disk"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_gpu_holds_one_block(tmp_path, where):
+    folder = many_blocks(tmp_path, 24)
+    loaded = pruning.load(str(folder), device="cuda", placement=where)
+    whole = sum(p.nbytes for p in loaded.adapter.blocks(loaded.model).parameters())
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    losses(loaded, families.token_ids(2))
+    assert torch.cuda.max_memory_allocated() - before < whole / 4
