@@ -39,8 +39,8 @@ EVALUATION = Task(samples=16, prunes=False)
 @dataclass(frozen=True)
 class Sizes:
     """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
-    ``experts``; ``active``: the same over the experts of one token; ``streams``: residual streams
-    [n, s, d] that exist at once in a prune."""
+    ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``: residual
+    streams [n, s, d] that exist at once in a prune."""
 
     parameters: int
     block_parameters: int
@@ -52,6 +52,7 @@ class Sizes:
     heads: int
     vocabulary: int
     streams: int
+    routes: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class MemoryEstimate:
         tokens = max(_BATCH_TOKENS, task.seq_len)
         maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
-        return equations + 4 * (tokens * (4 * s.active + maps) + logits)
+        # what each expert of a token reads, gives and should give
+        routed = 3 * s.routes * s.hidden if s.experts > 1 else 0
+        return equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
 
     @property
     def activation_bytes(self) -> int:
@@ -268,6 +271,7 @@ def of_config(
         heads=max(b.attention.units for b in shape.blocks),
         vocabulary=shape.vocab_size,
         streams=5 if parallel else 3,
+        routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")
     return MemoryEstimate(sizes, task, dtype, device, *free, cards)
