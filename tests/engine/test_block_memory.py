@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import families
@@ -22,9 +23,11 @@ from pruning import placement
 from pruning.apply import apply
 from pruning.checkpoint.shards import write_shards
 from pruning.errors import Cancelled
-from pruning.measure import measure
+from pruning.measure import measure, with_gradients
 from pruning.pipeline import measure_model
 from pruning.planning import make_plan
+from pruning.sources import open as opening
+from pruning.transfers import Sender
 
 
 def _parameter_bytes():
@@ -126,6 +129,40 @@ def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
         assert {block for block, ahead, _ in found if not ahead} == {0}
 
 
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("room", [True, False])
+def test_the_next_block_is_sent_while_one_computes(tmp_path, monkeypatch, where, room):
+    """Another name of the CPU stands for a card, and a copy for what a stream carries there."""
+    card, sent = torch.device("cpu", 0), []
+
+    def send(_sender, tensor, device):
+        assert device == card and threading.current_thread() is not threading.main_thread()
+        sent.append(tensor.numel())
+        return tensor.clone() if room else tensor
+
+    folder = many_blocks(tmp_path, 5)
+    whole = pruning.load(str(folder), device="cpu", placement="whole")
+    monkeypatch.setattr(opening, "compute_devices", lambda _device: [card])
+    monkeypatch.setattr("pruning.transfers.Sender.serves", lambda _sender, device: device == card)
+    monkeypatch.setattr("pruning.transfers.Sender.send", send)
+    loaded = pruning.load(str(folder), device="cpu", placement=where)
+    recipe = families.recipe(ffn__ratio=0.3, heads__ratio=0.2)
+    windows = families.windows(loaded)
+    measured = measure(loaded.model, windows, name="tiny")
+    block = sum(p.numel() for p in whole.model.model.layers[0].parameters())
+    # every block but the first, once each
+    assert sum(sent) == 4 * block
+    sent.clear()
+    plan = make_plan(measured, recipe)
+    mine = apply(loaded.model, plan, recipe, windows).model
+    assert sum(sent) == 4 * block
+    sent.clear()
+    with_gradients(measured, loaded.model, windows)
+    assert sum(sent) == 2 * 4 * block  # forwards, and backwards again
+    expected = apply(whole.model, plan, recipe, windows).model
+    same(replace(whole, model=expected), replace(loaded, model=mine))
+
+
 def test_what_was_read_ahead_is_forgotten_when_cancelled(tmp_path):
     loaded = pruning.load(str(many_blocks(tmp_path, 4)), device="cpu", placement="disk")
     blocks = loaded.adapter.blocks(loaded.model)
@@ -151,6 +188,29 @@ def test_writing_holds_one_shard_at_a_time(tmp_path):
     whole = pruning.load(str(folder), device="cpu")
     same(whole, pruning.load(str(tmp_path), device="cpu"))
     same(whole, pruning.load(str(tmp_path), device="cpu", placement="disk"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_gpu_computes_the_same_with_the_next_block_on_its_way(tmp_path, monkeypatch, where):
+    folder, sent = many_blocks(tmp_path, 6), []
+    send = Sender.send
+
+    def sending(sender, tensor, device):
+        sent.append(send(sender, tensor, device))
+        return sent[-1]
+
+    monkeypatch.setattr(Sender, "send", sending)
+    recipe = families.recipe(ffn__ratio=0.3, heads__ratio=0.2)
+    runs = [
+        pruning.prune(pruning.load(str(folder), device="cuda", placement=place), recipe)
+        for place in ("whole", where)
+    ]
+    assert sent and all(tensor.device.type == "cuda" for tensor in sent)
+    assert runs[0].plan == runs[1].plan
+    found = [losses(run.pruned, families.token_ids(4)).cpu() for run in runs]
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.gpu
