@@ -153,8 +153,9 @@ def token_ids(samples: int = 3, seq_len: int = 20, seed: int = 7) -> Tensor:
 
 
 def counted_flops(model: nn.Module, tokens: int) -> int:
-    """FLOPs of the products that PyTorch carries out for one window of so many tokens. Plain
-    kernels, for those of attention and experts hide what they multiply."""
+    """FLOPs of the products that PyTorch carries out for one window of so many tokens, the angles
+    of positions apart. Plain kernels, for those of attention and experts hide what they multiply.
+    """
     experts = getattr(model.config, "_experts_implementation", None)
     model.config._experts_implementation = "eager"
     try:
@@ -162,7 +163,8 @@ def counted_flops(model: nn.Module, tokens: int) -> int:
             logits(model, token_ids(1, tokens))
     finally:
         model.config._experts_implementation = experts
-    return counter.get_total_flops()
+    angles = (sum(n.values()) for k, n in counter.flop_counts.items() if k.endswith("rotary_emb"))
+    return counter.get_total_flops() - sum(angles)
 
 
 @torch.no_grad()
