@@ -13,7 +13,7 @@ FFN_ONLY = {"ffn__ratio": 0.4}
 
 WITHOUT_SWITCH = {
     "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "stablelm", "stablelm_parallel",
-    "phi3",
+    "phi3", "phi4_mini",
 }  # fmt: skip
 """Families whose config cannot give both output layers a bias."""
 
