@@ -1,9 +1,9 @@
 """``python -m benchmarks.speed``: what a prune costs, and that the cost grows linearly.
 
 Prints seconds per stage (load, measure, plan, prune, evaluate), the whole as a multiple of one
-dense and one pruned forward pass over the same tokens, and the peak memory; then the same for a
-small random model with 1, 2, 4 and 8 times the blocks, and the samples. The recipe is preset
-``fast``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
+dense and one pruned forward pass over the same tokens, and the peak memory (each row's own); then
+the same for a small random model with 1, 2, 4 and 8 times the blocks, and the samples. The recipe
+is preset ``fast``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
 
 A forward pass (the blocks, without the output layer) is timed before and after each stage, for a
 machine may be busy. ``--clock cpu`` with ``--threads 1`` counts what the process computes instead
@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,28 +43,38 @@ TIMES = (1, 2, 4, 8)
 def main() -> None:
     """Run the benchmark and print one Markdown table per device."""
     options = _options()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    threads = options.threads or torch.get_num_threads()
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        print(f"\n{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        print(f"\n{device}, torch {torch.__version__}, {threads} threads, "
               f"{options.clock} time, {options.keep:.0%} of block parameters kept\n")  # fmt: skip
         print(f"| model | tokens | {' | '.join(STAGES)} | dense pass | measure / dense | "
               "prune / dense | all / (dense + pruned) | peak memory |")  # fmt: skip
-        print("|" + "---|" * (len(STAGES) + 7))
+        print("|" + "---|" * (len(STAGES) + 7), flush=True)
         for times in options.samples_times:
-            _row(options.model, options.model, options.samples * times, device, options)
+            _alone(options.model, options.model, options.samples * times, device, options)
         sizes = [(times, 1) for times in options.growth]
         sizes += [(1, times) for times in options.growth if times > 1]
         for blocks, samples in sizes:
             with TemporaryDirectory() as folder:
                 _random_model(Path(folder), options.blocks * blocks)
                 name = f"random, {options.blocks * blocks} blocks"
-                _row(name, folder, options.samples * samples, device, options, corpus="random")
+                _alone(name, folder, options.samples * samples, device, options, "random")
+
+
+def _alone(*arguments) -> None:
+    """A row in a process of its own, to which the peak memory belongs."""
+    process = get_context("spawn").Process(target=_row, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
 
 
 def _row(
     name: str, source: str, samples: int, device: str, options: argparse.Namespace, corpus=None
 ) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
     recipe = Recipe.parse(
         {
             **PRESETS["fast"],

@@ -49,20 +49,22 @@ class ExpertTask(ModuleTask):
         self.sums = self._no_sums()
         dense_in, pruned_in = run.inputs()
         for batch in batches(*dense_in.shape[:2]):
-            before, target = self._dense_run(batch, dense_in[batch])
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
+            own, target = self._dense_run(batch, dense_in[batch], tap.routing)
             if self.sums:
                 self.sums.add(tap)
-            own, missing = self._targets(before, target + self._lost(batch), tap.routing)
+            missing = self._missing(own, target + self._lost(batch), tap.routing)
             for e, part in enumerate(tap.parts()):
                 shares = part.shares[:, None]
                 self.energy += (shares * own[e]).double().square().sum().item()
                 goal = shares * (own[e] + missing[part.tokens])
                 self._add(self.parts[e], batch, part.tokens, shares * part.level2_input, goal)
 
-    def _dense_run(self, batch: slice, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """What entered the dense experts and what they gave, [t, d]; the module's contribution is
-        kept."""
+    def _dense_run(
+        self, batch: slice, hidden: Tensor, pruned: Routing
+    ) -> tuple[list[Tensor], Tensor]:
+        """Output of each dense expert for the tokens that the ``pruned`` stream sends it, and what
+        all gave together [t, d]; the module's contribution is kept."""
         run, module = self.run, self._dense_module()
         block, context = run.dense_blocks[self.index], run.contexts[self.index]
         with Tap(module) as tap:
@@ -70,7 +72,22 @@ class ExpertTask(ModuleTask):
                 run.adapter, block, module, hidden.to(run.device), context
             )
         self.contribution[batch] = added.to(self.contribution.device)
-        return tap.routing.hidden, output.flatten(0, -2).float()
+        wanted = pruned.by_expert(module.experts)
+        own = [self._outputs(tap, e, tokens) for e, (tokens, _) in enumerate(wanted)]
+        return own, output.flatten(0, -2).float()
+
+    def _outputs(self, dense: Tap, expert: int, tokens: Tensor) -> Tensor:
+        """Output [t, d] of a dense expert for ``tokens``. Of those that the dense stream sends it
+        too, most as a rule, it is at hand."""
+        part, seen = dense.parts()[expert], dense.expert_outputs[expert]
+        place = torch.searchsorted(part.tokens, tokens).clamp_max(max(len(part.tokens) - 1, 0))
+        at_hand = torch.isin(tokens, part.tokens)
+        found = seen.new_empty(len(tokens), seen.shape[-1], dtype=torch.float32)
+        found[at_hand] = seen[place[at_hand]].float()
+        others = dense.routing.hidden[tokens[~at_hand]]
+        with self._products():
+            found[~at_hand] = dense.module.mixture.output(expert, others).float()
+        return found
 
     def _lost(self, batch: slice) -> Tensor | float:
         """What the residual stream has lost so far [t, d], if it is to be made up for."""
@@ -80,18 +97,13 @@ class ExpertTask(ModuleTask):
         lost = run.dense[batch].float() - run.pruned[batch].float()
         return lost.flatten(0, 1).to(run.device)
 
-    def _targets(
-        self, before: Tensor, target: Tensor, routing: Routing
-    ) -> tuple[list[Tensor], Tensor]:
-        """Output of each dense expert for the tokens [t, d] that the pruned stream sends it, and
-        what all experts of a token are to add [t, d]."""
-        dense = self._dense_module().mixture
-        own, missing = [], target.clone()
-        for e, (tokens, shares) in enumerate(routing.by_expert(dense.experts)):
-            own.append(dense.output(e, before[tokens]).float())
+    def _missing(self, own: list[Tensor], target: Tensor, routing: Routing) -> Tensor:
+        """What all experts of a token are to add [t, d] to what the dense ones gave it."""
+        missing = target.clone()
+        for e, (tokens, shares) in enumerate(routing.by_expert(len(own))):
             missing.index_add_(0, tokens, -shares[:, None] * own[e])
         total = routing.shares.float().sum(-1, keepdim=True)
-        return own, missing / total.clamp_min(torch.finfo(torch.float32).tiny)
+        return missing / total.clamp_min(torch.finfo(torch.float32).tiny)
 
     def _zeros(self, inputs: int, outputs: int) -> list[list[NormalEquations]]:
         device = self.run.device

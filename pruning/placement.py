@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from pruning.errors import OutOfMemory, SourceError
 from pruning.files import cache_root
+from pruning.transfers import Sender, received
 
 _STORE, _DEVICE = "block_store", "block_device"
 _CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ class BlockStore:
     its own copy. A tensor that two blocks share (the dense and the pruned one) is brought once.
     What is made anew goes to CPU memory, or to a file where the blocks came from files, or with
     ``stay`` remains where it was made. A copy of a model has the same store. What the next block
-    needs from disk is read while this one computes.
+    needs from disk is read, and sent to a card, while this one computes.
     """
 
     def __init__(self, stored: Mapping[Tensor, Stored], stay: bool) -> None:
@@ -67,8 +68,8 @@ class BlockStore:
         self._here: dict[Tensor, list[Any]] = {}  # away -> [here, users]
         self._homes: dict[nn.Module, dict[Tensor, Tensor]] = {}  # block -> here -> away
         self._depth: dict[nn.Module, int] = {}
-        self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read
-        self._reader = ThreadPoolExecutor(1, "reading-blocks")
+        self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read or sent
+        self._reader, self._sender = ThreadPoolExecutor(1, "reading-blocks"), Sender()
         self._made = _MadeAnew() if stored else None
 
     def __deepcopy__(self, _memo: dict) -> BlockStore:
@@ -100,16 +101,28 @@ class BlockStore:
                 self._leave(block)
 
     def expect(self, blocks: Sequence[nn.Module]) -> None:
-        """Begin to read what ``blocks`` need from disk; what was expected before and is not
-        among it is forgotten."""
-        away = {tensor for block in blocks for *_, tensor in _tensors(block)}
-        coming = {tensor: read for tensor, read in self._coming.items() if tensor in away}
-        for tensor in away:
-            if tensor.device.type == "meta" and tensor not in self._here and tensor not in coming:
-                coming[tensor] = self._reader.submit(self._origin(tensor).read, tensor.dtype)
+        """Begin to read what ``blocks`` need from disk, and to send what they need on a card; what
+        was expected before and is not among it is forgotten."""
+        wanted = {tensor: device_of(block) for block in blocks for *_, tensor in _tensors(block)}
+        coming = {tensor: found for tensor, found in self._coming.items() if tensor in wanted}
+        for tensor, device in wanted.items():
+            if tensor not in self._here and tensor not in coming:
+                steps = self._steps(tensor, device)
+                if steps:
+                    coming[tensor] = self._reader.submit(_after, steps)
         for tensor in self._coming.keys() - coming.keys():
             self._coming[tensor].cancel()
         self._coming = coming
+
+    def _steps(self, away: Tensor, device: torch.device) -> list[Callable[..., Tensor]]:
+        """What can be done about ``away`` while another block computes."""
+        steps: list[Callable[..., Tensor]] = []
+        if away.device.type == "meta":
+            steps.append(partial(self._origin(away).read, away.dtype))
+        if away.device != device and self._sender.serves(device):
+            steps = steps or [away.detach]
+            steps.append(partial(self._sender.send, device=device))
+        return steps
 
     def _enter(self, block: nn.Module) -> None:
         device, homes = device_of(block), self._homes.setdefault(block, {})
@@ -124,7 +137,7 @@ class BlockStore:
 
     def _fetched(self, away: Tensor, device: torch.device) -> Tensor:
         if away in self._coming:
-            return self._coming.pop(away).result().to(device)
+            return received(self._coming.pop(away).result(), device)
         if away.device.type == "meta":
             return self._origin(away).read(away.dtype).to(device)
         return away.detach().to(device)
@@ -186,6 +199,15 @@ def _drop(found: dict[int, Stored], key: int, file: Path) -> None:
     file.unlink(missing_ok=True)
 
 
+def _after(steps: Sequence[Callable[..., Tensor]]) -> Tensor:
+    """What the last of ``steps`` gives; each is handed what the one before gave."""
+    first, *others = steps
+    found = first()
+    for step in others:
+        found = step(found)
+    return found
+
+
 def place_blocks(
     blocks: Sequence[nn.Module],
     devices: Sequence[torch.device],
@@ -216,8 +238,8 @@ def device_of(block: nn.Module) -> torch.device:
 
 @contextmanager
 def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[None]:
-    """Have ``blocks`` on their devices inside the ``with`` statement, and read meanwhile from disk
-    what ``then`` will need, which is used next."""
+    """Have ``blocks`` on their devices inside the ``with`` statement, and meanwhile read from disk
+    or send to a card what ``then`` will need, which is used next."""
     with ExitStack() as stack:
         for block in blocks:
             if comes_and_goes(block):

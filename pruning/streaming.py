@@ -160,10 +160,9 @@ def batched_logits(
 @dataclass(frozen=True)
 class Part:
     """What a module did with its tokens, or one expert with the tokens [t] routed to it:
-    ``level1_input`` [t, d], ``level1`` name -> [t, rows], ``level2_input`` [t, m], the ``tokens``'
-    places in the run (None: all) and their ``shares`` [t] (None: no expert)."""
+    ``level1`` name -> [t, rows], ``level2_input`` [t, m], the ``tokens``' places in the run (None:
+    all), ascending, and their ``shares`` [t] (None: no expert)."""
 
-    level1_input: Tensor
     level1: Mapping[str, Tensor]
     level2_input: Tensor
     tokens: Tensor | None = None
@@ -174,8 +173,11 @@ class Tap:
     """Records, during a run of one module, the inputs and outputs of its layers.
 
     ``level1_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``level2_input`` [n, s, m]. Of a
-    mixture of experts only the ``routing`` is recorded, for ``parts`` tells the rest. With
-    ``stop_at_level2`` the run ends as soon as the level-2 input is known.
+    mixture of experts the ``routing`` is recorded and, unless the run is stopped, what each expert
+    gave its tokens (``expert_outputs`` [t, d], before the share is taken): the experts then work
+    one after the other, for the kernel that runs all at once shows nothing of it. ``parts`` tells
+    the rest. With ``stop_at_level2`` the run ends as soon as the level-2 input is known, or the
+    routing.
     """
 
     def __init__(self, module: DepthTwo, stop_at_level2: bool = False) -> None:
@@ -185,13 +187,13 @@ class Tap:
         self.level1_input: Tensor | None = None
         self.level2_input: Tensor | None = None
         self.routing: Routing | None = None
+        self.expert_outputs: list[Tensor] = []
+        self._parts: list[Part] | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> Tap:
         if self.module.mixture:
-            experts = self.module.mixture.module
-            hook = experts.register_forward_pre_hook(self._before_experts, with_kwargs=True)
-            self._handles.append(hook)
+            self.module.mixture.module.forward = self._experts
             return self
         for layer in self.module.level1_layers():
             self._handles.append(layer.register_forward_hook(self._after_level1))
@@ -202,6 +204,8 @@ class Tap:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        if self.module.mixture:
+            del self.module.mixture.module.forward
         return kind is _Stop
 
     def _after_level1(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -216,17 +220,30 @@ class Tap:
         if self.stop_at_level2:
             raise _Stop
 
-    def _before_experts(self, _experts: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.routing = Routing.of_call(args, kwargs)
+    def _experts(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The experts' forward pass, [t, d]."""
+        mixture, self.routing = self.module.mixture, Routing.of_call(args, kwargs)
         if self.stop_at_level2:
             raise _Stop
+        hidden = self.routing.hidden
+        total = torch.zeros_like(hidden, dtype=torch.float32)
+        for expert, part in enumerate(self.parts()):
+            output = mixture.level2(expert, part.level2_input)
+            self.expert_outputs.append(output)
+            total.index_add_(0, part.tokens, output.float() * part.shares[:, None])
+        return total.to(hidden.dtype)
 
-    def parts(self) -> Iterator[Part]:
-        """The whole module, or one expert after the other, over all tokens of the run."""
+    def parts(self) -> list[Part]:
+        """The whole module, or the experts in order, over all tokens of the run."""
+        if self._parts is None:
+            self._parts = list(self._seen())
+        return self._parts
+
+    def _seen(self) -> Iterator[Part]:
         mixture = self.module.mixture
         if mixture is None:
             level1 = {name: output.flatten(0, -2) for name, output in self.level1.items()}
-            yield Part(self.level1_input.flatten(0, -2), level1, self.level2_input.flatten(0, -2))
+            yield Part(level1, self.level2_input.flatten(0, -2))
             return
         for expert, (tokens, shares) in enumerate(self.routing.by_expert(mixture.experts)):
             yield expert_part(self.module, expert, self.routing.hidden[tokens], tokens, shares)
@@ -242,7 +259,7 @@ def expert_part(
     """What one expert of a mixture does with ``hidden`` [t, d]."""
     level1 = module.mixture.level1(expert, hidden)
     gate, up = level1.chunk(2, dim=-1)
-    return Part(hidden, {"up": up, "gate": gate}, module.mixture.inner(level1), tokens, shares)
+    return Part({"up": up, "gate": gate}, module.mixture.inner(level1), tokens, shares)
 
 
 def run_tapped(

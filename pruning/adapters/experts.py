@@ -79,10 +79,13 @@ class Mixture:
         gate, up = level1.chunk(2, dim=-1)
         return self.module.act_fn(gate) * up
 
-    def output(self, expert: int, hidden: Tensor) -> Tensor:
-        """Output [t, d] of one expert for tokens [t, d], before its share is taken of it."""
-        inner = self.inner(self.level1(expert, hidden))
+    def level2(self, expert: int, inner: Tensor) -> Tensor:
+        """Output [t, d] of one expert for what its level 2 reads, before its share is taken."""
         return functional.linear(inner, getattr(self.module, LEVEL2)[expert])
+
+    def output(self, expert: int, hidden: Tensor) -> Tensor:
+        """The same for tokens [t, d]."""
+        return self.level2(expert, self.inner(self.level1(expert, hidden)))
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,11 @@ SCORES: Registry[Criterion] = Registry("criterion")
 
 
 def unit_scores(
-    name: str,
-    statistics: Mapping[str, np.ndarray],
-    shape: ModuleShape,
-    *,
-    seed: int = 0,
-    block: int = 0,
+    name: str, statistics: Mapping[str, np.ndarray], shape: ModuleShape, **lots: int
 ) -> np.ndarray:
     """Importance per unit [units], float64, by the criterion ``name``: the sum over the channels
-    that the unit owns. See :func:`channel_scores`."""
-    channels = channel_scores(name, statistics, shape, seed=seed, block=block)
+    that the unit owns. ``lots`` and what is raised: see :func:`channel_scores`."""
+    channels = channel_scores(name, statistics, shape, **lots)
     return channels.reshape(shape.units, shape.unit_width).sum(axis=1)
 
 

@@ -61,7 +61,7 @@ def with_gradients(
             stop_if(should_cancel)
             hidden = entering.pop()
             block = blocks[index]
-            with resident(block):
+            with resident(block, then=blocks[max(index - 1, 0) : index]):
                 task = _BlockBackward(adapter, block, contexts[index], device_of(block))
                 added = task.run(hidden, gradient)
             measured[index] = _merged(measured[index], added, model.dtype)
@@ -77,11 +77,12 @@ def _forward(
     the last block's output, all on the CPU. Logits for one window at a time: they are large."""
     frame = Frame(model, adapter, ids[:1])
     entering, gradients = [embed(model, adapter, ids)], []
-    for block, context in zip(adapter.blocks(model), frame.contexts, strict=True):
+    blocks = adapter.blocks(model)
+    for index, (block, context) in enumerate(zip(blocks, frame.contexts, strict=True)):
         stop_if(should_cancel)
         # one window at a time, as the contexts were found
         windows = entering[-1].split(1)
-        with resident(block):
+        with resident(block, then=blocks[index + 1 : index + 2]):
             entering.append(torch.cat([run_block(block, window, context) for window in windows]))
     for window, hidden in zip(ids.split(1), entering.pop().split(1), strict=True):
         stop_if(should_cancel)

@@ -36,9 +36,10 @@ def output_gradients(
     frame = Frame(model, adapter, parts[0][:1])
     contexts = [moved(c, device_of(b)) for c, b in zip(frame.contexts, blocks, strict=True)]
     entering = [[embed(model, adapter, part) for part in parts]]
-    for block, context in zip(blocks, contexts, strict=True):
+    for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
         stop_if(should_cancel)
-        entering.append(_leaving(adapter, block, entering[-1], context))
+        with resident(block, then=blocks[index + 1 : index + 2]):
+            entering.append(_leaving(adapter, block, entering[-1], context))
     gradients = [
         _by_last_block(frame, part, leaving, generator)
         for part, leaving in zip(parts, entering.pop(), strict=True)
@@ -47,7 +48,7 @@ def output_gradients(
     for index in reversed(range(len(blocks))):
         stop_if(should_cancel)
         kinds: dict[ModuleKind, list[Tensor]] = {kind: [] for kind in KINDS}
-        with resident(blocks[index]):
+        with resident(blocks[index], then=blocks[max(index - 1, 0) : index]):
             for place, hidden in enumerate(entering.pop()):
                 leaf = hidden.to(device_of(blocks[index])).requires_grad_()
                 with torch.enable_grad():
@@ -68,9 +69,8 @@ def _leaving(
     adapter: ModelAdapter, block: nn.Module, entering: list[Tensor], context
 ) -> list[Tensor]:
     """Outputs of a block for its inputs, all on the CPU."""
-    with resident(block):
-        device = device_of(block)
-        return [_block(adapter, block, part.to(device), context)[-1].cpu() for part in entering]
+    device = device_of(block)
+    return [_block(adapter, block, part.to(device), context)[-1].cpu() for part in entering]
 
 
 def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> list[Tensor]:

@@ -39,8 +39,8 @@ EVALUATION = Task(samples=16, prunes=False)
 @dataclass(frozen=True)
 class Sizes:
     """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
-    ``experts``; ``active``: the same over the experts of one token; ``streams``: residual streams
-    [n, s, d] that exist at once in a prune."""
+    ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``:
+    residual streams [n, s, d] that exist at once in a prune."""
 
     parameters: int
     block_parameters: int
@@ -52,6 +52,7 @@ class Sizes:
     heads: int
     vocabulary: int
     streams: int
+    routes: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class MemoryEstimate:
         tokens = max(_BATCH_TOKENS, task.seq_len)
         maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
-        return equations + 4 * (tokens * (4 * s.active + maps) + logits)
+        # what each expert of a token reads, gives and should give
+        routed = 3 * s.routes * s.hidden if s.experts > 1 else 0
+        return equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
 
     @property
     def activation_bytes(self) -> int:
@@ -123,12 +126,10 @@ class MemoryEstimate:
             on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
         else:
             on_device = outside + current + self.working_bytes
+            if self._sends:
+                on_device += self._next_bytes
             # with disk pruned blocks are files too, and the next block is read while one computes
-            on_cpu += (
-                self.pruned_bytes + blocks
-                if placement == "memory"
-                else s.largest_block * self._size
-            )
+            on_cpu += self.pruned_bytes + blocks if placement == "memory" else self._next_bytes
         return (on_device + on_cpu, 0) if self.device == "cpu" else (on_device, on_cpu)
 
     def fits_as(self, placement: str) -> bool:
@@ -170,8 +171,8 @@ class MemoryEstimate:
                 f"take {_gib(self.weight_bytes)}, of which {outside} outside the blocks and one "
                 f"block{', dense and pruned' if self.task.prunes else ''} ({largest}), at a time"
             )
-            if placement == "disk":
-                weights += f", while the next ({_gib(s.largest_block * self._size)}) is read"
+            if placement == "disk" or self._sends:
+                weights += f", while the next ({_gib(self._next_bytes)}) is brought"
         parts = [weights, f"the working set {_gib(self.working_bytes)}"]
         if self.task.prunes and placement != "disk":
             parts.append(f"pruned blocks up to {_gib(self.pruned_bytes)}")
@@ -190,6 +191,16 @@ class MemoryEstimate:
     def _current_bytes(self) -> int:
         """Of the block in use; in a prune the dense and the pruned one."""
         return (2 if self.task.prunes else 1) * self.sizes.largest_block * self._size
+
+    @property
+    def _next_bytes(self) -> int:
+        """Of the dense block that comes while another is in use."""
+        return self.sizes.largest_block * self._size
+
+    @property
+    def _sends(self) -> bool:
+        """Whether it comes as far as the device (see :mod:`pruning.transfers`)."""
+        return self.device.startswith("cuda")
 
     def _alternatives(self) -> list[str]:
         """Changes, each by itself or with the least of another kind, that would fit."""
@@ -268,6 +279,7 @@ def of_config(
         heads=max(b.attention.units for b in shape.blocks),
         vocabulary=shape.vocab_size,
         streams=5 if parallel else 3,
+        routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")
     return MemoryEstimate(sizes, task, dtype, device, *free, cards)

@@ -60,3 +60,15 @@ def model_folder(tokenizer, tmp_path_factory):
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def uneven_run(tiny_model, tmp_path_factory):
+    """A run with other widths in some blocks, and its compact folder; not to be changed."""
+    from form_cases import UNEVEN
+
+    from pruning.checkpoint import save
+    from pruning.pipeline import prune
+
+    run = prune(tiny_model("llama_grouped"), families.recipe(**UNEVEN, recovery__method="bias"))
+    return run, save(run, tmp_path_factory.mktemp("uneven") / "model")

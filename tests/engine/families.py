@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tiny_configs import BLOCKS, CONFIGS, POSITIONS, VOCABULARY
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,6 +28,7 @@ from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.recipe import Recipe
 from pruning.shape import ModelShape, ModuleShape
 from pruning.sources.loaded import LoadedModel
+from pruning.streaming import attention_implementation
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 
@@ -148,6 +150,21 @@ def windows(model: LoadedModel, samples: int = 12, seq_len: int = 16, seed: int 
 def token_ids(samples: int = 3, seq_len: int = 20, seed: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(2, VOCABULARY, (samples, seq_len), generator=generator)
+
+
+def counted_flops(model: nn.Module, tokens: int) -> int:
+    """FLOPs of the products that PyTorch carries out for one window of so many tokens, the angles
+    of positions apart. Plain kernels, for those of attention and experts hide what they multiply.
+    """
+    experts = getattr(model.config, "_experts_implementation", None)
+    model.config._experts_implementation = "eager"
+    try:
+        with attention_implementation(model, "eager"), FlopCounterMode(display=False) as counter:
+            logits(model, token_ids(1, tokens))
+    finally:
+        model.config._experts_implementation = experts
+    angles = (sum(n.values()) for k, n in counter.flop_counts.items() if k.endswith("rotary_emb"))
+    return counter.get_total_flops() - sum(angles)
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import pruning
+from pruning.adapters.experts import Mixture
+from pruning.apply import apply
 from pruning.criteria import SCORES, unit_scores
 from pruning.errors import Unsupported, UsageError
 from pruning.expert_fit import ExpertLevels, relative
@@ -220,3 +222,42 @@ def test_a_budget_is_kept_and_the_expected_loss_decides(tiny_model, name):
         run = prune(tiny, families.recipe(**changes, allocation=allocation))
         assert 0.5 < run.plan.kept_block_parameters <= 0.8, allocation
         assert run.report.after.parameters == sum(p.numel() for p in run.pruned.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe"])
+def test_each_token_passes_its_experts_once(name, tiny_model, monkeypatch):
+    """Measured, or in a prune in each stream; the cut experts run once more on the pruned one.
+    Other dense experts than its own see a token only where the pruned stream sends it to them."""
+    tiny, passes = tiny_model(name), {}
+
+    def counted(owner, tokens):
+        passes[id(owner)] = passes.get(id(owner), 0) + tokens
+
+    level1, whole = Mixture.level1, type(tiny.model.model.layers[0].mlp.experts).forward
+
+    def one(mixture, expert, hidden):
+        counted(mixture.module, len(hidden))
+        return level1(mixture, expert, hidden)
+
+    def all_at_once(experts, hidden, chosen, shares):
+        counted(experts, chosen.numel())
+        return whole(experts, hidden, chosen, shares)
+
+    recipe = families.recipe(**FFN, recovery__scope="pruned")
+    windows = families.windows(tiny, samples=20)
+    plan = pruning.make_plan(measure_model(tiny, recipe), recipe)
+    monkeypatch.setattr(Mixture, "level1", one)
+    monkeypatch.setattr(type(tiny.model.model.layers[0].mlp.experts), "forward", all_at_once)
+    monkeypatch.setattr("pruning.measure.stream.FEW_TOKENS", 1)
+    due = windows.ids.numel() * tiny.model.config.num_experts_per_tok
+    experts = [block.mlp.experts for block in tiny.model.model.layers]
+    measure(tiny.model, windows, name="tiny")
+    # the frame of the model runs the first block once before, on a single window
+    assert [passes.pop(id(owner)) for owner in experts[1:]] == [due] * (families.BLOCKS - 1)
+    passes.clear()
+    done = apply(tiny.model, plan, recipe, windows)
+    cut = done.model.model.layers[-1].mlp.experts
+    assert passes[id(cut)] == 2 * due
+    assert due <= passes[id(experts[-1])] < 2 * due
+    once = windows.ids.shape[1] * tiny.model.config.num_experts_per_tok
+    assert passes[id(experts[0])] == due + once  # nothing is cut before: the same routing

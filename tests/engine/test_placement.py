@@ -1,56 +1,26 @@
-"""Models whose blocks come and go compute what they compute whole, in the memory of a block."""
+"""Models whose blocks come and go compute what they compute whole."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import subprocess
-import sys
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import families
 import pytest
 import torch
+from placed_models import losses, same
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 import pruning
 from pruning import placement
-from pruning.apply import apply
-from pruning.checkpoint.shards import write_shards
 from pruning.cli.main import main
-from pruning.errors import Cancelled, OutOfMemory, SourceError, Unsupported, UsageError
-from pruning.evaluate.perplexity import batched_losses
-from pruning.measure import measure
+from pruning.errors import SourceError, Unsupported
 from pruning.pipeline import measure_model
-from pruning.planning import make_plan
-from pruning.sources import estimate as estimates
 from pruning.sources import open as opening
-from pruning.sources.estimate import Task, estimate
 from pruning.sources.placing import spread_map
 
 PLACED = ("llama_grouped", "gpt2", "gptj", "bloom", "stablelm", "gemma2", "opt_norm_after")
 RULES = {"ffn__ratio": 0.3, "heads__ratio": 0.2, "recovery__copies": 1}
-
-
-def _losses(loaded, ids):
-    return torch.cat(list(batched_losses(loaded.model, ids)))
-
-
-def _values(loaded):
-    blocks = loaded.adapter.blocks(loaded.model)
-    state = loaded.model.state_dict(keep_vars=True)
-    return {name: placement.value_of(blocks, tensor) for name, tensor in state.items()}
-
-
-def _same(one, other):
-    first, second = _values(one), _values(other)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture
@@ -76,8 +46,8 @@ def test_from_disk_as_from_memory(folder, tmp_path):
         )
     ids = families.token_ids(5)
     for left, right in ((whole, disk), (one.pruned, other.pruned)):
-        _same(left, right)
-        assert torch.equal(_losses(left, ids), _losses(right, ids))
+        same(left, right)
+        assert torch.equal(losses(left, ids), losses(right, ids))
         expected = families.logits(left.model, ids)
         torch.testing.assert_close(families.logits(right.model, ids), expected, rtol=0, atol=1e-5)
     assert all(p.device.type == "meta" for p in disk.adapter.blocks(disk.model).parameters())
@@ -85,8 +55,8 @@ def test_from_disk_as_from_memory(folder, tmp_path):
     pruning.save(other, tmp_path / "small")
     for where in ("whole", "disk"):
         again = pruning.load(str(tmp_path / "small"), device="cpu", placement=where)
-        _same(one.pruned, again)
-        assert torch.equal(_losses(one.pruned, ids), _losses(again, ids))
+        same(one.pruned, again)
+        assert torch.equal(losses(one.pruned, ids), losses(again, ids))
 
 
 @pytest.mark.parametrize("folder", ["llama_grouped", "phi"], indirect=True)
@@ -122,139 +92,6 @@ def test_other_forms_from_disk(folder, tmp_path, form):
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])
 
 
-def _many_blocks(folder, count):
-    model = families.llama_grouped(num_hidden_layers=count)
-    families.randomise(model, 1)
-    model.save_pretrained(folder)
-    return folder
-
-
-def _parameter_bytes():
-    """Of all parameters that are alive in this process."""
-    gc.collect()
-    living = (o for o in gc.get_objects() if type(o) is nn.Parameter)
-    return sum(p.nbytes for p in living if p.device.type != "meta")
-
-
-@contextmanager
-def _counted(monkeypatch):
-    """Bytes of block tensors brought from disk, each time one is entered: those of the store,
-    and those of every parameter that is alive in this process."""
-    store, alive, enter = [], [], placement.BlockStore._enter
-
-    def counting(self, block):
-        enter(self, block)
-        store.append(sum(here.nbytes for here, _ in self._here.values()))
-        assert not self._coming  # what was read ahead is what the block wanted
-        if len(store) % 15 == 8:  # looking at every object of the process takes a while
-            alive.append(_parameter_bytes())
-
-    with monkeypatch.context() as patch:
-        patch.setattr(placement.BlockStore, "_enter", counting)
-        yield store, alive
-
-
-def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatch):
-    peaks = {}
-    for count in (4, 24):
-        folder = _many_blocks(tmp_path / str(count), count)
-        loaded = pruning.load(str(folder), device="cpu", placement="disk")
-        blocks = loaded.adapter.blocks(loaded.model)
-        block = sum(p.nbytes for p in blocks[0].parameters())
-        inside = {id(p) for p in blocks.parameters()}
-        outside = sum(p.nbytes for p in loaded.model.parameters() if id(p) not in inside)
-        others = _parameter_bytes() - outside
-        with _counted(monkeypatch) as (store, alive):
-            measure_model(loaded, families.recipe())
-            _losses(loaded, families.token_ids(4))
-        assert len(store) >= 2 * count
-        assert max(store) == block
-        assert max(alive) - others <= outside + block
-        with _counted(monkeypatch) as (store, _alive):
-            run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3, heads__ratio=0.2))
-            _losses(run.pruned, families.token_ids(4))
-        # the dense block and what of the pruned one has not been made anew
-        assert max(store) <= 2 * block
-        peaks[count] = max(store)
-        assert not any(p.device.type != "meta" for p in blocks.parameters())
-        # what was made anew is on disk, for as long as it is used
-        made = run.pruned.adapter.blocks(run.pruned.model)
-        assert not any(p.device.type != "meta" for p in made.parameters())
-        files = list(Path(os.environ["HEADROOM_CACHE"]).glob("blocks-*/*.safetensors"))
-        assert len(files) >= 4 * count
-        del run, made
-        gc.collect()
-        assert not any(file.exists() for file in files)
-    assert peaks[4] == peaks[24]
-
-
-def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    gone, ours = (tmp_path / f"blocks-{pid}-x" for pid in (ended.pid, os.getpid()))
-    for folder in (gone, ours):
-        folder.mkdir()
-        (folder / "0.safetensors").write_bytes(b"pruned")
-    loaded = pruning.load(str(_many_blocks(tmp_path, 2)), device="cpu", placement="disk")
-    run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3))
-    assert not gone.exists() and (ours / "0.safetensors").is_file()
-    assert len(list(tmp_path.glob(f"blocks-{os.getpid()}-*/*.safetensors"))) > 1
-    del run
-
-
-def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
-    loaded = pruning.load(str(_many_blocks(tmp_path, 5)), device="cpu", placement="disk")
-    read, reads = placement.Stored.read, []
-
-    def reading(self, dtype):
-        ahead = threading.current_thread() is not threading.main_thread()
-        reads.append((int(self.name.split(".")[2]), ahead, self.name))
-        return read(self, dtype)
-
-    monkeypatch.setattr(placement.Stored, "read", reading)
-    windows = families.windows(loaded)
-    recipe = families.recipe(ffn__ratio=0.3)
-    measured = measure(loaded.model, windows, name="tiny")
-    passes = [reads.copy()]
-    reads.clear()
-    apply(loaded.model, make_plan(measured, recipe), recipe, windows)
-    passes.append(reads.copy())
-    for found in passes:
-        # the model's frame runs the first block once before
-        ahead = [name for block, ahead, name in found if ahead]
-        assert len(ahead) == len(set(ahead))  # each tensor once
-        assert {block for block, ahead, _ in found if ahead} == {1, 2, 3, 4}
-        assert {block for block, ahead, _ in found if not ahead} == {0}
-
-
-def test_what_was_read_ahead_is_forgotten_when_cancelled(tmp_path):
-    loaded = pruning.load(str(_many_blocks(tmp_path, 4)), device="cpu", placement="disk")
-    blocks = loaded.adapter.blocks(loaded.model)
-    store = blocks[0].block_store
-    with pytest.raises(Cancelled), placement.resident(blocks[0], then=blocks[1:2]):
-        assert store._coming
-        with placement.resident(blocks[0]):  # nested, as a block's own forward pass is
-            assert store._coming
-        raise Cancelled
-    assert not store._coming and not store._here
-
-
-def test_writing_holds_one_shard_at_a_time(tmp_path):
-    folder = _many_blocks(tmp_path / "dense", 8)
-    loaded = pruning.load(str(folder), device="cpu", placement="disk")
-    blocks = loaded.adapter.blocks(loaded.model)
-    block = sum(p.nbytes for p in blocks[0].parameters())
-    write_shards(loaded.model, blocks, tmp_path, limit=2 * block)
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
-    files = set(index["weight_map"].values())
-    assert len(files) > 3
-    assert all((tmp_path / file).stat().st_size < 2.2 * block for file in files)
-    whole = pruning.load(str(folder), device="cpu")
-    _same(whole, pruning.load(str(tmp_path), device="cpu"))
-    _same(whole, pruning.load(str(tmp_path), device="cpu", placement="disk"))
-
-
 @pytest.mark.parametrize("folder", ["gpt2"], indirect=True)
 def test_names_without_the_models_prefix(folder):
     file = folder / "model.safetensors"
@@ -262,7 +99,7 @@ def test_names_without_the_models_prefix(folder):
     assert not any(name.startswith("transformer.") for name in weights)
     save_file(weights, file, metadata={"format": "pt"})
     whole = pruning.load(str(folder), device="cpu")
-    _same(whole, pruning.load(str(folder), device="cpu", placement="disk"))
+    same(whole, pruning.load(str(folder), device="cpu", placement="disk"))
 
 
 @pytest.mark.parametrize("folder", ["llama_grouped"], indirect=True)
@@ -300,8 +137,8 @@ def test_blocks_go_round_the_cards(folder, monkeypatch):
         assert [placement.device_of(block) for block in blocks] == [*devices, cards[0]]
         run = pruning.prune(loaded, recipe)
         assert run.plan == one.plan
-        _same(one.pruned, run.pruned)
-        assert torch.equal(_losses(run.pruned, ids), _losses(one.pruned, ids))
+        same(one.pruned, run.pruned)
+        assert torch.equal(losses(run.pruned, ids), losses(one.pruned, ids))
 
 
 def test_the_device_map_takes_cards_in_turn(tiny_model):
@@ -327,87 +164,6 @@ def test_generation_from_disk(model_folder):
     assert texts[0] == texts[1]
 
 
-GIB = 2**30
-
-
-def _big(device="cpu", free=24.0, free_cpu=None, cards=1, **task):
-    """A Llama of 7B in float32 with so much free."""
-    sizes = estimates.Sizes(
-        parameters=6_738_415_616, block_parameters=32 * 202_383_360, largest_block=202_383_360,
-        hidden=4096, inner=11008, active=11008, experts=1, heads=32, vocabulary=32000,
-        streams=3,
-    )  # fmt: skip
-    found = estimates.MemoryEstimate(
-        sizes, Task(**task), "float32", device, int(free * GIB),
-        int((free if free_cpu is None else free_cpu) * GIB), cards,
-    )  # fmt: skip
-    return found
-
-
-def test_the_arithmetic_adds_up():
-    found = _big(free=200)
-    on_device, on_cpu = found.needs("whole")
-    assert on_cpu == 0
-    assert on_device == sum(
-        (found.weight_bytes, found.pruned_bytes, found.working_bytes, found.activation_bytes)
-    )
-    assert found.activation_bytes == 3 * 32 * 128 * 4096 * 4
-    assert found.placement() == "whole"
-    # on the device one block at a time, so the number of blocks makes no difference
-    short = replace(found.sizes, parameters=found.parameters - 16 * 202_383_360,
-                    block_parameters=16 * 202_383_360)  # fmt: skip
-    fewer = replace(found, sizes=short, device="cuda")
-    assert fewer.needs("disk")[0] == replace(found, device="cuda").needs("disk")[0]
-    assert fewer.needs("memory")[1] < replace(found, device="cuda").needs("memory")[1]
-
-
-def test_the_quickest_placement_that_fits():
-    assert _big("cuda", free=140, free_cpu=100).placement() == "whole"
-    assert _big("cuda", free=40, free_cpu=100).placement() == "memory"
-    assert _big("cuda", free=40, free_cpu=30).placement() == "disk"
-    assert _big("cuda", free=40, free_cpu=100, cards=4).placement() == "spread"
-    assert _big("cuda", free=1, free_cpu=100).placement() is None
-    assert _big("cpu", free=40).placement() == "disk"
-
-
-def test_a_refusal_says_what_would_fit():
-    whole = _big("cpu", free=40).sentence()
-    assert "6,738 M parameters in float32" in whole and "25.10 GiB" in whole
-    assert "40.00 GiB free" in whole and "placement disk" in whole and "bfloat16" in whole
-    fewer = _big("cpu", free=24, samples=2048).sentence("disk")
-    assert "That does not fit; this would: bfloat16" in fewer
-    half = replace(_big("cpu", free=8, samples=1024), dtype="bfloat16").sentence()
-    assert "samples" in half.split("this would")[1]
-    assert "smaller model" in _big("cpu", free=1).sentence()
-    for said in (whole, fewer, half):
-        assert "\n" not in said
-
-
-def test_loading_follows_the_estimate(model_folder, monkeypatch):
-    needs = estimate(str(model_folder), device="cpu")
-    load = pruning.load
-
-    def free(amount):
-        monkeypatch.setattr(estimates, "free_bytes", lambda _device: amount)
-
-    free(needs.needs("whole")[0])
-    assert load(str(model_folder), device="cpu").placement == "whole"
-    free(needs.needs("disk")[0])
-    assert load(str(model_folder), device="cpu").placement == "disk"
-    with pytest.raises(OutOfMemory, match=r"does not fit; this would: .*placement disk"):
-        load(str(model_folder), device="cpu", placement="whole", task=Task())
-    # who does not say may want to evaluate only
-    free(replace(needs, task=estimates.EVALUATION).needs("disk")[0])
-    assert load(str(model_folder), device="cpu").placement == "disk"
-    with pytest.raises(OutOfMemory, match="in all .* of cpu, which has"):
-        load(str(model_folder), device="cpu", task=Task())
-    free(1000)
-    with pytest.raises(OutOfMemory, match="does not fit"):
-        load(str(model_folder), device="cpu")
-    with pytest.raises(UsageError, match="placement 'moon'.*auto, whole"):
-        load(str(model_folder), device="cpu", placement="moon")
-
-
 def test_the_command_line_places_blocks(model_folder, tmp_path, capsys):
     def run(*arguments):
         status = main([*map(str, arguments), "--device", "cpu", "--json"])
@@ -427,16 +183,3 @@ def test_the_command_line_places_blocks(model_folder, tmp_path, capsys):
     assert status == 0 and (tmp_path / "out" / "config.json").is_file()
     status, _, err = run("evaluate", model_folder, "--text", "sample", "--placement", "moon")
     assert status == 2 and "Unknown placement" in err
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("where", ["memory", "disk"])
-def test_a_gpu_holds_one_block(tmp_path, where):
-    folder = _many_blocks(tmp_path, 24)
-    loaded = pruning.load(str(folder), device="cuda", placement=where)
-    whole = sum(p.nbytes for p in loaded.adapter.blocks(loaded.model).parameters())
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    _losses(loaded, families.token_ids(2))
-    assert torch.cuda.max_memory_allocated() - before < whole / 4

@@ -36,6 +36,18 @@ _OPT = {
 }  # fmt: skip
 
 CONFIGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "llama1_long": (
+        "llama",
+        {**_FIVE, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    ),
+    "llama3": (
+        "llama",
+        {**_GROUPED, "tie_word_embeddings": True,
+         "rope_parameters": {
+             "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+             "high_freq_factor": 4.0, "original_max_position_embeddings": 24,
+         }},
+    ),
     "mistral": ("mistral", {**_GROUPED, "head_dim": 10, "sliding_window": 7}),
     "qwen2": ("qwen2", _GROUPED),
     "qwen3": ("qwen3", {**_GROUPED, "num_key_value_heads": 3, "head_dim": 10}),
@@ -89,6 +101,16 @@ CONFIGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {**_FIVE, "partial_rotary_factor": 0.5, "qk_layernorm": True},
     ),
     "phi3": ("phi3", {**_GROUPED, "sliding_window": 7}),
+    "phi4_mini": (
+        "phi3",
+        {**_GROUPED, "hidden_size": 48, "tie_word_embeddings": True,
+         "original_max_position_embeddings": POSITIONS,
+         "rope_parameters": {
+             "rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75,
+             "short_factor": [1.0, 1.1, 1.3], "long_factor": [1.0, 2.0, 4.0],
+             "original_max_position_embeddings": POSITIONS,
+         }},
+    ),
     "gptj": (
         "gptj",
         {**_COMMON, "n_embd": 30, "n_head": 5, "n_layer": BLOCKS, "n_inner": 37,
