@@ -63,7 +63,7 @@ def with_curves(
         streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
-            with resident(block):
+            with resident(block, then=blocks[index + 1 : index + 2]):
                 by_kind = {kind: gradients.pop((index, kind)) for kind in KINDS}
                 for kind, task in _block_curves(adapter, block, context, streams, by_kind):
                     with solves:
