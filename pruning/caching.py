@@ -22,6 +22,6 @@ class CachedReader:
         self._model, self._cache = model, DynamicCache(config=model.config)
 
     def read(self, ids: Tensor, **more: Any) -> Tensor:
-        """Logits [n, s, vocabulary] of the next tokens ``ids`` [n, s]; ``more`` goes to the model."""
+        """Logits [n, s, vocabulary] of the next tokens ``ids`` [n, s]; ``more``: for the model."""
         more[self._name] = self._cache
         return self._model(input_ids=ids, use_cache=True, **more).logits

@@ -8,6 +8,7 @@ from app import (
     compare_methods,
     compare_runs,
     compare_sections,
+    compare_take,
     compare_tokens,
     recipe_words,
     theme,
@@ -63,7 +64,7 @@ def run(job: Job) -> None:
     compare_tokens.section(job)
     compare_sections.text(job)
     maps(job.result.plan)
-    compare_sections.downloads(job)
+    compare_take.section(job)
     compare_runs.open_recipe(job)
 
 
