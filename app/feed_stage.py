@@ -98,7 +98,9 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         positions, pairs = _graph(job, block, heads)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
         st.plotly_chart(
-            pictures.heads(positions, pairs, frame.attention, fresh=fresh),
+            pictures.heads(
+                positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()
+            ),
             config=theme.PLAIN_CONFIG, key="feed.heads",
             alt=pictures.heads_alt(block, heads, frame.attention),
         )  # fmt: skip

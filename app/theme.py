@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import plotly.graph_objects as go
+import streamlit as st
 
 # Okabe and Ito's palette: tells categories apart under every common colour blindness.
 ORANGE = "#E69F00"
@@ -42,6 +43,11 @@ CHART_CONFIG: dict[str, Any] = {
     "toImageButtonOptions": {"format": "svg", "filename": "headroom"},
 }
 """The same for charts that people take along: one button, which saves an SVG."""
+
+
+def paper() -> str:
+    """The page's own background. What is hollow is filled with it, so that lines pass behind."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")
 
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:

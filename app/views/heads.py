@@ -25,8 +25,9 @@ from app.head_preview import (
     tiles,
 )
 from app.pattern_section import show_patterns
+from app.recipe_words import group_note
 from app.state import current_measurement, draft_recipe, set_draft
-from app.theme import PLAIN_CONFIG
+from app.theme import PLAIN_CONFIG, paper
 from app.widgets import drafted, page_header, show_problem
 from pruning.criteria.similarity import edges
 from pruning.insight import count_similar
@@ -101,7 +102,7 @@ def controls() -> tuple[int, float]:
             st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9,
             step=0.01, format="percent",
             help="Share of the heads that must go in each block; what τ did not remove is filled "
-            "up with the lowest-scored heads. Part of the recipe at once.",
+            f"up with the lowest-scored heads. {_group_note()} Part of the recipe at once.",
         )  # fmt: skip
     with right:
         st.session_state[USE] = draft_recipe().heads.threshold is not None
@@ -113,6 +114,10 @@ def controls() -> tuple[int, float]:
             "Off: this page still shows what τ would do.",
         )
     return block, drawn_tau()
+
+
+def _group_note() -> str:
+    return group_note(current_measurement().shape, draft_recipe().heads.policy)
 
 
 def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[HeadNode]) -> None:
@@ -132,6 +137,7 @@ def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[Hea
             nodes,
             scale=scale,
             selected=head_picks.selected_head(divergence),
+            paper=paper(),
         ),
         key="heads.graph",
         on_select=lambda: on_pick("heads.graph"),

@@ -89,7 +89,7 @@ def test_the_model_is_downloaded_and_loads(compare, tmp_path):
     compare.get_by_role("button", name="Prepare download", exact=True).click()
     link = compare.get_by_role("link", name="Download demo-pruned-compact.zip")
     link.wait_for()
-    with compare.context.expect_page() as opened:
+    with compare.context.expect_page():
         with compare.expect_download() as waiting:
             link.click()
     waiting.value.save_as(tmp_path / "model.zip")
