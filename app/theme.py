@@ -33,16 +33,13 @@ SEQUENTIAL = "Cividis"
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
-PLAIN_CONFIG: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
-"""Passed as ``config=`` to charts that need no toolbar."""
-
 CHART_CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "scrollZoom": False,
     "modeBarButtons": [["toImage"]],
     "toImageButtonOptions": {"format": "svg", "filename": "headroom"},
 }
-"""The same for charts that people take along: one button, which saves an SVG."""
+"""Passed as ``config=``: one button, which shows under the mouse and saves the chart as SVG."""
 
 
 def paper() -> str:

@@ -16,6 +16,7 @@ from app import (
     theme,
     work,
 )
+from app.chart_data import csv_button, width_rows
 from app.charts import plan_map
 from app.jobs import Job
 from app.widgets import (
@@ -93,9 +94,10 @@ def preview() -> Plan | None:
     for reason in (*plan.shape.fixed.values(), *plan.shape.whole):
         st.info(reason)
     st.plotly_chart(
-        plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
+        plan_map.block_widths(plan, height=250), config=theme.CHART_CONFIG, key="prune.widths",
         alt="Share of attention heads and of FFN channels that each block keeps",
     )  # fmt: skip
+    csv_button(width_rows(plan), "widths", "prune.widths.csv")
     notes(draft)
     return plan
 
