@@ -195,6 +195,7 @@ def show_head(
                 key=HEAD,
                 on_change=lambda: head_picks.pick_head(st.session_state[HEAD]),
                 format_func=lambda number: f"Head {number}",
+                help=IMPORTANCE_HELP,
             )
             head_picks.mark_choice(block, head)
         lines = explain_head(
@@ -206,7 +207,7 @@ def show_head(
             measurement.shape.blocks[block].attention,
             recipe.heads,
         )
-        words.markdown("\n".join(f"- {line}" for line in lines), help=IMPORTANCE_HELP)
+        words.markdown("\n".join(f"- {line}" for line in lines))
 
 
 def _saved(plan: Plan) -> str:

@@ -67,7 +67,10 @@ def main() -> None:
             recipe_file.section()
     st.html(_PREVIEW_STAYS)
     with right, st.container(key="prune-preview"):
-        run(preview())
+        plan = preview()
+        run(plan)
+        if plan is not None:
+            csv_button(width_rows(plan), "widths", "prune.widths.csv")
 
 
 def preview() -> Plan | None:
@@ -97,7 +100,6 @@ def preview() -> Plan | None:
         plan_map.block_widths(plan, height=250), config=theme.CHART_CONFIG, key="prune.widths",
         alt="Share of attention heads and of FFN channels that each block keeps",
     )  # fmt: skip
-    csv_button(width_rows(plan), "widths", "prune.widths.csv")
     notes(draft)
     return plan
 
