@@ -7,7 +7,7 @@ import shutil
 import zipfile
 
 import pytest
-from steps import download
+from steps import click_mark, download, go, until, value_of
 
 import pruning
 
@@ -83,6 +83,14 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
             config = json.loads((out / "config.json").read_text())
             assert config["hidden_size"] == 576
         shutil.rmtree(out)
+
+
+def test_a_mark_of_the_map_opens_its_block_and_head(compare):
+    click_mark(compare, "compare-heads", "block:7:4")
+    compare.get_by_text("Now open: block 7.").wait_for()
+    go(compare, "Heads")
+    assert value_of(compare, "Block") == "7"
+    until(compare, "heads-overview", "fig.named.selected.x[0] === 7")
 
 
 def test_the_model_is_downloaded_and_loads(compare, tmp_path):
