@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from pruning.events import ModuleEvent
+from pruning.insight import SimilarityCount
+from pruning.measurement import Measurement
 from pruning.plan import Plan
 
 Rows = Sequence[dict[str, Any]]
@@ -29,6 +32,14 @@ def _safe(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula gets an apostrophe before it."""
     risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if risky else value
+
+
+def csv_row(*files: tuple[Rows, str, str]) -> None:
+    """Several of :func:`csv_button` side by side."""
+    st.caption("The numbers behind the charts:")
+    with st.container(horizontal=True):
+        for rows, name, key in files:
+            csv_button(rows, name, key)
 
 
 def csv_button(rows: Rows, name: str, key: str) -> None:
@@ -65,6 +76,66 @@ def head_rows(plan: Plan) -> list[dict[str, Any]]:
             for head in range(block.attention.units)
         ]  # fmt: skip
     return rows
+
+
+def pair_rows(divergence: np.ndarray) -> list[dict[str, Any]]:
+    """JS divergence in nats of every two heads of a block, from ``divergence`` [heads, heads]."""
+    first, second = np.triu_indices(len(divergence), 1)
+    values = divergence[first, second]
+    return [
+        {"head": i, "other": j, "divergence_nats": value}
+        for i, j, value in zip(first.tolist(), second.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def pattern_rows(tokens: Sequence[str], probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Where each word piece looks: ``probabilities`` [tokens, tokens] of one head."""
+    return [
+        {"from": place, "from_text": tokens[place], "to": other, "to_text": tokens[other],
+         "attention": float(probabilities[place, other])}
+        for place in range(len(tokens))
+        for other in range(place + 1)
+    ]  # fmt: skip
+
+
+def overview_rows(
+    plan: Plan, counts: Sequence[SimilarityCount], losses: Mapping[str, Sequence[float]] | None
+) -> list[dict[str, Any]]:
+    """The similarity graph of each block in numbers, what goes, and the expected losses."""
+    rows = width_rows(plan)
+    for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
+        row |= {"edges": count.edges, "groups_alike": count.groups}
+        for kind, values in (losses or {}).items():
+            row[f"expected_loss_{kind}_nats"] = values[index]
+    return rows
+
+
+def magnitude_rows(measurement: Measurement) -> list[dict[str, Any]]:
+    """|x| at each place of each block: mean, maximum, quantiles."""
+    return [
+        {
+            "block": index,
+            "place": place,
+            "mean": summary.mean_absolute,
+            "maximum": summary.maximum,
+            **{
+                f"quantile_{level:g}": value
+                for level, value in zip(summary.levels, summary.quantiles, strict=True)
+            },
+        }
+        for index, block in enumerate(measurement.blocks)
+        for place, summary in block.activations.items()
+    ]
+
+
+def channel_rows(measurement: Measurement) -> list[dict[str, Any]]:
+    """The largest channels by mean |x| that the measurement kept."""
+    return [
+        {"block": index, "place": place, "channel": channel, "mean": value}
+        for index, block in enumerate(measurement.blocks)
+        for place, summary in block.activations.items()
+        for channel, value in zip(summary.top_channels, summary.top_values, strict=True)
+    ]
 
 
 def error_rows(events: Sequence[ModuleEvent]) -> list[dict[str, Any]]:

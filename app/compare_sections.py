@@ -1,4 +1,4 @@
-"""Parts of Compare that need work by the models, and the downloads."""
+"""Parts of Compare that need work by the models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import compare_tasks, paths, report, report_html, state, tasks, work
-from app.chart_data import csv_button, error_rows, head_rows, width_rows
+from app import compare_tasks, paths, state, tasks, work
 from app.jobs import Job, Work
 from app.widgets import corpus_options, outcome, watch
-from pruning.checkpoint.forms import FORMS, GGUF_TYPES
 from pruning.errors import HeadroomError
 
 PROMPT = "The water cycle describes how water moves"
@@ -122,7 +120,7 @@ def speed(run: Job) -> None:
     job = latest("speed", run)
     ready = tasks.has_models(run.result)
     if start_button("Time both", "compare.time", job, ":material/timer:", ready):
-        _start("speed", "Speed", compare_tasks.speeds(run.result), run)
+        start("speed", "Speed", compare_tasks.speeds(run.result), run)
     if job is None or not finished(job):
         return
     before, after = job.result.before, job.result.after
@@ -157,7 +155,7 @@ def text(run: Job) -> None:
     if start_button("Write", "compare.write", job, ":material/edit:", ready=ready):
         live = compare_tasks.Writing()
         task = compare_tasks.texts(run.result, prompt, int(tokens), live)
-        _start("texts", "Text", task, run, prompt, live)
+        start("texts", "Text", task, run, prompt, live)
     if job is not None and job.active:
         _writing(job)
     if job is None or not finished(job):
@@ -185,88 +183,6 @@ def _writing(job: Job) -> None:
             st.text(job.about[1] + "".join(list(pieces)), width="stretch")
 
 
-def downloads(run: Job) -> None:
-    """Recipe, report, and the model folder on the server."""
-    st.subheader("Take it along", anchor=False)
-    files, folder = st.columns([3, 2], gap="large")
-    written = run.result.report
-    found = {
-        kind: (job.result, job.about)
-        for kind in ("perplexity", "speed", "texts", "tokens")
-        if (job := latest(kind, run)) is not None and job.status == "done"
-    }
-    model = state.model_name(run.about.model.source)
-    files.caption("The report contains the comparisons made above.")
-    with files.container(horizontal=True):
-        for label, data, name, mime in (
-            ("Recipe", run.about.to_yaml(), "recipe.yaml", "application/yaml"),
-            ("Report, HTML", report_html.as_html(model, run.result, found), "report.html",
-             "text/html"),
-            ("Report, Markdown", report.as_markdown(model, written, found), "report.md",
-             "text/markdown"),
-            ("Report, JSON", report.as_json(written, found), "report.json", "application/json"),
-        ):  # fmt: skip
-            st.download_button(
-                label, data, name, mime, icon=":material/download:", on_click="ignore",
-                key=f"compare.{name}",
-            )  # fmt: skip
-    files.caption("The numbers behind the charts:")
-    with files.container(horizontal=True):
-        plan = run.result.plan
-        csv_button(width_rows(plan), "widths", "compare.widths.csv")
-        csv_button(head_rows(plan), "heads", "compare.heads.csv")
-        csv_button(error_rows(run.result.events), "errors", "compare.errors.csv")
-    with folder:
-        if tasks.has_models(run.result):
-            _save(run)
-        else:
-            st.caption("The weights of this run were let go; open its recipe to make them again.")
-
-
-def _save(run: Job) -> None:
-    forms = list(FORMS)
-    form = st.radio(
-        "Save the pruned model on the server as", [entry.name for entry in forms],
-        captions=[entry.summary for entry in forms], key="compare.form",
-        format_func=lambda name: FORMS.entry(name).title, persist_state="session",
-    )  # fmt: skip
-    stored = GGUF_TYPES[1]
-    if FORMS[form].single_file:
-        stored = st.segmented_control(
-            "Numbers", GGUF_TYPES, default=stored, required=True, key="compare.gguf_type",
-            help="How the matrices are stored: 32, 16 or about 8 bits each.",
-        )  # fmt: skip
-    where, button = st.columns([3, 1], vertical_alignment="bottom")
-    default = f"out/{run.about.model.source.split('/')[-1]}-pruned"
-    target = where.text_input(
-        "Folder", default, key="compare.folder",
-        help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
-    )  # fmt: skip
-    job = latest("save", run)
-    with button:
-        ready = bool(target.strip())
-        pressed = start_button("Save", "compare.save", job, ":material/save:", ready)
-    if pressed:
-        try:
-            path = paths.allowed(target.strip())
-        except HeadroomError as error:
-            st.error(str(error))
-        else:
-            task = compare_tasks.saving(run.result, path, form, stored, _measured(run))
-            _start("save", "Save", task, run)
-    if job is not None and finished(job):
-        path, remarks = job.result
-        st.success(f"Saved to {path}.")
-        for remark in remarks:
-            st.caption(remark)
-
-
-def _measured(run: Job) -> compare_tasks.Pair | None:
-    """Perplexities of this run, when they were measured on this page."""
-    job = latest("perplexity", run)
-    return job.result if job is not None and job.status == "done" else None
-
-
 def latest(kind: str, run: Job) -> Job | None:
     """The newest job of this kind about this run."""
     own = [job for job in work.jobs(kind) if job.about[0] == run.id]
@@ -278,7 +194,8 @@ def start_button(label: str, key: str, job: Job | None, icon: str, ready: bool =
     return st.button(label, key=key, icon=icon, disabled=busy or not ready)
 
 
-def _start(kind: str, title: str, task: Work, run: Job, *about: Any) -> None:
+def start(kind: str, title: str, task: Work, run: Job, *about: Any) -> None:
+    """Queue work about ``run`` and show its progress."""
     queue(run, kind, title, task, *about)
     st.rerun()
 

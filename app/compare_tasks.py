@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.downloads import Shelf
 from app.job import Work
+from pruning.checkpoint.forms import FORMS
 from pruning.events import Progress, stop_if
+
+SHARD_BYTES = 5 * 10**9
+"""Largest file of a saved folder (``pruning.checkpoint.forms.base.SHARD``)."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +119,45 @@ def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -
     measured. The result is the path and remarks for the user."""
 
     def work(progress, should_cancel):
-        from pruning.checkpoint import Evaluation, FormOptions, parts_of, write
         from pruning.checkpoint.saving import check_target
 
         check_target(out, form)
         progress(Progress("save", 0, 1, "Writing the weights"))
-        evaluation = None
-        if found is not None:
-            after = found.after
-            evaluation = Evaluation(found.before.perplexity, after.perplexity, after.protocol())
-        options = FormOptions(gguf_type=gguf_type)
-        return out, write(parts_of(run, evaluation), out, form, options)
+        return out, _write(run, out, form, gguf_type, found)
 
     return work
+
+
+def packing(
+    run: Any, name: str, form: str, gguf_type: str, found: Pair | None, shelf: Shelf, owner: str
+) -> Work:
+    """The same as one file ``name`` for ``owner`` to download: a zip of the folder, or the single
+    file of a form that has one. The result is the Download and the remarks."""
+
+    def work(progress, should_cancel):
+        from pruning.checkpoint.archive import move_into_zip
+
+        single = FORMS[form].single_file
+        weights = run.report.before.bytes  # no form writes more
+        with shelf.room(weights if single else weights + min(weights, SHARD_BYTES)) as place:
+            progress(Progress("save", 0, 1, "Writing the weights"))
+            out = place / f"{name}{single or ''}"
+            remarks = _write(run, out, form, gguf_type, found)
+            stop_if(should_cancel)
+            if not single:
+                out = move_into_zip(
+                    out, place / f"{name}.zip", progress=progress, should_cancel=should_cancel
+                )
+            return shelf.offer(out, owner), remarks
+
+    return work
+
+
+def _write(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -> tuple[str, ...]:
+    from pruning.checkpoint import Evaluation, FormOptions, parts_of, write
+
+    evaluation = None
+    if found is not None:
+        after = found.after
+        evaluation = Evaluation(found.before.perplexity, after.perplexity, after.protocol())
+    return write(parts_of(run, evaluation), out, form, FormOptions(gguf_type=gguf_type))

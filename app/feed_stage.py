@@ -98,15 +98,17 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         positions, pairs = _graph(job, block, heads)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
         st.plotly_chart(
-            pictures.heads(positions, pairs, frame.attention, fresh=fresh),
-            config=theme.PLAIN_CONFIG, key="feed.heads",
+            pictures.heads(
+                positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()
+            ),
+            config=theme.CHART_CONFIG, key="feed.heads",
             alt=pictures.heads_alt(block, heads, frame.attention),
         )  # fmt: skip
     st.markdown(f"##### Block {block}: FFN channels")
     if channels:
         kept = channels - (len(frame.ffn.removed) if frame.ffn else 0)
         st.plotly_chart(
-            pictures.ffn_bar(channels, kept), config=theme.PLAIN_CONFIG, key="feed.ffn",
+            pictures.ffn_bar(channels, kept), config=theme.CHART_CONFIG, key="feed.ffn",
             alt=pictures.ffn_alt(block, channels, kept),
         )  # fmt: skip
 
@@ -137,7 +139,7 @@ def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     among = [] if job.active else job.events
     st.plotly_chart(
         recovery.errors(frame.events, reach, height=300, large=True, among=among),
-        config=theme.PLAIN_CONFIG, key="feed.errors", alt=recovery.errors_alt(frame.events),
+        config=theme.CHART_CONFIG, key="feed.errors", alt=recovery.errors_alt(frame.events),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ PICK = "heads.pick"
 MODE = "heads.mode"
 MARK = "heads.mark"
 LOOK, KEEP, DROP = "look", "keep", "drop"
+OPEN_WORDS = "A click on a block opens it on Heads and Activations."
 MODES = {LOOK: "Look", KEEP: "Mark keep", DROP: "Mark drop"}
 
 
@@ -34,6 +35,15 @@ def on_pick(chart: str) -> None:
         set_mark(current_block(), head[0], None if now == mode else mode)
     if head or (head := picked(event, "pair")):
         pick_head(head[0])
+
+
+def on_open(chart: str) -> None:
+    """A click outside of Heads: open the block (and pick the head) there, mark nothing."""
+    found = picked(st.session_state.get(chart), "block")
+    if found:
+        open_block(found[0])
+        if found[1:]:
+            pick_head(found[1])
 
 
 def selected_head(divergence: np.ndarray) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from streamlit.starlette import App
 
+from app import downloads
 from app.front_door import routes
 from app.warm_up import warming
 
-app = App("pages.py", lifespan=warming, routes=routes())
+app = App("pages.py", lifespan=warming, routes=[*routes(), downloads.route()])

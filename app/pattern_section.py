@@ -5,10 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from app import paths, state, tasks, work
+from app.chart_data import csv_button, pattern_rows
 from app.charts.pattern import block_mosaic, mosaic_alt, pattern_alt, pattern_map
 from app.head_picks import on_pick
 from app.jobs import Job
-from app.theme import PLAIN_CONFIG
+from app.theme import CHART_CONFIG
 from app.widgets import outcome, watch
 from pruning.errors import HeadroomError
 from pruning.recipe import ModelChoice
@@ -86,7 +87,7 @@ def _draw(job: Job, block: int, head: int) -> None:
             key="heads.mosaic",
             on_select=lambda: on_pick("heads.mosaic"),
             selection_mode="points",
-            config=PLAIN_CONFIG,
+            config=CHART_CONFIG,
             alt=mosaic_alt(block, len(maps)),
         )
     with right:
@@ -94,6 +95,7 @@ def _draw(job: Job, block: int, head: int) -> None:
         st.plotly_chart(
             pattern_map(maps[head], patterns.tokens),
             key="heads.pattern",
-            config=PLAIN_CONFIG,
+            config=CHART_CONFIG,
             alt=pattern_alt(block, head, maps[head], patterns.tokens),
         )
+    csv_button(pattern_rows(patterns.tokens, maps[head]), "attention", "heads.attention.csv")

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import state
+from app import recipe_words, state
 from app.widgets import calibration_fields, choose, drafted
 from pruning.allocation import ALLOCATIONS
 from pruning.criteria import SCORES
@@ -63,7 +63,7 @@ def rules(shape: ModelShape) -> None:
     if by_budget:
         _budget()
     else:
-        _ratios()
+        _ratios(shape)
     _block_range(len(shape.blocks))
 
 
@@ -127,13 +127,16 @@ def _budget_of(choice: str) -> dict[str, Any]:
     return {"kept": before.kept or KEPT_START, "of": choice, "megabytes": None}
 
 
-def _ratios() -> None:
+def _ratios(shape: ModelShape) -> None:
     drafted(
         st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9, step=0.01,
         format="percent",
         help="Share of attention heads that must go in each block. What similarity did not "
         "remove is filled up with the lowest-scored heads.",
     )  # fmt: skip
+    note = recipe_words.group_note(shape, state.draft_recipe().heads.policy)
+    if note:
+        st.caption(note)
     drafted(
         st.slider, "FFN channels to remove", "ffn", "ratio", min_value=0.0, max_value=0.9,
         step=0.01, format="percent",

@@ -1,8 +1,9 @@
-"""Recipes in one line."""
+"""Recipes in one line, and what a setting means for this model."""
 
 from __future__ import annotations
 
 from pruning.recipe import Recipe
+from pruning.shape import ModelShape
 
 
 def summary(recipe: Recipe) -> str:
@@ -30,3 +31,22 @@ def scope(recipe: Recipe) -> str:
     parts = ["all blocks" if (first, end) == (0, None) else blocks]
     parts += [f"{text.source}, {text.samples} × {text.seq_len} tokens", f"seed {recipe.seed}"]
     return " · ".join(parts)
+
+
+def group_note(shape: ModelShape, policy: str) -> str:
+    """What shared key/value heads mean for a number of heads; empty where it means nothing."""
+    shared = [b.attention for b in shape.blocks if b.attention.units_per_group > 1]
+    if not shared or shared[0].groups < 2:
+        return ""
+    groups, each = shared[0].groups, shared[0].units_per_group
+    even = (
+        f"the same number goes from each of the {groups} key/value groups, so a block's count is "
+        f"rounded to a multiple of {groups}."
+    )
+    return {
+        "query": f"T{even[1:]}",
+        "kv_group": f"Whole key/value groups go, so a block's count is a multiple of {each}.",
+        "ungroup": f"Any heads go; where that would save nothing, {even}",
+        "auto": "Whole key/value groups, the same number from each, or any heads, whichever loses "
+        "least: a block's count is rounded to suit.",
+    }[policy]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import plotly.graph_objects as go
+import streamlit as st
 
 # Okabe and Ito's palette: tells categories apart under every common colour blindness.
 ORANGE = "#E69F00"
@@ -32,16 +33,18 @@ SEQUENTIAL = "Cividis"
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
-PLAIN_CONFIG: dict[str, Any] = {"displayModeBar": False, "scrollZoom": False}
-"""Passed as ``config=`` to charts that need no toolbar."""
-
 CHART_CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "scrollZoom": False,
     "modeBarButtons": [["toImage"]],
     "toImageButtonOptions": {"format": "svg", "filename": "headroom"},
 }
-"""The same for charts that people take along: one button, which saves an SVG."""
+"""Passed as ``config=``: one button, which shows under the mouse and saves the chart as SVG."""
+
+
+def paper() -> str:
+    """The page's own background. What is hollow is filled with it, so that lines pass behind."""
+    return st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")
 
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:

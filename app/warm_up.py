@@ -10,13 +10,18 @@ from contextlib import asynccontextmanager
 
 from streamlit.starlette import App
 
+from app import downloads
+
 
 @asynccontextmanager
 async def warming(app: App) -> AsyncIterator[None]:
     """Lifespan of the server. Nobody waits for the thread: a page that is opened sooner does the
-    same work itself."""
+    same work itself. At the end, files made for download go."""
     threading.Thread(target=_in_background, name="warm-up", daemon=True).start()
-    yield
+    try:
+        yield
+    finally:
+        downloads.shelf().clear()
 
 
 def _in_background() -> None:

@@ -25,6 +25,7 @@ HOME = {
     "texts": "compare",
     "tokens": "compare",
     "save": "compare",
+    "pack": "compare",
     "sweep": "sweeps",
     "methods": "compare",
 }

@@ -18,7 +18,7 @@ from pruning.events import CancelCheck, never, stop_if
 from pruning.placement import comes_and_goes, device_of, moved, resident
 
 TOKENS_PER_BATCH = 2048
-_NOT_CONTEXT = {"hidden_states", "past_key_values", "layer_past", "use_cache", "kwargs"}
+_NOT_CONTEXT = {"hidden_states", "cache", "past_key_values", "layer_past", "use_cache", "kwargs"}
 
 
 class _Stop(Exception):

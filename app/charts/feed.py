@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.graph_edges import discs
 from app.charts.recovery import LARGE
 from pruning.plan import SIMILARITY, ModulePlan
 
@@ -28,11 +29,13 @@ def heads(
     *,
     fresh: bool,
     height: int = 225,
+    paper: str | None = None,
 ) -> go.Figure:
     """Heads of one block at ``positions`` [heads, 2]; grey lines join alike ones (``pairs``).
 
     ``decision`` None: all are still there. What goes turns hollow with a ✕ and loses its lines;
-    while the decision is ``fresh`` a line shows which head it is like.
+    while the decision is ``fresh`` a line shows which head it is like. ``paper``: colour of the
+    page; lines then pass behind hollow heads.
     """
     gone = list(decision.removed) if decision else []
     left = [head for head in range(len(positions)) if head not in set(gone)]
@@ -47,6 +50,8 @@ def heads(
             _lines(positions, _reasons(decision), theme.PRUNED, 4.0, clear=0.5 * size / box)
         )
     font = max(10, round(size * 0.42))
+    if paper and gone:
+        figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
     figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
     figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
     figure.add_trace(_crosses(positions, gone, size))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts.graph_edges import HEIGHT, Pair, edge_traces
+from app.charts.graph_edges import HEIGHT, Pair, discs, edge_traces
 from app.charts.picks import point_id
 from app.theme import (
     BLUE,
@@ -55,18 +55,23 @@ def similarity_graph(
     *,
     scale: tuple[float, float],
     selected: int | None = None,
+    paper: str | None = None,
 ) -> go.Figure:
     """Nodes at ``positions`` [heads, 2], one line per pair of ``pairs`` (those below τ).
 
     ``scale``: smallest and largest divergence (nats) of the block; the most alike pairs are
     drawn thickest. Heads that go are hollow with a ✕; shape and colour show the key/value
-    group when heads share one.
+    group when heads share one. ``paper``: colour of the page; lines then pass behind hollow nodes.
     """
     figure = go.Figure()
     sizes = _sizes(len(nodes), [node.rank for node in nodes])
     for trace in edge_traces(positions, pairs, sizes, scale, selected):
         figure.add_trace(trace)
     shared = len({node.group for node in nodes}) < len(nodes)
+    hollow = [node.head for node in nodes if node.reason is not None]
+    if paper and hollow:
+        symbols = [_look(nodes[head].group, shared)[1] for head in hollow]
+        figure.add_trace(discs(positions[hollow], sizes[hollow].tolist(), symbols, paper))
     _add_nodes(figure, positions, nodes, sizes, shared)
     _add_crosses(figure, positions, nodes, sizes, selected)
     marked = [node for node in nodes if node.mark]

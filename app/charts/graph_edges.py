@@ -68,3 +68,25 @@ def _lines(
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def discs(
+    positions: np.ndarray, sizes: Sequence[float], symbols: Sequence[str], colour: str
+) -> go.Scatter:
+    """Hides the lines behind hollow nodes at ``positions`` [nodes, 2], so that their numbers stay
+    readable. Lies between lines and nodes."""
+    return go.Scatter(
+        x=positions[:, 0].tolist(),
+        y=positions[:, 1].tolist(),
+        mode="markers",
+        marker={
+            "size": list(sizes),
+            "symbol": list(symbols),
+            "color": colour,
+            "opacity": 1,
+            "line": {"width": 0},
+        },
+        unselected={"marker": {"opacity": 1}},
+        hoverinfo="skip",
+        showlegend=False,
+    )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.picks import point_id
 from pruning.plan import Plan
 
+_AS_BEFORE = {"marker": {"opacity": 1}}
+"""What a click did not pick looks like all else: the frame shows the open block."""
 
-def block_widths(plan: Plan, height: int = 300) -> go.Figure:
-    """Share of heads and of FFN channels that each block keeps, in percent."""
+
+def block_widths(plan: Plan, height: int = 300, *, open_block: int | None = None) -> go.Figure:
+    """Share of heads and of FFN channels that each block keeps, in percent. Bars carry the id
+    ``block:index``."""
     blocks = list(range(len(plan.blocks)))
     figure = go.Figure()
     for kind, name, colour, pattern in (
@@ -26,19 +31,25 @@ def block_widths(plan: Plan, height: int = 300) -> go.Figure:
                 "color": colour,
                 "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
             },
-            customdata=[[k, m.units] for k, m in zip(kept, modules, strict=True)],
-            hovertemplate=f"block %{{x}}: %{{customdata[0]}} of %{{customdata[1]}} {name}"
-            "<extra></extra>",
+            customdata=[point_id("block", index) for index in blocks],
+            hovertext=[
+                f"block {index}: {k:,} of {m.units:,} {name}"
+                for index, (k, m) in enumerate(zip(kept, modules, strict=True))
+            ],
+            hoverinfo="text",
+            unselected=_AS_BEFORE,
         )
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     theme.styled(figure, height=height)
     figure.update_yaxes(title="kept, %", range=[0, 103])
     figure.update_xaxes(title="block", dtick=_tick(len(blocks)), range=[-0.7, len(blocks) - 0.3])
+    _frame(figure, open_block, len(blocks))
     return figure
 
 
-def head_map(plan: Plan, height: int | None = None) -> go.Figure:
-    """Blocks × heads: a filled square stays, a hollow ✕ goes; the reason on hover."""
+def head_map(plan: Plan, height: int | None = None, *, open_block: int | None = None) -> go.Figure:
+    """Blocks × heads: a filled square stays, a hollow ✕ goes; the reason on hover. Marks carry the
+    id ``block:index:head``."""
     heads = max(block.attention.units for block in plan.blocks)
     kept, gone = _Points(), _Points()
     for index, block in enumerate(plan.blocks):
@@ -70,31 +81,44 @@ def head_map(plan: Plan, height: int | None = None) -> go.Figure:
         range=[-0.7, len(plan.blocks) - 0.3],
     )  # fmt: skip
     figure.update_yaxes(title="head", dtick=_tick(heads), showgrid=False, range=[heads - 0.4, -0.6])
+    _frame(figure, open_block, len(plan.blocks))
     return figure
 
 
-def ffn_share(plan: Plan, height: int = 240) -> go.Figure:
-    """Share of FFN channels that each block keeps; the hollow rest of the bar goes."""
+def ffn_share(plan: Plan, height: int = 240, *, open_block: int | None = None) -> go.Figure:
+    """Share of FFN channels that each block keeps; the hollow rest of the bar goes. Bars carry the
+    id ``block:index``."""
     modules = [block.ffn for block in plan.blocks]
     kept = [100 * (m.units - len(m.removed)) / m.units for m in modules]
+    ids = [point_id("block", index) for index in range(len(kept))]
+    stays = [f"block {i}: {m.units - len(m.removed):,} of {m.units:,} channels kept"
+             for i, m in enumerate(modules)]  # fmt: skip
+    goes = [f"block {i}: {100 - share:.1f}% pruned" for i, share in enumerate(kept)]
     figure = go.Figure()
     figure.add_bar(
         x=list(range(len(kept))), y=kept, name="kept", marker={"color": theme.FFN},
-        customdata=[[m.units - len(m.removed), m.units] for m in modules],
-        hovertemplate="block %{x}: %{customdata[0]} of %{customdata[1]} channels kept"
-        "<extra></extra>",
+        customdata=ids, hovertext=stays, hoverinfo="text", unselected=_AS_BEFORE,
     )  # fmt: skip
     figure.add_bar(
         x=list(range(len(kept))), y=[100 - share or None for share in kept], name="pruned",
         marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 1}},
-        hovertemplate="block %{x}: %{y:.1f}% pruned<extra></extra>",
+        customdata=ids, hovertext=goes, hoverinfo="text", unselected=_AS_BEFORE,
     )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0.25)
     theme.styled(figure, height=height)
     figure.update_layout(legend={"traceorder": "normal"})
     figure.update_yaxes(title="FFN channels, %", range=[0, 103])
     figure.update_xaxes(title="block", dtick=_tick(len(kept)), range=[-0.7, len(kept) - 0.3])
+    _frame(figure, open_block, len(kept))
     return figure
+
+
+def _frame(figure: go.Figure, open_block: int | None, blocks: int) -> None:
+    if open_block is not None and open_block < blocks:
+        figure.add_vrect(
+            x0=open_block - 0.5, x1=open_block + 0.5, fillcolor=theme.CLEAR,
+            line={"color": theme.SELECTED, "width": 2},
+        )  # fmt: skip
 
 
 class _Points:
@@ -113,7 +137,8 @@ class _Points:
     def trace(self, name: str, marker: dict) -> go.Scatter:
         return go.Scatter(
             x=self.x, y=self.y, mode="markers", name=f"{name} ({len(self.x)})", marker=marker,
-            text=self.text, hovertemplate="%{text}<extra></extra>",
+            customdata=[point_id("block", *place) for place in zip(self.x, self.y, strict=True)],
+            text=self.text, hovertemplate="%{text}<extra></extra>", unselected=_AS_BEFORE,
         )  # fmt: skip
 
 

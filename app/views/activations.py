@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.block_picker import block_slider, open_block
+from app.chart_data import channel_rows, csv_row, magnitude_rows
 from app.charts.activations import (
     PLACES,
     channel_bars,
@@ -17,7 +18,7 @@ from app.charts.activations import (
 from app.charts.picks import picked
 from app.explain import spans
 from app.state import current_measurement
-from app.theme import PLAIN_CONFIG
+from app.theme import CHART_CONFIG
 from app.widgets import page_header
 from pruning.insight import OUTLIER_FACTOR, largest_channels, outlier_channels
 from pruning.measurement import Measurement
@@ -43,7 +44,7 @@ def show_all(measurement: Measurement, block: int) -> None:
         key=CHART,
         on_select=on_pick,
         selection_mode="points",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=magnitude_alt(measurement),
     )
     st.caption(
@@ -60,7 +61,7 @@ def show_block(measurement: Measurement, block: int) -> None:
     st.plotly_chart(
         quantile_profile(activations),
         key="activations.profile",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=profile_alt(block, activations),
     )
     st.markdown(f"**Largest channels** by mean |x|. {RULE}")
@@ -72,7 +73,7 @@ def show_block(measurement: Measurement, block: int) -> None:
             st.plotly_chart(
                 channel_bars(channels, place, OUTLIER_FACTOR),
                 key=f"activations.{place}",
-                config=PLAIN_CONFIG,
+                config=CHART_CONFIG,
                 alt=channels_alt(block, place, channels),
             )
             st.caption(f"Outliers: {', '.join(outliers)}." if outliers else "No outlier here.")
@@ -124,6 +125,10 @@ def explorer() -> None:
     show_all(measurement, block)
     show_block(measurement, block)
     show_outliers(measurement)
+    csv_row(
+        (magnitude_rows(measurement), "magnitudes", "activations.magnitudes.csv"),
+        (channel_rows(measurement), "channels", "activations.channels.csv"),
+    )
 
 
 page_header(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from app import (
     compare_methods,
     compare_runs,
     compare_sections,
+    compare_take,
     compare_tokens,
     recipe_words,
+    state,
     theme,
     work,
 )
 from app.charts import plan_map
+from app.head_picks import OPEN_WORDS, on_open
 from app.jobs import Job
 from app.widgets import count, duration, page_header, show_problem, size
-from pruning.plan import Plan
 
 
 def main() -> None:
@@ -62,8 +66,8 @@ def run(job: Job) -> None:
         compare_sections.speed(job)
     compare_tokens.section(job)
     compare_sections.text(job)
-    maps(job.result.plan)
-    compare_sections.downloads(job)
+    maps(job)
+    compare_take.section(job)
     compare_runs.open_recipe(job)
 
 
@@ -134,22 +138,34 @@ def sizes(job: Job) -> None:
         )  # fmt: skip
 
 
-def maps(plan: Plan) -> None:
-    """Heads and channels, block by block."""
+def maps(run: Job) -> None:
+    """Heads and channels, block by block; a click opens a block where its model is measured."""
+    plan, measured = run.result.plan, state.current_measurement()
+    same = run.about.model.source == measured.model
+    block = state.current_block() if same else None
+
+    def opens(chart: str) -> Any:
+        return (lambda: on_open(chart)) if same else "ignore"
+
     st.subheader("What was kept", anchor=False)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
         st.plotly_chart(
-            plan_map.head_map(plan), config=theme.CHART_CONFIG, key="compare.heads",
+            plan_map.head_map(plan, open_block=block), config=theme.CHART_CONFIG,
+            key="compare.heads", selection_mode="points",
+            on_select=opens("compare.heads"),
             alt="Map of blocks and heads: filled squares are kept, crosses are pruned",
         )  # fmt: skip
     with right:
         st.markdown("**FFN channels**")
         st.plotly_chart(
-            plan_map.ffn_share(plan), config=theme.CHART_CONFIG, key="compare.ffn",
+            plan_map.ffn_share(plan, open_block=block), config=theme.CHART_CONFIG,
+            key="compare.ffn", selection_mode="points", on_select=opens("compare.ffn"),
             alt="Share of FFN channels that each block keeps",
         )  # fmt: skip
+    if same:
+        st.caption(f"{OPEN_WORDS} Now open: block {block}.")
 
 
 main()

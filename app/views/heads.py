@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import head_picks
 from app.block_picker import block_slider
+from app.chart_data import csv_row, head_rows, overview_rows, pair_rows
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import HeadNode, graph_alt, similarity_graph
 from app.charts.overview import blocks_overview, overview_alt
@@ -25,9 +26,11 @@ from app.head_preview import (
     tiles,
 )
 from app.pattern_section import show_patterns
+from app.recipe_words import group_note
 from app.state import current_measurement, draft_recipe, set_draft
-from app.theme import PLAIN_CONFIG
-from app.widgets import drafted, page_header, show_problem
+from app.theme import CHART_CONFIG, paper
+from app.widgets import count as count_of
+from app.widgets import drafted, page_header, show_problem, size
 from pruning.criteria.similarity import edges
 from pruning.insight import count_similar
 from pruning.measurement import Measurement
@@ -48,6 +51,12 @@ DIVERGENCE_HELP = (
     "D is the Jensen-Shannon divergence between the attention patterns of two heads, averaged "
     "over all measured tokens. Natural log, so 0 ≤ D ≤ ln 2 = 0.693: 0 means that both look at "
     "the same tokens with the same weights."
+)
+
+IMPORTANCE_HELP = (
+    "Importance is the score by which heads are ranked. The *second moment* says how much a head "
+    "adds to the block's output on the measured text: the mean square of its activations, weighed "
+    "by the output matrix."
 )
 
 LOSS_WORDS = (
@@ -101,7 +110,7 @@ def controls() -> tuple[int, float]:
             st.slider, "Heads to remove", "heads", "ratio", min_value=0.0, max_value=0.9,
             step=0.01, format="percent",
             help="Share of the heads that must go in each block; what τ did not remove is filled "
-            "up with the lowest-scored heads. Part of the recipe at once.",
+            f"up with the lowest-scored heads. {_group_note()} Part of the recipe at once.",
         )  # fmt: skip
     with right:
         st.session_state[USE] = draft_recipe().heads.threshold is not None
@@ -113,6 +122,10 @@ def controls() -> tuple[int, float]:
             "Off: this page still shows what τ would do.",
         )
     return block, drawn_tau()
+
+
+def _group_note() -> str:
+    return group_note(current_measurement().shape, draft_recipe().heads.policy)
 
 
 def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[HeadNode]) -> None:
@@ -132,11 +145,12 @@ def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[Hea
             nodes,
             scale=scale,
             selected=head_picks.selected_head(divergence),
+            paper=paper(),
         ),
         key="heads.graph",
         on_select=lambda: on_pick("heads.graph"),
         selection_mode="points",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=graph_alt(block, pairs, nodes, tau),
     )
 
@@ -149,7 +163,7 @@ def show_map(divergence: np.ndarray, block: int, tau: float) -> None:
         key="heads.map",
         on_select=lambda: on_pick("heads.map"),
         selection_mode="points",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=divergence_alt(block, divergence, tau),
     )
 
@@ -157,10 +171,11 @@ def show_map(divergence: np.ndarray, block: int, tau: float) -> None:
 def show_count(divergence: np.ndarray, block: int, tau: float, plan: Plan) -> None:
     """What graph and map say in numbers, and how to read them."""
     count = count_similar(divergence, tau)
-    gone = len(plan.blocks[block].attention.removed)
+    gone, ffn = len(plan.blocks[block].attention.removed), plan.blocks[block].ffn
     st.caption(
         f"Block {block}: {amount(count.edges, 'edge')}, {amount(count.groups, 'group')} of alike "
-        f"heads, {gone} of {len(divergence)} heads would go. "
+        f"heads, {gone} of {len(divergence)} heads would go; {len(ffn.kept):,} of "
+        f"{ffn.units:,} FFN channels stay. "
         "Edge: D < τ, thicker = more alike. Hollow with ✕: would go. Larger node: more important. "
         "Square frame: marked by hand. Dot in the map: D < τ. Click a head or a cell to pick it."
     )
@@ -180,6 +195,7 @@ def show_head(
                 key=HEAD,
                 on_change=lambda: head_picks.pick_head(st.session_state[HEAD]),
                 format_func=lambda number: f"Head {number}",
+                help=IMPORTANCE_HELP,
             )
             head_picks.mark_choice(block, head)
         lines = explain_head(
@@ -194,6 +210,21 @@ def show_head(
         words.markdown("\n".join(f"- {line}" for line in lines))
 
 
+def _saved(plan: Plan) -> str:
+    """What the whole draft would save."""
+    before, after = plan.before, plan.after
+    kept = sum(len(block.ffn.kept) for block in plan.blocks)
+    channels = sum(block.ffn.units for block in plan.blocks)
+    parameters = (
+        f"{count_of(before.parameters - after.parameters)} of {count_of(before.parameters)}"
+    )
+    weights = f"{size(before.bytes - after.bytes)} of {size(before.bytes)}"
+    return (
+        f"With the FFN as the recipe on Prune has it (**{kept:,} of {channels:,} channels** stay), "
+        f"**{parameters} parameters** and **{weights}** are saved."
+    )
+
+
 def show_overview(measurement: Measurement, block: int, head: int, tau: float, plan: Plan) -> None:
     """All blocks; a click opens one."""
     counts = counts_per_block(fingerprint(measurement), tau, measurement)
@@ -203,7 +234,7 @@ def show_overview(measurement: Measurement, block: int, head: int, tau: float, p
     st.markdown(
         f"At τ = {tau:.3f} nats: **{amount(sum(c.edges for c in counts), 'edge')}**, "
         f"**{amount(sum(c.groups for c in counts), 'group')}** of alike heads, "
-        f"**{gone} of {total} heads** would go."
+        f"**{gone} of {total} heads** would go. {_saved(plan)}"
     )
     losses = expected_losses(measurement, plan)
     st.plotly_chart(
@@ -211,7 +242,7 @@ def show_overview(measurement: Measurement, block: int, head: int, tau: float, p
         key="heads.overview",
         on_select=lambda: on_pick("heads.overview"),
         selection_mode="points",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=overview_alt(plan, counts),
     )
     st.caption(
@@ -236,10 +267,21 @@ def show_sheet(measurement: Measurement, block: int, head: int, tau: float, plan
         key="heads.sheet",
         on_select=lambda: on_pick("heads.sheet"),
         selection_mode="points",
-        config=PLAIN_CONFIG,
+        config=CHART_CONFIG,
         alt=sheet_alt(shown, tau),
     )
     st.caption("Click a graph to open its block; its frame shows the one that is open.")
+
+
+def show_numbers(measurement: Measurement, divergence: np.ndarray, tau: float, plan: Plan) -> None:
+    """The charts' data to take along."""
+    counts = counts_per_block(fingerprint(measurement), tau, measurement)
+    losses = expected_losses(measurement, plan)
+    csv_row(
+        (pair_rows(divergence), "divergence", "heads.divergence.csv"),
+        (overview_rows(plan, counts, losses), "blocks", "heads.blocks.csv"),
+        (head_rows(plan), "heads", "heads.heads.csv"),
+    )
 
 
 @st.fragment
@@ -266,6 +308,7 @@ def explorer() -> None:
         show_patterns(block, head)
     show_overview(measurement, block, head, tau, plan)
     show_sheet(measurement, block, head, tau, plan)
+    show_numbers(measurement, divergence, tau, plan)
 
 
 page_header(

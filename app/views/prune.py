@@ -16,7 +16,9 @@ from app import (
     theme,
     work,
 )
+from app.chart_data import csv_button, width_rows
 from app.charts import plan_map
+from app.head_picks import OPEN_WORDS, on_open
 from app.jobs import Job
 from app.widgets import (
     count,
@@ -66,7 +68,10 @@ def main() -> None:
             recipe_file.section()
     st.html(_PREVIEW_STAYS)
     with right, st.container(key="prune-preview"):
-        run(preview())
+        plan = preview()
+        run(plan)
+        if plan is not None:
+            csv_button(width_rows(plan), "widths", "prune.widths.csv")
 
 
 def preview() -> Plan | None:
@@ -93,9 +98,12 @@ def preview() -> Plan | None:
     for reason in (*plan.shape.fixed.values(), *plan.shape.whole):
         st.info(reason)
     st.plotly_chart(
-        plan_map.block_widths(plan, height=250), config=theme.PLAIN_CONFIG, key="prune.widths",
+        plan_map.block_widths(plan, height=220, open_block=state.current_block()),
+        config=theme.CHART_CONFIG, key="prune.widths", selection_mode="points",
+        on_select=lambda: on_open("prune.widths"),
         alt="Share of attention heads and of FFN channels that each block keeps",
     )  # fmt: skip
+    st.caption(f"{OPEN_WORDS} Now open: block {state.current_block()}.")
     notes(draft)
     return plan
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import state, theme, work
+from app import address, state, theme, work
 from app.chart_data import csv_button
 from app.charts.runs import sweep_lines
 from app.jobs import Job
@@ -23,6 +23,8 @@ START = {
     "tau": "0.05, 0.1, 0.15, 0.2",
     "samples": "4, 8, 16, 32, 64",
 }
+METHODS = ["fast", "wanda_sp"]
+TEXT = "sample"
 MOST_POINTS = 100
 
 
@@ -33,6 +35,9 @@ def main() -> None:
         "server's disk: the same sweep goes on where it stopped, even after a restart.",
         measured_model=False,
     )
+    address.follow("sweep.axis", "ratio", TITLES)
+    address.follow("sweep.presets", METHODS, PRESETS.names())
+    address.follow("sweep.text", TEXT)
     show_problem()
     left, right = st.columns([4, 7], gap="large")
     with left:
@@ -64,8 +69,9 @@ def nothing_yet() -> None:
 def form() -> None:
     """What to draw. All of it is kept in the page's address."""
     axis = st.segmented_control(
-        "Vary", list(TITLES), format_func=TITLES.get, default="ratio", key="sweep.axis",
-        required=True, bind="query-params", width="stretch",
+        "Vary", list(TITLES), format_func=TITLES.get, key="sweep.axis", required=True,
+        on_change=address.keep, args=("sweep.axis", "ratio"), persist_state="session",
+        width="stretch",
         help="Ratio: the share of the blocks' parameters that goes, as a budget, so that methods "
         "are compared at one size. τ: the similarity threshold in nats. Samples: windows of "
         "calibration text (figure 4 of the paper).",
@@ -76,13 +82,15 @@ def form() -> None:
     )  # fmt: skip
     lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
     presets = st.multiselect(
-        "Methods", PRESETS.names(), default=["fast", "wanda_sp"], key="sweep.presets",
-        format_func=lambda name: PRESETS.entry(name).title, bind="query-params", help=lines,
+        "Methods", PRESETS.names(), key="sweep.presets", help=lines,
+        format_func=lambda name: PRESETS.entry(name).title, persist_state="session",
+        on_change=address.keep, args=("sweep.presets", METHODS),
     )  # fmt: skip
     text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")
     source = text.selectbox(
-        "Evaluate on", key="sweep.text", index=0, persist_state="session", **_texts()
-    )
+        "Evaluate on", key="sweep.text", persist_state="session", on_change=address.keep,
+        args=("sweep.text", TEXT), **_texts(),
+    )  # fmt: skip
     seq_len = length.number_input(
         "Tokens each", 2, 131072, 128, 32, key="sweep.seq_len", bind="query-params"
     )
@@ -102,7 +110,7 @@ def form() -> None:
 def _texts() -> dict[str, Any]:
     options = corpus_options(texts_only=True, chosen=st.session_state.get("sweep.text"))
     names = options["options"]
-    return {**options, "options": ["sample", *(name for name in names if name != "sample")]}
+    return {**options, "options": [TEXT, *(name for name in names if name != TEXT)]}
 
 
 def _wanted(axis: Any, values: str, presets: list[str], *text: Any) -> Sweep | None:

@@ -12,6 +12,8 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
     the model at temperature 1; end-of-text is not allowed to end it early."""
     import torch
 
+    from pruning.caching import CachedReader
+
     generator = torch.Generator().manual_seed(seed)
     high = min(model.config.vocab_size, len(tokenizer)) if tokenizer else model.config.vocab_size
     rows = []
@@ -19,13 +21,10 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
         for start in range(0, samples, _BATCH):
             count = min(_BATCH, samples - start)
             ids = torch.randint(0, high, (count, 1), generator=generator)
-            cache, step = None, ids
+            reader, step = CachedReader(model), ids
             for _ in range(seq_len - 1):
-                output = model(
-                    step.to(model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
-                )
-                cache = output.past_key_values
-                odds = output.logits[:, -1].float().softmax(-1).cpu()
+                logits = reader.read(step.to(model.device), logits_to_keep=1)
+                odds = logits[:, -1].float().softmax(-1).cpu()
                 # drawn on the CPU so that the seed means the same on every device
                 step = torch.multinomial(odds, 1, generator=generator)
                 ids = torch.cat([ids, step], dim=1)

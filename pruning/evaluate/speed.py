@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pruning.caching import CachedReader
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -30,12 +32,12 @@ def tokens_per_second(
     ids = ids.to(model.device)
     prefill, decode = [], []
     for _ in range(repeats):
+        reader = CachedReader(model)
         started = _now(model)
-        output = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+        logits = reader.read(ids, logits_to_keep=1)
         read = _now(model)
         for _ in range(new_tokens):
-            step = output.logits[:, -1:].argmax(-1)
-            output = model(input_ids=step, past_key_values=output.past_key_values, use_cache=True)
+            logits = reader.read(logits[:, -1:].argmax(-1))
         prefill.append(prompt_tokens / (read - started))
         decode.append(new_tokens / (_now(model) - read))
     return Speed(max(prefill), max(decode))

@@ -163,25 +163,25 @@ class MemoryEstimate:
     def _arithmetic(self, placement: str) -> str:
         s, on_device = self.sizes, self.needs(placement)[0]
         if placement in ("whole", "spread"):
-            weights = f"take {_gib(self.weight_bytes)}"
+            weights = f"take {_gb(self.weight_bytes)}"
         else:
-            largest = _gib(self._current_bytes)
-            outside = _gib((s.parameters - s.block_parameters) * self._size)
+            largest = _gb(self._current_bytes)
+            outside = _gb((s.parameters - s.block_parameters) * self._size)
             weights = (
-                f"take {_gib(self.weight_bytes)}, of which {outside} outside the blocks and one "
+                f"take {_gb(self.weight_bytes)}, of which {outside} outside the blocks and one "
                 f"block{', dense and pruned' if self.task.prunes else ''} ({largest}), at a time"
             )
             if placement == "disk" or self._sends:
-                weights += f", while the next ({_gib(self._next_bytes)}) is brought"
-        parts = [weights, f"the working set {_gib(self.working_bytes)}"]
+                weights += f", while the next ({_gb(self._next_bytes)}) is brought"
+        parts = [weights, f"the working set {_gb(self.working_bytes)}"]
         if self.task.prunes and placement != "disk":
-            parts.append(f"pruned blocks up to {_gib(self.pruned_bytes)}")
+            parts.append(f"pruned blocks up to {_gb(self.pruned_bytes)}")
         windows = f"{self.task.samples} x {self.task.seq_len} tokens"
-        parts.append(f"activations of {windows} {_gib(self.activation_bytes)}")
-        free = f"{_gib(on_device)} of {self.device}, which has {_gib(self.free_bytes)} free"
+        parts.append(f"activations of {windows} {_gb(self.activation_bytes)}")
+        free = f"{_gb(on_device)} of {self.device}, which has {_gb(self.free_bytes)} free"
         if self.device != "cpu":
             on_cpu = self.needs(placement)[1]
-            free += f", and {_gib(on_cpu)} of CPU memory, which has {_gib(self.free_cpu_bytes)}"
+            free += f", and {_gb(on_cpu)} of CPU memory, which has {_gb(self.free_cpu_bytes)}"
         return (
             f"{self.parameters / 1e6:,.0f} M parameters in {self.dtype} {', '.join(parts)}: "
             f"in all {free}."
@@ -296,5 +296,6 @@ def free_bytes(device: str) -> int:
     return psutil.virtual_memory().available
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB"
+def _gb(size: int) -> str:
+    """Powers of ten, as files, cards and the app's other sizes are told."""
+    return f"{size / 1e9:.2f} GB"

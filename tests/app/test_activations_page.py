@@ -7,6 +7,9 @@ import json
 import pytest
 from stand_ins import words
 
+from app import state
+from app.chart_data import channel_rows, magnitude_rows
+
 
 @pytest.fixture
 def activations(visit):
@@ -42,3 +45,20 @@ def test_the_block_is_shared_with_heads(activations):
     at = activations.switch_page("views/heads.py").run()
     assert at.slider(key="heads.block").value == 9
     assert "Block 9:" in words(at)
+
+
+def test_the_numbers_behind_the_charts_can_be_taken_along(activations):
+    assert {b.label for b in activations.get("download_button")} >= {
+        "magnitudes.csv", "channels.csv"
+    }  # fmt: skip
+    measured = state.demo_measurement()
+    rows = magnitude_rows(measured)
+    assert len(rows) == 3 * len(measured.blocks)
+    summary = measured.blocks[5].activations["ffn"]
+    (row,) = [row for row in rows if (row["block"], row["place"]) == (5, "ffn")]
+    assert (
+        row["maximum"] == summary.maximum
+        and row["quantile_0.5"] == (summary.quantiles[summary.levels.index(0.5)])
+    )
+    kept = [row for row in channel_rows(measured) if (row["block"], row["place"]) == (5, "ffn")]
+    assert [row["channel"] for row in kept] == list(summary.top_channels)

@@ -105,6 +105,8 @@ def test_the_graph_loses_heads_and_their_lines():
     assert len(lines.x) == 3 and len(why.x) == 6
     assert list(gone.text) == ["3", "7"] and len(crosses.x) == 2 and len(left.x) == 6
     assert gone.marker.symbol == "circle-open"
+    on_page = pictures.heads(spots, pairs, decision, fresh=True, paper="#123456").data
+    assert on_page[2].marker.color == "#123456" and on_page[2].x == gone.x
     assert "3, 7" in pictures.heads_alt(12, 8, decision)
 
 

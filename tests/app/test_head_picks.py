@@ -40,3 +40,14 @@ def test_looking_and_cells_mark_nothing(click):
     click("head:4")
     click("pair:3:5", head_picks.DROP)
     assert head_picks.marks_in_words() == "" and st.session_state[head_picks.PICK] == 3
+
+
+def test_a_click_on_another_page_opens_and_marks_nothing(click):
+    st.session_state[head_picks.MODE] = head_picks.DROP
+    st.session_state["chart"] = {"selection": {"points": [{"customdata": "block:7:2"}]}}
+    head_picks.on_open("chart")
+    assert state.current_block() == 7 and st.session_state[head_picks.PICK] == 2
+    assert head_picks.marks_in_words() == ""
+    st.session_state["chart"] = {"selection": {"points": []}}
+    head_picks.on_open("chart")
+    assert state.current_block() == 7

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from stand_ins import OWNER, wait_for, words
 
 from app import head_preview, state, tasks, work
+from app.chart_data import overview_rows, pair_rows, pattern_rows
+from pruning.insight import count_similar
 from pruning.measure.patterns import AttentionPatterns
+from pruning.planning import make_plan
 from pruning.recipe import LN2
 
 
@@ -44,6 +48,37 @@ def test_first_look_needs_nothing_loaded(heads):
     assert len(charts(heads)) == 4
     assert all(element.proto.alt for element in heads.get("plotly_chart"))
     assert heads.session_state["headroom.draft"].heads.threshold is None
+
+
+def saved(at) -> str:
+    return re.search(r"\*\*([\d.]+) M of 134.5 M parameters", words(at)).group(1)
+
+
+def test_what_is_saved_follows_tau_and_ratio(heads):
+    """134.5 M parameters: the demo model."""
+    first = float(saved(heads))
+    heads.slider(key="heads.tau").set_value(0.2).run()
+    second = float(saved(heads))
+    heads.slider(key="draft.heads.ratio.slider").set_value(0.7).run()
+    assert first < second < float(saved(heads))
+    assert "of 1,536 FFN channels stay" in words(heads)
+
+
+def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
+    labels = [button.label for button in heads.get("download_button")]
+    assert labels == ["divergence.csv", "blocks.csv", "heads.csv"]
+    measured = state.demo_measurement()
+    divergence = measured.blocks[4].divergence
+    rows = pair_rows(divergence)
+    assert len(rows) == 36 and rows[-1]["divergence_nats"] == divergence[7, 8]
+    plan = make_plan(measured, state.initial_recipe())
+    counts = [count_similar(block.divergence, 0.1) for block in measured.blocks]
+    losses = head_preview.expected_losses(measured, plan)
+    table = overview_rows(plan, counts, losses)
+    assert [row["edges"] for row in table] == [count.edges for count in counts]
+    assert table[3]["expected_loss_ffn_nats"] == losses["ffn"][3]
+    looks = pattern_rows(("a", "b"), np.array([[1.0, 0.0], [0.25, 0.75]]))
+    assert [row["attention"] for row in looks] == [1.0, 0.25, 0.75]
 
 
 def test_tau_moves_edges_and_plan_but_no_node(heads):

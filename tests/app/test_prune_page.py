@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from stand_ins import OWNER, button, charts, failing, wait_for, words
 
-from app import state, work
+from app import recipe_form, state, work
+from app.recipe_words import group_note
 from pruning.criteria import SCORES
 
 
@@ -32,6 +34,21 @@ def test_tau_is_shared_by_toggle_and_slider(visit):
     tau.set_value(0.1).run()
     assert at.session_state["headroom.draft"].heads.threshold == 0.1
     assert at.metric[3].value != "0 of 270"
+
+
+def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
+    """The demo model: nine heads on three key/value heads."""
+    at = visit("prune")
+    assert "each of the 3 key/value groups, so a block's count is rounded to a multiple of 3" in (
+        words(at)
+    )
+    at.selectbox(key="draft.heads.policy.selectbox").select("kv_group").run()
+    assert "Whole key/value groups go, so a block's count is a multiple of 3." in words(at)
+    shape = state.demo_measurement().shape
+    assert all(group_note(shape, policy) for policy in recipe_form.POLICIES)
+    alone = replace(shape.blocks[0].attention, groups=shape.blocks[0].attention.units)
+    apart = replace(shape, blocks=(replace(shape.blocks[0], attention=alone),))
+    assert group_note(apart, "query") == ""
 
 
 def test_an_empty_plan_cannot_run(visit):

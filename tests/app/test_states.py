@@ -19,6 +19,7 @@ WORK = {
     "texts": ("Write", compare_tasks, "texts"),
     "tokens": ("Read with both", compare_tasks, "losses"),
     "save": ("Save", compare_tasks, "saving"),
+    "pack": ("Prepare download", compare_tasks, "packing"),
 }
 ENDINGS = {
     "unsupported": (Unsupported("The family t5 is not supported."), "error", "not supported"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from stand_ins import OWNER, button, wait_for, words
+from stand_ins import OWNER, PATIENCE, button, wait_for, words
+from streamlit.testing.v1 import AppTest
 
 from app import state, tasks, work
 from pruning.sweep import Sweep, SweepPoint
@@ -51,6 +53,36 @@ def test_a_sweep_says_what_is_wrong_with_its_values(visit, engine):
     assert "choose one from 0 to below 1" in at.error[0].value
     at.button_group(key="sweep.axis").set_value("samples").run()
     assert not at.exception and not at.error
+
+
+def open_sweeps(**query):
+    """The page at an address of its own; a switch of pages would drop it."""
+    script = Path(__file__).resolve().parents[2] / "app" / "views" / "sweeps.py"
+    at = AppTest.from_file(str(script), default_timeout=PATIENCE)
+    at.query_params.update(query)
+    return at.run()
+
+
+def test_the_address_says_what_is_swept(engine):
+    at = open_sweeps(**{
+        "sweep.axis": "tau", "sweep.presets": "flap,best", "sweep.values.tau": "0.2",
+        "sweep.text": "ptb",
+    })  # fmt: skip
+    assert not at.exception and not at.error
+    assert at.multiselect(key="sweep.presets").value == ["flap", "best"]
+    assert at.button_group(key="sweep.axis").value == "tau"
+    assert at.selectbox(key="sweep.text").value == "ptb"
+    at.multiselect(key="sweep.presets").set_value(["flap"]).run()
+    assert at.query_params["sweep.presets"] == "flap"
+    at.multiselect(key="sweep.presets").set_value(["fast", "wanda_sp"]).run()
+    assert "sweep.presets" not in at.query_params and at.query_params["sweep.axis"] == "tau"
+
+
+def test_a_strange_method_in_the_address_is_refused_in_one_sentence(engine):
+    at = open_sweeps(**{"sweep.presets": "fast,magic"})
+    assert not at.exception
+    assert "names 'magic', which does not exist; choose from best, " in at.error[0].value
+    assert at.multiselect(key="sweep.presets").value == ["fast", "wanda_sp"]
 
 
 def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engine, monkeypatch):

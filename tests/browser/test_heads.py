@@ -80,6 +80,20 @@ def test_a_block_opens_everywhere(heads):
     assert value_of(heads, "Block") == "14"
 
 
+def test_a_bar_on_prune_opens_its_block(heads):
+    go(heads, "Prune")
+    until(heads, "prune-widths", "drawn._fullData.length === 2")
+    bar = heads.locator(".st-key-prune-widths .barlayer .point path").nth(7).bounding_box()
+    x, y = bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2
+    heads.mouse.move(x, y)
+    heads.wait_for_timeout(300)
+    heads.mouse.click(x, y)
+    heads.get_by_text("Now open: block 7.").wait_for()
+    go(heads, "Heads")
+    until(heads, "heads-overview", "fig.named.selected.x[0] === 7")
+    assert value_of(heads, "Block") == "7"
+
+
 def test_attention_maps_follow_the_pick_and_pick(heads):
     heads.get_by_role("button", name="Load and look").click()
     click_mark(heads, "heads-mosaic", "head:3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from steps import small_recipe, traces, until
+from steps import query, small_recipe, traces, until
 
 from app import recipe_link
 
@@ -14,7 +14,7 @@ def opened(visit, values: str):
     recipe = small_recipe(seed=int(time.time()) % 2**31)
     address = {
         "recipe": recipe_link.encode(recipe), "sweep.values.ratio": values,
-        "sweep.windows": "1", "sweep.seq_len": "32",
+        "sweep.windows": "1", "sweep.seq_len": "32", "sweep.presets": "flap",
     }  # fmt: skip
     page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
     # the field is there, and empty, before the address has been read
@@ -46,7 +46,8 @@ def test_points_appear_and_the_sweep_ends(visit):
     page.get_by_role("button", name="sweep.csv").wait_for()
     found = traces(page, key)
     full = [name for name, trace in found.items() if sorted(trace["x"]) == [0.01, 0.02]]
-    assert len(full) >= 2, found
+    assert full == ["FLAP"], found  # the method that the address names
+    assert query(page)["sweep.presets"] == "flap"
     assert page.get_by_role("button", name="Start", exact=True).is_enabled()
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 
 import pytest
-from steps import download
+from steps import click_mark, download, go, until, value_of
+
+import pruning
 
 FORMS = {
     "Compact": ("compact", "model.safetensors"),
@@ -69,7 +72,7 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
         if form == "gguf":  # the page grows by one control, which moves the folder's field
             compare.get_by_text("Numbers", exact=True).wait_for()
         compare.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-        fill(compare, "Folder", str(out))
+        fill(compare, "Folder on the server", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()
         done = compare.get_by_text(f"Saved to {out}")
         done.wait_for()
@@ -82,7 +85,34 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
         shutil.rmtree(out)
 
 
+def test_a_mark_of_the_map_opens_its_block_and_head(compare):
+    click_mark(compare, "compare-heads", "block:7:4")
+    compare.get_by_text("Now open: block 7.").wait_for()
+    go(compare, "Heads")
+    assert value_of(compare, "Block") == "7"
+    until(compare, "heads-overview", "fig.named.selected.x[0] === 7")
+
+
+def test_the_model_is_downloaded_and_loads(compare, tmp_path):
+    compare.get_by_role("button", name="Prepare download", exact=True).click()
+    link = compare.get_by_role("link", name="Download demo-pruned-compact.zip")
+    link.wait_for()
+    with compare.context.expect_page():
+        with compare.expect_download() as waiting:
+            link.click()
+    waiting.value.save_as(tmp_path / "model.zip")
+    assert waiting.value.suggested_filename == "demo-pruned-compact.zip"
+    assert compare.get_by_role("heading", name="Compare", exact=True, level=1).is_visible()
+    with zipfile.ZipFile(tmp_path / "model.zip") as packed:
+        assert not [name for name in packed.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
+        packed.extractall(tmp_path)
+    loaded = pruning.load(str(tmp_path / "demo-pruned-compact"), device="cpu")
+    # the fixture's recipe: a quarter of 1536 channels is gone in every block
+    widths = {block.ffn.units for block in loaded.adapter.model_shape(loaded.model).blocks}
+    assert widths == {1152}
+
+
 def test_a_folder_outside_is_refused_in_one_sentence(compare):
-    fill(compare, "Folder", "/etc/headroom")
+    fill(compare, "Folder on the server", "/etc/headroom")
     compare.get_by_role("button", name="Save", exact=True).click()
     compare.get_by_test_id("stAlert").get_by_text("outside the folders").wait_for()

@@ -66,6 +66,17 @@ def test_heads_that_go_are_hollow_with_a_cross() -> None:
     assert "goes: like head 0" in goes.hovertext[0] and "stays" in stays.hovertext[0]
 
 
+def test_lines_pass_behind_hollow_heads() -> None:
+    figure = draw(random_divergence(9), 0.69, going={2, 5}, per_group=3, paper="#123456")
+    names = [trace.name for trace in figure.data]
+    below = next(n for n, trace in enumerate(figure.data) if trace.marker.color == "#123456")
+    lines = [n for n, trace in enumerate(figure.data) if trace.mode == "lines"]
+    assert max(lines) < below < names.index("goes")
+    disc, goes = figure.data[below], figure.data[names.index("goes")]
+    assert (disc.x, disc.y, disc.marker.size) == (goes.x, goes.y, goes.marker.size)
+    assert [f"{symbol}-open" for symbol in disc.marker.symbol] == list(goes.marker.symbol)
+
+
 def test_shared_key_value_groups_are_told_by_shape_and_legend() -> None:
     figure = draw(random_divergence(9), 0.2, per_group=3)
     stays = next(trace for trace in figure.data if trace.name == "stays")

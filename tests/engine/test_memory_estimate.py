@@ -56,8 +56,9 @@ def test_the_quickest_placement_that_fits():
 
 def test_a_refusal_says_what_would_fit():
     whole = _big("cpu", free=40).sentence()
-    assert "6,738 M parameters in float32" in whole and "25.10 GiB" in whole
-    assert "40.00 GiB free" in whole and "placement disk" in whole and "bfloat16" in whole
+    assert "6,738 M parameters in float32" in whole and f"{4 * 6_738_415_616 / 1e9:.2f} GB" in whole
+    assert f"{(40 << 30) / 1e9:.2f} GB free" in whole and "GiB" not in whole
+    assert "placement disk" in whole and "bfloat16" in whole
     fewer = _big("cpu", free=24, samples=2048).sentence("disk")
     assert "That does not fit; this would: bfloat16" in fewer
     half = replace(_big("cpu", free=8, samples=1024), dtype="bfloat16").sentence()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import families
 import pytest
 import torch
+from transformers.utils import logging as told
 
 from pruning.apply import apply
+from pruning.caching import CachedReader
 from pruning.pipeline import windows_for
 
 
@@ -32,13 +36,9 @@ def test_cached_generation_equals_uncached(pruned):
 
 def test_cached_logits_equal_those_of_the_whole_text(pruned):
     ids = families.token_ids(2, 12)
-    expected, cache, steps = families.logits(pruned, ids), None, []
+    expected, reader = families.logits(pruned, ids), CachedReader(pruned)
     with torch.no_grad():
-        for place in range(ids.shape[1]):
-            step = ids[:, place : place + 1]
-            output = pruned(input_ids=step, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
-            steps.append(output.logits)
+        steps = [reader.read(ids[:, place : place + 1]) for place in range(ids.shape[1])]
     torch.testing.assert_close(torch.cat(steps, 1), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -74,3 +74,14 @@ def test_the_future_is_not_seen(pruned):
     first, second = families.logits(pruned, ids), families.logits(pruned, changed)
     torch.testing.assert_close(first[:, :9], second[:, :9], atol=1e-6, rtol=0)
     assert not torch.allclose(first[:, 9:], second[:, 9:])
+
+
+def test_reading_on_uses_no_name_that_is_going_away(pruned, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    getattr(told.warning_once, "cache_clear", lambda: None)()  # each warning is given only once
+    with torch.no_grad():
+        reader = CachedReader(pruned)
+        reader.read(families.token_ids(1, 5))
+        logits = reader.read(families.token_ids(1, 1), logits_to_keep=1)
+    assert logits.shape == (1, 1, families.VOCABULARY)
+    assert "deprecated" not in caplog.text

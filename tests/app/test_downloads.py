@@ -1,0 +1,189 @@
+"""Downloads: who gets what, for how long, and what the browser is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+from found import add_run
+from stand_ins import OWNER, button, wait_for, words
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from app import compare_tasks, downloads, work
+from app.compare_take import file_name
+from app.downloads import Shelf
+from app.main import app  # noqa: F401  (the route hangs on it)
+from pruning.checkpoint.archive import move_into_zip
+from pruning.errors import Cancelled, HeadroomError
+
+
+@pytest.fixture
+def shelf(engine, tmp_path, monkeypatch):
+    """The process's shelf, in a cache folder of its own."""
+    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
+    return downloads.shelf()
+
+
+def client() -> TestClient:
+    return TestClient(Starlette(routes=[downloads.route()]))
+
+
+def offered(shelf: Shelf, owner: str = OWNER, name: str = "a.zip", text: bytes = b"abcdef"):
+    with shelf.room(1) as place:
+        (place / name).write_bytes(text)
+        return shelf.offer(place / name, owner)
+
+
+def saved_folder(place):
+    folder = place / "tiny-pruned-compact"
+    (folder / "more").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "more" / "weights.safetensors").write_bytes(os.urandom(100_000))
+    return folder
+
+
+def test_a_file_is_sent_whole_or_in_part_by_its_id(shelf):
+    made = offered(shelf)
+    answer = client().get(f"/download/{made.id}")
+    assert answer.content == b"abcdef" and answer.headers["content-length"] == "6"
+    assert answer.headers["content-disposition"] == 'attachment; filename="a.zip"'
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "no-store" in answer.headers["cache-control"]
+    part = client().get(f"/download/{made.id}", headers={"Range": "bytes=4-"})
+    assert part.status_code == 206 and part.content == b"ef"
+
+
+@pytest.mark.parametrize("name", ["", "x", "../secret", "%2e%2e%2fsecret", "a/b", "/etc/passwd"])
+def test_nothing_else_is_sent(shelf, tmp_path, name):
+    offered(shelf)
+    (tmp_path / "secret").write_text("of others")
+    answer = client().get(f"/download/{name}")
+    assert answer.status_code == 404 and "of others" not in answer.text
+
+
+def test_an_ended_download_says_so(shelf):
+    made = offered(shelf)
+    shutil.rmtree(made.path.parent)
+    answer = client().get(f"/download/{made.id}")
+    assert answer.status_code == 404 and "This download has ended" in answer.text
+
+
+def test_ids_cannot_be_guessed_and_an_owner_has_one_file(shelf):
+    first, other = offered(shelf), offered(shelf, "somebody else")
+    second = offered(shelf)
+    assert len({first.id, second.id, other.id}) == 3 and len(second.id) >= 32
+    assert shelf.find(first.id) is None and not first.path.exists()
+    assert shelf.find(second.id) == second and shelf.find(other.id) == other
+    shelf.clear()
+    assert not second.path.exists() and not other.path.exists()
+
+
+def test_old_files_go_and_those_asked_for_stay(tmp_path):
+    shelf = Shelf(tmp_path, keep=0.3)
+    left, used = offered(shelf), offered(shelf, "somebody else")
+    stranger = tmp_path / "of-a-server-that-is-gone"
+    stranger.mkdir()
+    (stranger / "model.zip").write_bytes(b"x")
+    hour_ago = time.time() - 3600
+    for path in (stranger / "model.zip", stranger):
+        os.utime(path, (hour_ago, hour_ago))
+    for _ in range(4):
+        time.sleep(0.1)
+        shelf.touch(used)
+    shelf.sweep()
+    assert shelf.find(left.id) is None and not left.path.exists()
+    assert not stranger.exists()
+    assert used.path.exists()
+
+
+def test_a_full_disk_is_told_before_and_leaves_nothing(tmp_path):
+    shelf = Shelf(tmp_path / "downloads")
+    with pytest.raises(HeadroomError, match="GB of the server's disk"), shelf.room(1 << 60):
+        raise AssertionError("never here")
+    with pytest.raises(Cancelled), shelf.room(1) as place:
+        (place / "half").write_bytes(b"x")
+        raise Cancelled("Cancelled.")
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_folder_becomes_one_zip_of_the_same_bytes(tmp_path):
+    folder = saved_folder(tmp_path)
+    weights = (folder / "more" / "weights.safetensors").read_bytes()
+    told = []
+    out = move_into_zip(folder, tmp_path / "model.zip", progress=told.append)
+    assert not folder.exists() and told[-1].done == told[-1].total > 100_000
+    with zipfile.ZipFile(out) as packed:
+        assert packed.testzip() is None
+        assert {entry.compress_type for entry in packed.infolist()} == {zipfile.ZIP_STORED}
+        assert sorted(packed.namelist()) == [
+            "tiny-pruned-compact/config.json", "tiny-pruned-compact/more/weights.safetensors"
+        ]  # fmt: skip
+        assert packed.read("tiny-pruned-compact/more/weights.safetensors") == weights
+
+
+def test_packing_can_be_cancelled(tmp_path):
+    with pytest.raises(Cancelled):
+        move_into_zip(saved_folder(tmp_path), tmp_path / "model.zip", should_cancel=lambda: True)
+    assert not (tmp_path / "model.zip").exists()
+
+
+@pytest.mark.parametrize("form", ["compact", "gguf"])
+def test_the_work_packs_what_the_form_writes(shelf, monkeypatch, form):
+    def write(run, out, form, gguf_type, found):
+        assert (gguf_type, found) == ("f16", None)
+        if out.suffix == ".gguf":
+            out.write_bytes(b"GGUF")
+        else:
+            out.mkdir()
+            (out / "model.safetensors").write_bytes(b"weights")
+        return ("A bias was added.",)
+
+    monkeypatch.setattr(compare_tasks, "_write", write)
+    run = SimpleNamespace(report=SimpleNamespace(before=SimpleNamespace(bytes=10)))
+    task = compare_tasks.packing(run, f"t-{form}", form, "f16", None, shelf, OWNER)
+    made, remarks = task(lambda _: None, lambda: False)
+    assert remarks == ("A bias was added.",) and shelf.find(made.id) == made
+    assert made.path.name == {"compact": "t-compact.zip", "gguf": "t-gguf.gguf"}[form]
+    assert [p.name for p in made.path.parent.iterdir()] == [made.path.name]
+
+
+def test_compare_offers_a_download_until_it_ends(visit, shelf, monkeypatch):
+    asked = []
+
+    def packing(run, name, form, gguf_type, found, shelf, owner):
+        asked.append((name, form, gguf_type, found, owner))
+        return lambda progress, should_cancel: (
+            offered(shelf, owner, f"{name}.zip"), ("A bias was added.",)
+        )  # fmt: skip
+
+    monkeypatch.setattr(compare_tasks, "packing", packing)
+    add_run(0.2)
+    at = visit("compare")
+    at.radio(key="compare.form").set_value("uniform").run()
+    button(at, "Prepare download").click().run()
+    job = work.manager().of(OWNER, "pack")[-1]
+    wait_for(lambda: not job.active)
+    at.run()
+    assert not at.exception
+    assert asked == [("demo-pruned-uniform", "uniform", "f16", None, OWNER)]
+    made = job.result[0]
+    links = [element.proto.body for element in at.get("html")]
+    assert any(f'href="download/{made.id}"' in link for link in links)
+    assert any("demo-pruned-uniform.zip (6 B)" in link for link in links)
+    assert "A bias was added." in words(at) and "Kept for 120 min" in words(at)
+    shelf.clear()
+    at.run()
+    assert "has ended" in words(at)
+    assert not any("download/" in element.proto.body for element in at.get("html"))
+
+
+def test_names_that_a_browser_is_told_are_plain():
+    assert file_name("owner/Model-1.5", "compact") == "Model-1.5-pruned-compact"
+    assert file_name('models/../my "file".gguf', "gguf") == "my-file-pruned-gguf"
+    assert file_name("..", "padded") == "model-pruned-padded"
