@@ -11,6 +11,6 @@ PRESETS.add(
     },
     title="Paper",
     summary="Second moments (the product of both branches in a gated FFN), the same share "
-    "everywhere, and reconstruction before each cut.",
+    "everywhere, and reconstruction before each cut. The paper recovers on 1,024 windows.",
     source="Li, Dong, Lei, CPAL 2025",
 )
