@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import feed, feed_stage
+from app.chart_data import csv_button, error_rows
 from app.job import Job
 from app.page_top import show_top
 from app.widgets import duration
@@ -68,6 +69,7 @@ def show(job: Job) -> None:
                 width="content",
             )
             st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
+        csv_button(error_rows(job.events), "decisions", "feed.decisions.csv")
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )

@@ -127,6 +127,7 @@ def test_a_run_is_replayed_without_computing(visit, engine):
     at.slider(key="feed.step").set_value(3).run()
     assert "Block 3 " in html(at) and at.metric[0].value != gone
     assert work.manager().of(OWNER) == [job]
+    assert "decisions.csv" in [b.label for b in at.get("download_button")]
     button(at, "Back to the recipe").click().run()
     assert 'role="status"' not in html(at) and button(at, "Run")
 
