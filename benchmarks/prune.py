@@ -15,6 +15,7 @@ import time
 
 import torch
 
+from benchmarks.forward import forward_seconds
 from pruning.apply import apply
 from pruning.evaluate import perplexity
 from pruning.measure import measure
@@ -24,7 +25,6 @@ from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES
 from pruning.sources import load
 from pruning.sources.loaded import LoadedModel
-from pruning.streaming import batches
 
 
 def main() -> None:
@@ -76,7 +76,8 @@ def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: in
         }
     )
     windows = windows_for(loaded, recipe)
-    forward = _dense_pass(loaded, windows.ids)
+    timed = (forward_seconds(loaded.model, loaded.adapter, windows.ids) for _ in range(3))
+    forward = statistics.median(timed)
     started = time.perf_counter()
     measurement = measure(loaded.model, windows, name=loaded.source)
     measured = time.perf_counter()
@@ -93,21 +94,6 @@ def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: in
         "prune": (finished - measured) / forward,
         "solves": sum(event.solve_seconds for event in applied.events) / forward,
     }
-
-
-@torch.inference_mode()
-def _dense_pass(loaded: LoadedModel, ids: torch.Tensor) -> float:
-    """Seconds of one dense forward pass (without the output layer) in batches; median of 3."""
-    backbone = loaded.adapter.backbone(loaded.model)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        for batch in batches(*ids.shape):
-            backbone(input_ids=ids[batch].to(loaded.model.device), use_cache=False)
-        if loaded.model.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def _print_row(method: str, rows: list[dict], dense: float) -> None:

@@ -20,8 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
+from benchmarks.forward import forward_seconds
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.least_squares import Stopwatch
@@ -30,7 +29,6 @@ from pruning.planning import needs_curves, needs_gradients
 from pruning.presets import PRESETS, with_preset
 from pruning.recipe import Recipe
 from pruning.sources import LoadedModel, load
-from pruning.streaming import batches
 
 TIMED = 32
 """Windows of the calibration text that a forward pass is timed on."""
@@ -177,19 +175,13 @@ def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
     ).perplexity
 
 
-@torch.inference_mode()
 def _dense_pass(loaded: LoadedModel, recipe: Recipe) -> float:
-    """Seconds of a forward pass over the calibration text, in batches, without output layer; timed
-    on some windows of it, once warm."""
+    """Seconds of a forward pass over the calibration text; timed on some windows of it, once
+    warm."""
     ids = windows_for(loaded, recipe).ids
     some = ids[:TIMED]
-    run = loaded.adapter.backbone(loaded.model)
-    for timed in (some[:1], some):
-        started = time.perf_counter()
-        for batch in batches(*timed.shape):
-            hidden = run(input_ids=timed[batch].to(loaded.model.device), use_cache=False)
-        hidden.last_hidden_state[0, 0, 0].item()  # a device may still be at it
-    return (time.perf_counter() - started) * len(ids) / len(some)
+    _, seconds = (forward_seconds(loaded.model, loaded.adapter, w) for w in (some[:1], some))
+    return seconds * len(ids) / len(some)
 
 
 def _print(rows: list[dict], options: argparse.Namespace) -> None:

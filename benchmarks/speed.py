@@ -21,10 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pruning.adapters.base import ModelAdapter
+from benchmarks.forward import finish, forward_seconds
 from pruning.apply import apply
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
@@ -34,7 +33,6 @@ from pruning.planning import make_plan
 from pruning.presets import PRESETS
 from pruning.recipe import Recipe
 from pruning.sources import load
-from pruning.streaming import batches
 
 STAGES = ("load", "measure", "plan", "prune", "of it solves", "evaluate")
 TIMES = (1, 2, 4, 8)
@@ -89,7 +87,7 @@ def _row(
     clock = _Clock(device, options.clock)
     loaded = clock("load", load, source, dtype="float32", device=device)
     windows = windows_for(loaded, recipe)
-    passes = partial(_forward, adapter=loaded.adapter, ids=windows.ids, clock=clock)
+    passes = partial(forward_seconds, adapter=loaded.adapter, ids=windows.ids, now=clock.time)
     passes(loaded.model)  # warm
     dense = [passes(loaded.model)]
     measured = clock("measure", measure, loaded.model, windows, name=name)
@@ -130,18 +128,8 @@ class _Clock:
         return found
 
     def now(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        finish(torch.device(self.device))
         return self.time()
-
-
-@torch.inference_mode()
-def _forward(model: nn.Module, adapter: ModelAdapter, ids: torch.Tensor, clock: _Clock) -> float:
-    """Seconds of one forward pass in batches."""
-    started = clock.now()
-    for batch in batches(*ids.shape):
-        adapter.backbone(model)(input_ids=ids[batch].to(model.device), use_cache=False)
-    return clock.now() - started
 
 
 def _random_model(folder: Path, blocks: int) -> None:

@@ -23,8 +23,8 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
 
 
 def _within(ratio: float, shape: ModuleShape, policy: str) -> float:
-    """The largest share of heads up to ``ratio`` that can go. Few heads in few groups would be
-    rounded up to far more than the share, and Wanda-sp's released code rounds down too."""
+    """The largest share of heads up to ``ratio`` that can go: few heads in few groups would be
+    rounded up to far more than the share."""
     step = head_step(shape, policy)
     return step * int(ratio * shape.units / step + 1e-9) / shape.units
 
