@@ -20,6 +20,7 @@ from test_imports import ROOT
 
 import pruning
 from pruning.checkpoint import FormOptions, save
+from pruning.checkpoint.archive import move_into_zip
 from pruning.checkpoint.folder import file_aside, written_aside
 from pruning.cli.main import main
 from pruning.errors import HeadroomError, SourceError, UsageError
@@ -317,3 +318,19 @@ def test_a_report_that_was_damaged(first, tmp_path):
     (folder / "report.json").write_text("{}")
     with pytest.raises(SourceError, match="report.json is damaged"):
         Records.read(folder)
+
+
+def test_packing_gives_each_file_back_once_it_is_in_the_archive(tmp_path):
+    """So that the disk never holds a model twice."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_text(name * 5)
+    left = {}
+
+    def hear(step):
+        left[step.message] = sorted(path.name for path in folder.iterdir())
+
+    move_into_zip(folder, tmp_path / "model.zip", progress=hear)
+    assert left == {"Packing a": ["a", "b", "c"], "Packing b": ["b", "c"], "Packing c": ["c"]}
+    assert not folder.exists() and (tmp_path / "model.zip").is_file()
