@@ -157,8 +157,16 @@ class ModelAdapter(ABC):
     """What else of a block with experts cannot lose units, as a sentence."""
     ungroups: bool = True
     """Whether grouped queries can be rewritten so that each has its own key/value head."""
+    kernel: str | None = None
+    """Attention implementation that this family needs; None: the one transformers takes."""
     products: torch.dtype | None = None
     """Number format in which :meth:`run` multiplies; None: the weights' own."""
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """``model``, which attends as this family needs."""
+        if self.kernel is not None:
+            model.config._attn_implementation = self.kernel
+        return model
 
     def multiplying(self, dtype: torch.dtype | None) -> ModelAdapter:
         """The same adapter with other ``products``."""

@@ -11,6 +11,7 @@ class Gemma2Adapter(PostNormAdapter):
     """Each block gets the mask of its own window from the model; heads have their own width."""
 
     model_types = ("gemma2",)
+    kernel = "eager"  # others leave out the soft cap; older transformers choose one of them
 
     def check_config(self, config):
         if config.use_bidirectional_attention:

@@ -59,7 +59,7 @@ def load(
             spread = spread_map(config, adapter, devices) if placement == "spread" else None
             model = _load_weights(source, place, commit, config, wanted, spread)
             model = placed(model, adapter, devices, placement)
-        model = model.eval().requires_grad_(False)
+        model = adapter.prepared(model).eval().requires_grad_(False)
     except (torch.OutOfMemoryError, MemoryError):
         raise OutOfMemory(
             f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "

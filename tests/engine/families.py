@@ -119,7 +119,8 @@ def build(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.
 
 def wrap(model: nn.Module, name: str) -> LoadedModel:
     """A loaded model without a tokenizer."""
-    return LoadedModel(model, None, adapter_for(model.config), name, None, f"tiny:{name}")
+    adapter = adapter_for(model.config)
+    return LoadedModel(adapter.prepared(model), None, adapter, name, None, f"tiny:{name}")
 
 
 def loaded(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> LoadedModel:

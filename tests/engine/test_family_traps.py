@@ -6,7 +6,9 @@ import copy
 
 import families
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 import pruning
 from pruning.adapters import adapter_for
@@ -79,6 +81,23 @@ def test_a_phi3_block_shares_all_of_the_config_but_its_heads(tiny_model):
     with attention_implementation(run.pruned.model, "eager"):
         assert attention.config._attn_implementation == "eager"
     assert attention.config.num_attention_heads < config.num_attention_heads == 6
+
+
+@pytest.mark.parametrize("where", ["whole", "disk"])
+def test_gemma2_keeps_its_soft_cap(tiny_model, tmp_path, monkeypatch, where):
+    """transformers 5.17 chooses a kernel that leaves it out."""
+    tiny, ids = tiny_model("gemma2"), families.token_ids()
+    tiny.model.save_pretrained(tmp_path)
+    expected = families.logits(tiny.model, ids)
+    with attention_implementation(tiny.model, "eager"), monkeypatch.context() as patch:
+        patch.setattr(tiny.model.config, "attn_logit_softcapping", None)
+        for block in tiny.model.model.layers:
+            patch.setattr(block.self_attn, "attn_logit_softcapping", None)
+        assert (families.logits(tiny.model, ids) - expected).abs().max() > 1e-4
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)
+    again = pruning.load(str(tmp_path), device="cpu", placement=where)
+    assert again.model.config._attn_implementation == "eager"
+    torch.testing.assert_close(families.logits(again.model, ids), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
