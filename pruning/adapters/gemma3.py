@@ -10,6 +10,7 @@ class Gemma3Adapter(Gemma2Adapter):
     """Each block gets the rotary angles of its own window as well as its mask."""
 
     model_types = ("gemma3_text",)
+    kernel = None  # no soft cap: any will do
 
 
 ADAPTERS.add(
