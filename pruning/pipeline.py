@@ -27,7 +27,7 @@ from pruning.provenance import fingerprint
 from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
-from pruning.shape import Widths
+from pruning.shape import PROBES, Widths
 from pruning.sources.estimate import Task
 from pruning.sources.loaded import LoadedModel
 
@@ -88,7 +88,10 @@ def memory_task(recipe: Recipe, *, prunes: bool = True) -> Task:
     """What the memory for a prune, or only its measurement, must be estimated for."""
     rule = recipe.calibration
     samples = (recipe.recovery.samples or rule.samples) * (1 + _copies(recipe))
-    return Task(max(samples, rule.samples) if prunes else rule.samples, rule.seq_len, prunes)
+    probes = needs_curves(recipe)
+    # the expected losses come from what the recovery will be fitted to
+    most = max(samples, rule.samples) if prunes or probes else rule.samples
+    return Task(most, rule.seq_len, prunes, probes)
 
 
 def _copies(recipe: Recipe) -> int:
@@ -155,7 +158,7 @@ def measure_model(
                 partial(with_gradients, found, loaded.model, fewer, **hear),
             )
         if curves or needs_curves(recipe):
-            passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe))
+            passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe), PROBES)
             products = _products(loaded, recipe)
             if products:
                 passed["products"] = str(products)

@@ -16,6 +16,21 @@ BYTES_PER_ELEMENT = {"float32": 4, "bfloat16": 2, "float16": 2}
 COLLECTED_BYTES = 2**30
 """At most so much of one module's activations is kept on the device for its equations."""
 
+PROBES, PROBE_BYTES = 128, 3 * 2**30
+"""Calibration windows at most, and bytes of CPU memory, that loss gradients are taken on."""
+
+
+def probe_token_bytes(blocks: int, hidden: int, element: int) -> int:
+    """Bytes that a token of :data:`PROBES` takes: the residual stream between all blocks, in the
+    model's number format of ``element`` bytes, and the bfloat16 gradients of both modules."""
+    return hidden * ((blocks + 1) * element + 2 * len(KINDS) * blocks)
+
+
+def probe_windows(blocks: int, hidden: int, element: int, seq_len: int) -> int:
+    """How many windows of ``seq_len`` tokens the gradients are taken on at most, at least one."""
+    fits = PROBE_BYTES // (seq_len * probe_token_bytes(blocks, hidden, element))
+    return min(PROBES, max(fits, 1))
+
 
 @dataclass(frozen=True)
 class ModuleShape:

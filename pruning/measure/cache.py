@@ -22,13 +22,13 @@ def measurement_key(
     seq_len: int,
     seed: int,
     gradients: tuple[int, int] | None = None,
-    curves: tuple[int, int] | None = None,
+    curves: tuple[int, int, int] | None = None,
     products: str | None = None,
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
     ``gradients``: windows of the gradient pass and their length, None without one; ``curves``:
-    windows and rewritten copies of the pass for expected losses, whose modules multiply in
-    ``products`` (None: the format of the weights)."""
+    windows, rewritten copies and windows probed at most of the pass for expected losses, whose
+    modules multiply in ``products`` (None: the format of the weights)."""
     parts = [
         MEASUREMENT_VERSION, __version__, model, revision, dtype,
         corpus_fingerprint, samples, seq_len, seed, gradients, curves, products,

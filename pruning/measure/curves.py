@@ -25,11 +25,8 @@ from pruning.least_squares import DAMPINGS, Stopwatch, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.placement import device_of, resident
-from pruning.shape import KINDS, ModuleKind
+from pruning.shape import KINDS, ModuleKind, probe_windows
 from pruning.streaming import Part, Tap, batches, block_contexts, embed
-
-PROBES = 32
-"""Windows at most that the gradients are taken on."""
 
 CURVE_DAMPINGS = DAMPINGS[::2]
 
@@ -48,13 +45,14 @@ def with_curves(
     :mod:`pruning.measurement`), from ``windows`` (ids [n, s], in families), its modules run with
     ``products`` of that format (None: the weights'). ``solves`` counts what is not a pass.
 
-    Memory: the residual stream [n, s, d], the probes' gradients by every module's output
-    (bfloat16), one module's Gram matrix and its probed inputs. Raises Cancelled.
+    Memory: the residual stream [n, s, d], one module's Gram matrix and its probed inputs, and
+    what :func:`pruning.shape.probe_windows` bounds: the probes' streams between the blocks and
+    gradients by every module's output. Raises Cancelled.
     """
     adapter = adapter_for(model.config).multiplying(products)
     blocks = adapter.blocks(model)
     measured = list(measurement.blocks)
-    fit_ids, probe_ids = _halves(windows)
+    fit_ids, probe_ids = _halves(windows, _probes(model, len(blocks), windows))
     hear = {"progress": progress, "should_cancel": should_cancel}
     solves = solves or Stopwatch()
     gradients = output_gradients(model, adapter, probe_ids, windows.seed, **hear)
@@ -97,12 +95,17 @@ def _block_curves(
         yield kind, task
 
 
-def _halves(windows: Windows) -> tuple[Tensor, Tensor]:
+def _probes(model: nn.Module, blocks: int, windows: Windows) -> int:
+    width = model.get_input_embeddings().weight.shape[1]
+    return probe_windows(blocks, width, model.dtype.itemsize, windows.ids.shape[1])
+
+
+def _halves(windows: Windows, probes: int) -> tuple[Tensor, Tensor]:
     """Even families to fit on; of the odd ones first the texts, then their copies, to probe."""
     families = windows.ids.unflatten(0, (-1, windows.family))
     odd = families[1::2] if len(families) > 1 else families
     fit = families[::2].flatten(0, 1)
-    return fit, odd.transpose(0, 1).flatten(0, 1)[:PROBES]
+    return fit, odd.transpose(0, 1).flatten(0, 1)[:probes]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pruning.errors import Unsupported, UsageError
-from pruning.shape import BYTES_PER_ELEMENT, COLLECTED_BYTES, KINDS
+from pruning.shape import (
+    BYTES_PER_ELEMENT,
+    COLLECTED_BYTES,
+    KINDS,
+    probe_token_bytes,
+    probe_windows,
+)
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
 """Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
@@ -26,11 +32,13 @@ _TOLD = {
 @dataclass(frozen=True)
 class Task:
     """What the model is loaded for: calibration windows (rewritten copies included) of
-    ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well."""
+    ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probes``:
+    losses are expected from gradients."""
 
     samples: int = 32
     seq_len: int = 128
     prunes: bool = True
+    probes: bool = False
 
 
 EVALUATION = Task(samples=16, prunes=False)
@@ -52,6 +60,7 @@ class Sizes:
     heads: int
     vocabulary: int
     streams: int
+    blocks: int
     routes: int = 1
 
 
@@ -99,10 +108,16 @@ class MemoryEstimate:
 
     @property
     def activation_bytes(self) -> int:
-        """In CPU memory: the residual streams of the calibration set."""
-        tokens = self.task.samples * self.task.seq_len
-        streams = self.sizes.streams if self.task.prunes else 1
-        return streams * tokens * self.sizes.hidden * self._size
+        """In CPU memory: the residual streams of the calibration set and, before they are those
+        of a prune, the gradients of the probed half."""
+        s, task = self.sizes, self.task
+        stream = task.samples * task.seq_len * s.hidden * self._size
+        pruning = (s.streams if task.prunes else 1) * stream
+        if not task.probes:
+            return pruning
+        most = probe_windows(s.blocks, s.hidden, self._size, task.seq_len)
+        tokens = min(most, -(-task.samples // 2)) * task.seq_len
+        return max(pruning, stream + tokens * probe_token_bytes(s.blocks, s.hidden, self._size))
 
     @property
     def pruned_bytes(self) -> int:
@@ -279,6 +294,7 @@ def of_config(
         heads=max(b.attention.units for b in shape.blocks),
         vocabulary=shape.vocab_size,
         streams=5 if parallel else 3,
+        blocks=len(shape.blocks),
         routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")

@@ -19,7 +19,7 @@ def _big(device="cpu", free=24.0, free_cpu=None, cards=1, **task):
     sizes = estimates.Sizes(
         parameters=6_738_415_616, block_parameters=32 * 202_383_360, largest_block=202_383_360,
         hidden=4096, inner=11008, active=11008, experts=1, heads=32, vocabulary=32000,
-        streams=3,
+        streams=3, blocks=32,
     )  # fmt: skip
     found = estimates.MemoryEstimate(
         sizes, Task(**task), "float32", device, int(free * GIB),
@@ -43,6 +43,16 @@ def test_the_arithmetic_adds_up():
     fewer = replace(found, sizes=short, device="cuda")
     assert fewer.needs("disk")[0] == replace(found, device="cuda").needs("disk")[0]
     assert fewer.needs("memory")[1] < replace(found, device="cuda").needs("memory")[1]
+
+
+def test_gradients_of_the_probed_half_are_counted_and_bounded():
+    few, many = (_big(samples=n, probes=True, prunes=False) for n in (8, 4096))
+    stream = 128 * 4096 * 4
+    by_window = 128 * 4096 * (33 * 4 + 2 * 2 * 32)
+    assert few.activation_bytes == 8 * stream + 4 * by_window
+    assert 0 <= 3 * GIB - (many.activation_bytes - 4096 * stream) < by_window
+    # a prune holds more streams, but no gradients any more
+    assert _big(samples=4096, probes=True).activation_bytes == 3 * 4096 * stream
 
 
 def test_the_quickest_placement_that_fits():
