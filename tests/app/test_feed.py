@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from stand_ins import fake_events, small_recipe
 
@@ -113,7 +114,24 @@ def test_the_graph_loses_heads_and_their_lines():
 def test_the_bar_shrinks():
     kept, gone = pictures.ffn_bar(1000, 750).data
     assert kept.x == (75.0,) and gone.x == (25.0,) and "750 of 1,000" in kept.text[0]
+    assert gone.text == ("✕ 250",) and kept.textfont.size == gone.textfont.size
     assert "750" in pictures.ffn_alt(3, 1000, 750)
+
+
+@pytest.mark.parametrize(("left", "place"), [(1000, 0), (970, 0), (100, 1)])
+def test_a_narrow_part_of_the_bar_leaves_its_words_to_the_other(left, place):
+    words = [bar.text[0] for bar in pictures.ffn_bar(1000, left).data]
+    assert f"{left:,} of 1,000" in words[place] and not words[1 - place]
+    assert (f"✕ {1000 - left}" in words[place]) == (left < 1000)
+
+
+def test_heads_that_stand_close_are_drawn_smaller():
+    def size(spots):
+        return pictures.heads(np.array(spots), [], None, fresh=False).data[1].marker.size
+
+    apart, close = size([[0.0, 0.0], [1.0, 1.0]]), size([[0.5, 0.5], [0.6, 0.5]])
+    assert 30 <= close < apart
+    assert size([[0.5, 0.5]]) == apart
 
 
 def test_the_error_lines_keep_their_axes_in_a_replay(events):
