@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from pruning.measurement import Measurement
 from pruning.plan import Plan
 
 Rows = Sequence[dict[str, Any]]
+MakeRows = Callable[[], Rows]
+"""Called when somebody takes the file. It must not hold a model: pages outlive what they show."""
 
 
 def as_csv(rows: Rows) -> str:
@@ -34,19 +36,20 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if risky else value
 
 
-def csv_row(*files: tuple[Rows, str, str]) -> None:
+def csv_row(*files: tuple[MakeRows, str, str]) -> None:
     """Several of :func:`csv_button` side by side."""
     st.caption("The numbers behind the charts:")
     with st.container(horizontal=True):
-        for rows, name, key in files:
-            csv_button(rows, name, key)
+        for make, name, key in files:
+            csv_button(make, name, key)
 
 
-def csv_button(rows: Rows, name: str, key: str) -> None:
-    """Download ``rows`` as ``name.csv``."""
+def csv_button(make: MakeRows, name: str, key: str) -> None:
+    """Download the rows of ``make()`` as ``name.csv``, written only when it is pressed."""
     st.download_button(
-        f"{name}.csv", as_csv(rows), f"{name}.csv", "text/csv", key=key, on_click="ignore",
-        icon=":material/table:", type="tertiary", help="The numbers of this chart",
+        f"{name}.csv", lambda: as_csv(make()), f"{name}.csv", "text/csv", key=key,
+        on_click="ignore", icon=":material/table:", type="tertiary",
+        help="The numbers of this chart",
     )  # fmt: skip
 
 

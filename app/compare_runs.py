@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -36,7 +37,7 @@ def section(runs: list[Job]) -> None:
         st.caption(f"Perplexity: {chosen}")
     rows = [_row(job, runs, scores[job.id].get(chosen)) for job in runs]
     st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
-    csv_button(rows, "runs", "compare.runs.csv")
+    csv_button(lambda: rows, "runs", "compare.runs.csv")
     _clouds(runs, {job.id: scores[job.id].get(chosen) for job in runs})
 
 
@@ -253,9 +254,11 @@ def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
         },
     )  # fmt: skip
     with st.container(horizontal=True):
-        csv_button(rows, "differences", "compare.differences.csv")
+        csv_button(lambda: rows, "differences", "compare.differences.csv")
         for side, plan in zip(names, plans, strict=True):
-            csv_button(width_rows(plan), f"widths-{side[1:]}", f"compare.widths.{side}.csv")
+            csv_button(
+                partial(width_rows, plan), f"widths-{side[1:]}", f"compare.widths.{side}.csv"
+            )
 
 
 def _numbers(units: set[int]) -> str:

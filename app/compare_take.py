@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -60,9 +61,9 @@ def _files(run: Job) -> None:
     st.caption("The numbers behind the charts:")
     with st.container(horizontal=True):
         plan = run.result.plan
-        csv_button(width_rows(plan), "widths", "compare.widths.csv")
-        csv_button(head_rows(plan), "heads", "compare.heads.csv")
-        csv_button(error_rows(run.result.events), "errors", "compare.errors.csv")
+        csv_button(partial(width_rows, plan), "widths", "compare.widths.csv")
+        csv_button(partial(head_rows, plan), "heads", "compare.heads.csv")
+        csv_button(partial(error_rows, run.result.events), "errors", "compare.errors.csv")
 
 
 def _form() -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -69,7 +70,7 @@ def _show(found: TokenLosses) -> None:
                 },
             },
         )  # fmt: skip
-        csv_button(token_rows(found), "tokens", "compare.tokens.csv")
+        csv_button(partial(token_rows, found), "tokens", "compare.tokens.csv")
 
 
 def before_token(pieces: Sequence[str], place: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app import paths, state, tasks, work
@@ -98,4 +100,6 @@ def _draw(job: Job, block: int, head: int) -> None:
             config=CHART_CONFIG,
             alt=pattern_alt(block, head, maps[head], patterns.tokens),
         )
-    csv_button(pattern_rows(patterns.tokens, maps[head]), "attention", "heads.attention.csv")
+    csv_button(
+        partial(pattern_rows, patterns.tokens, maps[head]), "attention", "heads.attention.csv"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app.block_picker import block_slider, open_block
@@ -126,8 +128,8 @@ def explorer() -> None:
     show_block(measurement, block)
     show_outliers(measurement)
     csv_row(
-        (magnitude_rows(measurement), "magnitudes", "activations.magnitudes.csv"),
-        (channel_rows(measurement), "channels", "activations.channels.csv"),
+        (partial(magnitude_rows, measurement), "magnitudes", "activations.magnitudes.csv"),
+        (partial(channel_rows, measurement), "channels", "activations.channels.csv"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -278,9 +280,9 @@ def show_numbers(measurement: Measurement, divergence: np.ndarray, tau: float, p
     counts = counts_per_block(fingerprint(measurement), tau, measurement)
     losses = expected_losses(measurement, plan)
     csv_row(
-        (pair_rows(divergence), "divergence", "heads.divergence.csv"),
-        (overview_rows(plan, counts, losses), "blocks", "heads.blocks.csv"),
-        (head_rows(plan), "heads", "heads.heads.csv"),
+        (partial(pair_rows, divergence), "divergence", "heads.divergence.csv"),
+        (partial(overview_rows, plan, counts, losses), "blocks", "heads.blocks.csv"),
+        (partial(head_rows, plan), "heads", "heads.heads.csv"),
     )
 
 

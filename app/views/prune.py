@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app import (
@@ -71,7 +73,7 @@ def main() -> None:
         plan = preview()
         run(plan)
         if plan is not None:
-            csv_button(width_rows(plan), "widths", "prune.widths.csv")
+            csv_button(partial(width_rows, plan), "widths", "prune.widths.csv")
 
 
 def preview() -> Plan | None:

@@ -175,7 +175,7 @@ def drawing(job: Job) -> None:
         placeholder="–",
     )  # fmt: skip
     if not job.active:
-        csv_button([asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
+        csv_button(lambda: [asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
 
 
 _COLUMNS = {

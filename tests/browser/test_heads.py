@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import yaml
 from steps import click_mark, download, go, press, query, traces, until, value_of
@@ -102,6 +104,21 @@ def test_attention_maps_follow_the_pick_and_pick(heads):
     click_mark(heads, "heads-graph", "head:6")
     heads.get_by_text("Head 6 of block 0, word piece by word piece").wait_for()
     until(heads, "heads-overview", SELECTED, [0, 6])
+
+
+def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
+    edges = sum(traces(heads, "heads-overview")["edges"]["y"])
+    press(heads, "τ, nats (natural log)", "PageUp")
+    until(heads, "heads-overview", "fig.named.edges.y.reduce((a, b) => a + b) > arg", edges)
+    heads.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    drawn = traces(heads, "heads-overview")
+    gone = {ident for name in ("✕ alike", "○ weak") for ident in drawn[name]["ids"]}
+    with open(download(heads, "heads.csv", tmp_path), encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 270
+    assert {f"block:{r['block']}:{r['head']}" for r in rows if r["kept"] == "False"} == gone
+    with open(download(heads, "divergence.csv", tmp_path), encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 36
 
 
 def test_marks_by_click_are_in_the_recipe_and_in_the_address(heads, visit, tmp_path):
