@@ -12,7 +12,6 @@ from app.chart_data import csv_button, width_rows
 from app.charts import runs as charts
 from app.jobs import Job
 from app.widgets import count, watch
-from pruning.recipe import Recipe
 
 
 def name(job: Job, runs: list[Job]) -> str:
@@ -184,7 +183,7 @@ def _figures(first: Job, second: Job, runs: list[Job]) -> None:
     for label, protocol in zip(labels, protocols, strict=True):
         cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
         rows.append({"": label, names[0]: cells[0], names[1]: cells[1]})
-    for title, one, other in settings_that_differ(first.about, second.about):
+    for title, one, other in recipe_words.differences(first.about, second.about):
         rows.append({"": title, names[0]: one, names[1]: other})
     st.dataframe(
         rows, hide_index=True, width="stretch",
@@ -200,23 +199,6 @@ def perplexity_labels(protocols: int) -> list[str]:
     if protocols == 1:
         return ["Perplexity"]
     return [f"Perplexity {number}" for number in range(1, protocols + 1)]
-
-
-def settings_that_differ(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:
-    """``(setting, value in first, value in second)`` of what two recipes say differently."""
-    found = []
-    one, other = first.model_dump(), second.model_dump()
-    for section_name, value in one.items():
-        if isinstance(value, dict) and section_name != "by_hand":
-            found += [
-                (f"{section_name}, {field}".replace("_", " "), str(entry),
-                 str(other[section_name][field]))
-                for field, entry in value.items()
-                if entry != other[section_name][field]
-            ]  # fmt: skip
-        elif value != other[section_name]:
-            found.append((section_name.replace("_", " "), str(value), str(other[section_name])))
-    return found
 
 
 def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
