@@ -12,6 +12,8 @@ from app.charts.graph_edges import discs
 from app.charts.recovery import LARGE
 from pruning.plan import SIMILARITY, ModulePlan
 
+CORNERS = {"top right": (1, 1), "top left": (-1, 1), "bottom right": (1, -1),
+           "bottom left": (-1, -1)}  # fmt: skip
 TYPICAL_WIDTH = 440
 """Pixels; the browser decides, and a line that ends a little early or late does no harm."""
 
@@ -53,7 +55,7 @@ def heads(
         figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
     figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
     figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
-    figure.add_trace(_crosses(positions, gone, size))
+    figure.add_trace(_crosses(positions, gone, size, box))
     theme.styled(figure, height=height, legend=False)
     margin = 0.1 if len(positions) > 1 else 0.6
     figure.update_layout(
@@ -141,13 +143,23 @@ def _nodes(
     )
 
 
-def _crosses(positions: np.ndarray, members: Sequence[int], size: int) -> go.Scatter:
+def _crosses(
+    positions: np.ndarray, members: Sequence[int], size: int, box: np.ndarray
+) -> go.Scatter:
+    """A ✕ beside each number, which must stay readable, where it is farthest from other heads."""
+    pixels = positions * box
+    beside = []
+    for head in members:
+        others = np.delete(pixels, head, axis=0)[:, None]
+        spots = pixels[head] + 0.65 * size * np.array(list(CORNERS.values()))
+        free = np.linalg.norm(others - spots, axis=-1).min(0, initial=float(2 * size))
+        beside.append(list(CORNERS)[int(free.argmax())])
     return go.Scatter(
         x=positions[members, 0].tolist(),
         y=positions[members, 1].tolist(),
         mode="markers+text",
         text=["✕"] * len(members),
-        textposition="top right",  # beside the number, which must stay readable
+        textposition=beside,
         textfont={"size": round(size * 0.6), "color": theme.PRUNED},
         marker={"size": round(size * 0.6), "color": theme.CLEAR},
         hoverinfo="skip",

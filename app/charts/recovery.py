@@ -52,7 +52,7 @@ def errors(
     if large and events:
         figure.add_trace(_ring(events[-1]))
     theme.styled(figure, height=height)
-    figure.update_yaxes(title="relative error", type="log", tickformat="~g", dtick=1)
+    figure.update_yaxes(title="relative error", type="log", dtick=1, exponentformat="power")
     if not events:
         figure.update_yaxes(range=NOTHING_YET)
     figure.update_xaxes(title="block", range=[blocks.start - 0.5, blocks.stop - 0.5])

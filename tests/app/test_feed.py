@@ -66,7 +66,7 @@ def test_one_sentence_per_decision(module, words):
 def test_numbers_in_sentences():
     assert feed.sentence(event(attention(), 0.3, 0.3)).endswith("; error 0.30")
     assert [feed.number(e) for e in (0.5, 0.08, 0.0123, 0.0, 2e-6)] == [
-        "0.50", "0.08", "0.012", "0", "2e-06",
+        "0.50", "0.08", "0.012", "0", "under 0.0001",
     ]  # fmt: skip
 
 
@@ -109,6 +109,16 @@ def test_the_graph_loses_heads_and_their_lines():
     on_page = pictures.heads(spots, pairs, decision, fresh=True, paper="#123456").data
     assert on_page[2].marker.color == "#123456" and on_page[2].x == gone.x
     assert "3, 7" in pictures.heads_alt(12, 8, decision)
+
+
+def test_a_cross_stands_where_no_other_head_is():
+    decision = attention((0,), (ALIKE,), (0.1,), (1,), units=4, groups=4)
+    spots = np.array([[0.5, 0.5], [0.55, 0.6], [0.45, 0.4], [0.55, 0.4]])
+    crosses = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    assert list(crosses.textposition) == ["top left"]
+    spots[1:] += 10.0
+    alone = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    assert list(alone.textposition) == ["top right"]
 
 
 def test_the_bar_shrinks():
