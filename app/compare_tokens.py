@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import compare_sections, compare_tasks, tasks, token_marks
 from app.chart_data import csv_button, token_rows
+from app.explain import amount
 from app.jobs import Job
 
 if TYPE_CHECKING:  # the engine's evaluation imports torch
@@ -70,6 +71,10 @@ def _show(found: TokenLosses) -> None:
                 },
             },
         )  # fmt: skip
+        st.caption(
+            f"Read: {found.corpus} ({found.split}), {amount(len(means), 'window')} of "
+            f"{found.seq_len} tokens."
+        )
         csv_button(partial(token_rows, found), "tokens", "compare.tokens.csv")
 
 

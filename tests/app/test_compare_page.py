@@ -140,7 +140,7 @@ def test_runs_with_and_without_marks_stand_side_by_side(visit, engine):
     at = visit("compare")
     assert not at.exception
     table = next(d.value for d in at.dataframe if "" in d.value)
-    assert ["heads by hand", "–", "block 3 drops 1"] in table.values.tolist()
+    assert ["Heads by hand", "–", "block 3 drops 1"] in table.values.tolist()
 
 
 def test_two_runs_name_each_protocol_once_below_the_table(visit, engine):
@@ -190,6 +190,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     at.run()
     assert not at.exception
     assert next(d.value for d in at.dataframe if "rise" in d.value)["rise"].tolist() == [4.0, 0.5]
+    assert "Read: sample (test), 1 window of 3 tokens." in words(at)
 
 
 def test_text_shows_while_it_is_written(visit, engine):
