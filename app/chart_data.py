@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from app import theme
 from pruning.events import ModuleEvent
 from pruning.insight import SimilarityCount
 from pruning.measurement import Measurement
@@ -37,11 +38,18 @@ def _safe(value: Any) -> Any:
 
 
 def csv_row(*files: tuple[MakeRows, str, str]) -> None:
-    """Several of :func:`csv_button` side by side."""
-    st.caption("The numbers behind the charts:")
-    with st.container(horizontal=True):
+    """Several of :func:`csv_button` side by side, and what charts are saved as."""
+    st.caption(
+        "The numbers behind the charts, as CSV. The camera in the corner of a chart saves it as:"
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
         for make, name, key in files:
             csv_button(make, name, key)
+        st.segmented_control(
+            "Picture of a chart", list(theme.PICTURES), format_func=theme.PICTURES.get,
+            default="svg", required=True, key=theme.PICTURE, persist_state="session",
+            label_visibility="collapsed",
+        )  # fmt: skip
 
 
 def csv_button(make: MakeRows, name: str, key: str) -> None:

@@ -114,7 +114,7 @@ def _found(job: Job) -> None:
                 csv_button(lambda: [asdict(p) for p in points], "methods", "methods.csv")
     with chart:
         st.plotly_chart(
-            methods_by_size(points, titles), config=theme.CHART_CONFIG,
+            methods_by_size(points, titles), config=theme.chart_config("methods"),
             key=f"methods.chart.{job.id}",
             alt="Perplexity against the share of block parameters kept, one mark for each of: "
             + ", ".join(titles.values()),

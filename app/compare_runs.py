@@ -136,7 +136,8 @@ def _cloud(
     dense = {job.about.model.source: job for job in reversed(jobs)}
     origins = [(x[job.id][0], pairs[job.id].before.perplexity) for job in dense.values()]
     st.plotly_chart(
-        charts.cloud(points, origins, title), config=theme.CHART_CONFIG, key=key,
+        charts.cloud(points, origins, title), key=key,
+        config=theme.chart_config(key.replace(".", "-")),
         alt=f"Perplexity of {len(points)} runs against {title}; lower is better",
     )  # fmt: skip
 
@@ -184,7 +185,7 @@ def _figures(first: Job, second: Job, runs: list[Job]) -> None:
         cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
         rows.append({"": label, names[0]: cells[0], names[1]: cells[1]})
     for title, one, other in recipe_words.differences(first.about, second.about):
-        rows.append({"": title, names[0]: one, names[1]: other})
+        rows.append({"": title[:1].upper() + title[1:], names[0]: one, names[1]: other})
     st.dataframe(
         rows, hide_index=True, width="stretch",
         column_config={"": st.column_config.TextColumn(width="large")},
@@ -209,7 +210,8 @@ def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
         return
     st.markdown("**Block by block**")
     st.plotly_chart(
-        charts.block_differences(*plans, names), config=theme.CHART_CONFIG, key="compare.pair.bars",
+        charts.block_differences(*plans, names), key="compare.pair.bars",
+        config=theme.chart_config("differences"),
         alt="Difference of the shares of heads and FFN channels that two runs keep, per block",
     )  # fmt: skip
     rows = []

@@ -101,7 +101,7 @@ def preview() -> Plan | None:
         st.info(reason)
     st.plotly_chart(
         plan_map.block_widths(plan, height=220, open_block=state.current_block()),
-        config=theme.CHART_CONFIG, key="prune.widths", selection_mode="points",
+        config=theme.chart_config("widths"), key="prune.widths", selection_mode="points",
         on_select=lambda: on_open("prune.widths"),
         alt="Share of attention heads and of FFN channels that each block keeps",
     )  # fmt: skip

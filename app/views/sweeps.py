@@ -161,7 +161,7 @@ def drawing(job: Job) -> None:
     titles = job.about.titles
     reach = (min(wanted.values), max(wanted.values))
     st.plotly_chart(
-        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.CHART_CONFIG,
+        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.chart_config("sweep"),
         key=f"sweep.chart.{job.id}",
         alt=f"Perplexity against {AXES[wanted.axis]}, one line for each of: "
         + ", ".join(titles.values()),
