@@ -63,7 +63,7 @@ IMPORTANCE_HELP = (
 
 LOSS_WORDS = (
     " Loss: what each block is expected to cost after a refit, in nats per token, each module "
-    "looked at alone."
+    "looked at alone: attention plain, FFN hatched."
 )
 NO_LOSS_WORDS = (
     " The expected loss of each block joins this chart once the model is measured for *Least "
