@@ -52,7 +52,7 @@ def errors(
     if large and events:
         figure.add_trace(_ring(events[-1]))
     theme.styled(figure, height=height)
-    figure.update_yaxes(title="relative error", type="log", dtick=1, exponentformat="power")
+    figure.update_yaxes(title="relative error", type="log", tickformat="~g", dtick=1)
     if not events:
         figure.update_yaxes(range=NOTHING_YET)
     figure.update_xaxes(title="block", range=[blocks.start - 0.5, blocks.stop - 0.5])
@@ -62,7 +62,8 @@ def errors(
         figure.update_yaxes(range=_decades(among))
     if large:
         figure.update_layout(
-            legend={"font": {"size": LARGE}, "itemclick": False, "itemdoubleclick": False},
+            # a little smaller: in two rows it would take the picture's height
+            legend={"font": {"size": LARGE - 1}, "itemclick": False, "itemdoubleclick": False},
             uirevision="errors",
         )
         for axes in (figure.update_xaxes, figure.update_yaxes):
