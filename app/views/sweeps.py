@@ -171,7 +171,7 @@ def drawing(job: Job) -> None:
     st.caption(f"Perplexity: {points[0].protocol}")
     rows = [_row(point, titles, wanted.axis) for point in points]
     st.dataframe(
-        rows, hide_index=True, width="stretch", height=240, column_config=_COLUMNS,
+        rows, hide_index=True, width="stretch", column_config=_COLUMNS,
         placeholder="–",
     )  # fmt: skip
     if not job.active:
