@@ -85,14 +85,3 @@ def test_a_reload_in_the_middle_finds_the_job_at_work(visit, tmp_path):
     another(page, before)
     page.get_by_text("of the block parameters are kept").wait_for()
     assert query(page)["job"] == job
-
-
-def test_a_run_that_fails_at_once_is_seen(visit, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    page = visit().open("prune")
-    recipe = small_recipe(model={"source": str(tmp_path)}, blocks={"start": 0, "end": None})
-    open_recipe(page, write_recipe(tmp_path, recipe))
-    page.evaluate("document.querySelector('[data-testid=stMain]').scrollTo(0, 200)")
-    page.get_by_role("button", name="Run").click()
-    page.get_by_test_id("stAlert").filter(has_text="cannot be pruned").wait_for()
-    page.wait_for_function("document.querySelector('[data-testid=stMain]').scrollTop === 0")
