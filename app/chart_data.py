@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from app import theme
 from pruning.events import ModuleEvent
 from pruning.insight import SimilarityCount
 from pruning.measurement import Measurement
 from pruning.plan import Plan
 
 Rows = Sequence[dict[str, Any]]
+MakeRows = Callable[[], Rows]
+"""Called when somebody takes the file. It must not hold a model: pages outlive what they show."""
 
 
 def as_csv(rows: Rows) -> str:
@@ -34,19 +37,27 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if risky else value
 
 
-def csv_row(*files: tuple[Rows, str, str]) -> None:
-    """Several of :func:`csv_button` side by side."""
-    st.caption("The numbers behind the charts:")
-    with st.container(horizontal=True):
-        for rows, name, key in files:
-            csv_button(rows, name, key)
+def csv_row(*files: tuple[MakeRows, str, str]) -> None:
+    """Several of :func:`csv_button` side by side, and what charts are saved as."""
+    st.caption(
+        "The numbers behind the charts, as CSV. The camera in the corner of a chart saves it as:"
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for make, name, key in files:
+            csv_button(make, name, key)
+        st.segmented_control(
+            "Picture of a chart", list(theme.PICTURES), format_func=theme.PICTURES.get,
+            default="svg", required=True, key=theme.PICTURE, persist_state="session",
+            label_visibility="collapsed",
+        )  # fmt: skip
 
 
-def csv_button(rows: Rows, name: str, key: str) -> None:
-    """Download ``rows`` as ``name.csv``."""
+def csv_button(make: MakeRows, name: str, key: str) -> None:
+    """Download the rows of ``make()`` as ``name.csv``, written only when it is pressed."""
     st.download_button(
-        f"{name}.csv", as_csv(rows), f"{name}.csv", "text/csv", key=key, on_click="ignore",
-        icon=":material/table:", type="tertiary", help="The numbers of this chart",
+        f"{name}.csv", lambda: as_csv(make()), f"{name}.csv", "text/csv", key=key,
+        on_click="ignore", icon=":material/table:", type="tertiary",
+        help="The numbers of this chart",
     )  # fmt: skip
 
 

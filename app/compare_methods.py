@@ -111,10 +111,10 @@ def _found(job: Job) -> None:
             if chosen and chosen[0].value is not None:
                 _open(wanted, chosen[0], titles)
             if not job.active:
-                csv_button([asdict(point) for point in points], "methods", "methods.csv")
+                csv_button(lambda: [asdict(p) for p in points], "methods", "methods.csv")
     with chart:
         st.plotly_chart(
-            methods_by_size(points, titles), config=theme.CHART_CONFIG,
+            methods_by_size(points, titles), config=theme.chart_config("methods"),
             key=f"methods.chart.{job.id}",
             alt="Perplexity against the share of block parameters kept, one mark for each of: "
             + ", ".join(titles.values()),

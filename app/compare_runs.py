@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,6 @@ from app.chart_data import csv_button, width_rows
 from app.charts import runs as charts
 from app.jobs import Job
 from app.widgets import count, watch
-from pruning.recipe import Recipe
 
 
 def name(job: Job, runs: list[Job]) -> str:
@@ -36,7 +36,7 @@ def section(runs: list[Job]) -> None:
         st.caption(f"Perplexity: {chosen}")
     rows = [_row(job, runs, scores[job.id].get(chosen)) for job in runs]
     st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
-    csv_button(rows, "runs", "compare.runs.csv")
+    csv_button(lambda: rows, "runs", "compare.runs.csv")
     _clouds(runs, {job.id: scores[job.id].get(chosen) for job in runs})
 
 
@@ -136,7 +136,8 @@ def _cloud(
     dense = {job.about.model.source: job for job in reversed(jobs)}
     origins = [(x[job.id][0], pairs[job.id].before.perplexity) for job in dense.values()]
     st.plotly_chart(
-        charts.cloud(points, origins, title), config=theme.CHART_CONFIG, key=key,
+        charts.cloud(points, origins, title), key=key,
+        config=theme.chart_config(key.replace(".", "-")),
         alt=f"Perplexity of {len(points)} runs against {title}; lower is better",
     )  # fmt: skip
 
@@ -183,8 +184,8 @@ def _figures(first: Job, second: Job, runs: list[Job]) -> None:
     for label, protocol in zip(labels, protocols, strict=True):
         cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
         rows.append({"": label, names[0]: cells[0], names[1]: cells[1]})
-    for title, one, other in settings_that_differ(first.about, second.about):
-        rows.append({"": title, names[0]: one, names[1]: other})
+    for title, one, other in recipe_words.differences(first.about, second.about):
+        rows.append({"": title[:1].upper() + title[1:], names[0]: one, names[1]: other})
     st.dataframe(
         rows, hide_index=True, width="stretch",
         column_config={"": st.column_config.TextColumn(width="large")},
@@ -201,23 +202,6 @@ def perplexity_labels(protocols: int) -> list[str]:
     return [f"Perplexity {number}" for number in range(1, protocols + 1)]
 
 
-def settings_that_differ(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:
-    """``(setting, value in first, value in second)`` of what two recipes say differently."""
-    found = []
-    one, other = first.model_dump(), second.model_dump()
-    for section_name, value in one.items():
-        if isinstance(value, dict) and section_name != "by_hand":
-            found += [
-                (f"{section_name}, {field}".replace("_", " "), str(entry),
-                 str(other[section_name][field]))
-                for field, entry in value.items()
-                if entry != other[section_name][field]
-            ]  # fmt: skip
-        elif value != other[section_name]:
-            found.append((section_name.replace("_", " "), str(value), str(other[section_name])))
-    return found
-
-
 def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
     names = (name(first, runs), name(second, runs))
     plans = first.result.plan, second.result.plan
@@ -226,7 +210,8 @@ def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
         return
     st.markdown("**Block by block**")
     st.plotly_chart(
-        charts.block_differences(*plans, names), config=theme.CHART_CONFIG, key="compare.pair.bars",
+        charts.block_differences(*plans, names), key="compare.pair.bars",
+        config=theme.chart_config("differences"),
         alt="Difference of the shares of heads and FFN channels that two runs keep, per block",
     )  # fmt: skip
     rows = []
@@ -253,9 +238,11 @@ def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
         },
     )  # fmt: skip
     with st.container(horizontal=True):
-        csv_button(rows, "differences", "compare.differences.csv")
+        csv_button(lambda: rows, "differences", "compare.differences.csv")
         for side, plan in zip(names, plans, strict=True):
-            csv_button(width_rows(plan), f"widths-{side[1:]}", f"compare.widths.{side}.csv")
+            csv_button(
+                partial(width_rows, plan), f"widths-{side[1:]}", f"compare.widths.{side}.csv"
+            )
 
 
 def _numbers(units: set[int]) -> str:

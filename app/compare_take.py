@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from app import compare_tasks, downloads, paths, report, report_html, state, tasks
-from app.chart_data import csv_button, error_rows, head_rows, width_rows
+from app.chart_data import csv_row, error_rows, head_rows, width_rows
 from app.compare_sections import finished, latest, start, start_button
 from app.jobs import Job
 from app.widgets import duration, size
@@ -57,12 +58,12 @@ def _files(run: Job) -> None:
                 label, data, name, mime, icon=":material/download:", on_click="ignore",
                 key=f"compare.{name}",
             )  # fmt: skip
-    st.caption("The numbers behind the charts:")
-    with st.container(horizontal=True):
-        plan = run.result.plan
-        csv_button(width_rows(plan), "widths", "compare.widths.csv")
-        csv_button(head_rows(plan), "heads", "compare.heads.csv")
-        csv_button(error_rows(run.result.events), "errors", "compare.errors.csv")
+    plan = run.result.plan
+    csv_row(
+        (partial(width_rows, plan), "widths", "compare.widths.csv"),
+        (partial(head_rows, plan), "heads", "compare.heads.csv"),
+        (partial(error_rows, run.result.events), "errors", "compare.errors.csv"),
+    )
 
 
 def _form() -> tuple[str, str]:

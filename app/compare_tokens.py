@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app import compare_sections, compare_tasks, tasks, token_marks
 from app.chart_data import csv_button, token_rows
+from app.explain import amount
 from app.jobs import Job
 
 if TYPE_CHECKING:  # the engine's evaluation imports torch
@@ -69,7 +71,11 @@ def _show(found: TokenLosses) -> None:
                 },
             },
         )  # fmt: skip
-        csv_button(token_rows(found), "tokens", "compare.tokens.csv")
+        st.caption(
+            f"Read: {found.corpus} ({found.split}), {amount(len(means), 'window')} of "
+            f"{found.seq_len} tokens."
+        )
+        csv_button(partial(token_rows, found), "tokens", "compare.tokens.csv")
 
 
 def before_token(pieces: Sequence[str], place: int) -> str:

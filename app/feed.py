@@ -137,7 +137,7 @@ def number(error: float) -> str:
     """A relative error with as many digits as still say something: ``0.08``, ``0.0012``."""
     if error >= 0.0995:
         return f"{error:.2f}"
-    return f"{error:.2g}" if error >= 1e-4 or error == 0 else f"{error:.0e}"
+    return f"{error:.2g}" if error >= 1e-4 or error == 0 else "under 0.0001"
 
 
 def units_of(

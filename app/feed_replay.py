@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -69,7 +70,7 @@ def show(job: Job) -> None:
                 width="content",
             )
             st.page_link("views/compare.py", label="Open Compare", icon=":material/balance:")
-        csv_button(error_rows(job.events), "decisions", "feed.decisions.csv")
+        csv_button(partial(error_rows, job.events), "decisions", "feed.decisions.csv")
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )

@@ -101,15 +101,15 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
             pictures.heads(
                 positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()
             ),
-            config=theme.CHART_CONFIG, key="feed.heads",
+            config=theme.chart_config("feed-heads"), key="feed.heads",
             alt=pictures.heads_alt(block, heads, frame.attention),
         )  # fmt: skip
     st.markdown(f"##### Block {block}: FFN channels")
     if channels:
         kept = channels - (len(frame.ffn.removed) if frame.ffn else 0)
         st.plotly_chart(
-            pictures.ffn_bar(channels, kept), config=theme.CHART_CONFIG, key="feed.ffn",
-            alt=pictures.ffn_alt(block, channels, kept),
+            pictures.ffn_bar(channels, kept), key="feed.ffn",
+            config=theme.chart_config("feed-channels"), alt=pictures.ffn_alt(block, channels, kept),
         )  # fmt: skip
 
 
@@ -139,7 +139,8 @@ def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     among = [] if job.active else job.events
     st.plotly_chart(
         recovery.errors(frame.events, reach, height=300, large=True, among=among),
-        config=theme.CHART_CONFIG, key="feed.errors", alt=recovery.errors_alt(frame.events),
+        config=theme.chart_config("feed-errors"), key="feed.errors",
+        alt=recovery.errors_alt(frame.events),
     )  # fmt: skip
 
 

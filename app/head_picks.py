@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.block_picker import open_block
 from app.charts.picks import picked
+from app.recipe_words import marks_in_words
 from app.state import current_block, draft_recipe, set_draft
 from pruning.recipe import Marks
 
@@ -75,19 +76,6 @@ def clear_marks() -> None:
     set_draft(marks=dict.fromkeys(draft_recipe().marks, {}))
 
 
-def marks_in_words() -> str:
-    """``block 3 keeps 1, drops 4 and 7``; empty without marks."""
-    parts = []
-    for block, marks in draft_recipe().marks.items():
-        sides = [
-            f"{verb} {', '.join(map(str, heads))}"
-            for verb, heads in (("keeps", marks.keep), ("drops", marks.drop))
-            if heads
-        ]
-        parts.append(f"block {block} {' and '.join(sides)}")
-    return "; ".join(parts)
-
-
 def click_mode() -> None:
     """What a click on a head does besides picking it."""
     st.segmented_control(
@@ -120,7 +108,7 @@ def mark_choice(block: int, head: int) -> None:
 
 def show_marks() -> None:
     """All marks in words, and a way to be rid of them."""
-    words = marks_in_words()
+    words = marks_in_words(draft_recipe())
     if words:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"Marked by hand: {words}.", width="stretch")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# before any page draws: plotly looks into pandas as soon as another thread begins to import it
+import pandas  # noqa: F401
 from streamlit.starlette import App
 
 from app import downloads

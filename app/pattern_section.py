@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app import paths, state, tasks, work
@@ -9,7 +11,7 @@ from app.chart_data import csv_button, pattern_rows
 from app.charts.pattern import block_mosaic, mosaic_alt, pattern_alt, pattern_map
 from app.head_picks import on_pick
 from app.jobs import Job
-from app.theme import CHART_CONFIG
+from app.theme import chart_config
 from app.widgets import outcome, watch
 from pruning.errors import HeadroomError
 from pruning.recipe import ModelChoice
@@ -87,7 +89,7 @@ def _draw(job: Job, block: int, head: int) -> None:
             key="heads.mosaic",
             on_select=lambda: on_pick("heads.mosaic"),
             selection_mode="points",
-            config=CHART_CONFIG,
+            config=chart_config("attention-heads"),
             alt=mosaic_alt(block, len(maps)),
         )
     with right:
@@ -95,7 +97,9 @@ def _draw(job: Job, block: int, head: int) -> None:
         st.plotly_chart(
             pattern_map(maps[head], patterns.tokens),
             key="heads.pattern",
-            config=CHART_CONFIG,
+            config=chart_config("attention"),
             alt=pattern_alt(block, head, maps[head], patterns.tokens),
         )
-    csv_button(pattern_rows(patterns.tokens, maps[head]), "attention", "heads.attention.csv")
+    csv_button(
+        partial(pattern_rows, patterns.tokens, maps[head]), "attention", "heads.attention.csv"
+    )

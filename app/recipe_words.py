@@ -1,6 +1,8 @@
-"""Recipes in one line, and what a setting means for this model."""
+"""Recipes in one line, how two differ, and what a setting means for this model."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pruning.recipe import Recipe
 from pruning.shape import ModelShape
@@ -18,6 +20,8 @@ def summary(recipe: Recipe) -> str:
     else:
         parts += [f"heads {recipe.heads.ratio:.0%}"] if recipe.heads.ratio else []
         parts += [f"FFN {recipe.ffn.ratio:.0%}"] if recipe.ffn.ratio else []
+    marked = sum(len(marks.keep) + len(marks.drop) for marks in recipe.marks.values())
+    parts += [f"{marked} {'head' if marked == 1 else 'heads'} marked"] if marked else []
     parts += [recipe.allocation.replace("_", " ")] if recipe.allocation != "uniform" else []
     return " · ".join([*parts, f"recovery {recipe.recovery.method}"])
 
@@ -31,6 +35,56 @@ def scope(recipe: Recipe) -> str:
     parts = ["all blocks" if (first, end) == (0, None) else blocks]
     parts += [f"{text.source}, {text.samples} × {text.seq_len} tokens", f"seed {recipe.seed}"]
     return " · ".join(parts)
+
+
+def marks_in_words(recipe: Recipe) -> str:
+    """``block 3 keeps 1, drops 4 and 7``; empty without marks."""
+    parts = []
+    for block, marks in recipe.marks.items():
+        sides = [
+            f"{verb} {', '.join(map(str, heads))}"
+            for verb, heads in (("keeps", marks.keep), ("drops", marks.drop))
+            if heads
+        ]
+        parts.append(f"block {block} {' and '.join(sides)}")
+    return "; ".join(parts)
+
+
+def _ratios_in_words(recipe: Recipe) -> str:
+    """``block 3 heads 20%, FFN 30%``; empty without ratios of single blocks."""
+    return "; ".join(
+        f"block {block} heads {rule.heads:.0%}, FFN {rule.ffn:.0%}"
+        for block, rule in sorted(recipe.by_hand.items())
+    )
+
+
+def differences(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:
+    """``(setting, value in first, value in second)`` of what two recipes say differently."""
+    found = []
+    # these have an entry per block, and not for the same blocks
+    apart = {"by_hand", "marks"}
+    one, other = first.model_dump(exclude=apart), second.model_dump(exclude=apart)
+    for section, value in one.items():
+        if isinstance(value, dict):
+            title = "FFN" if section == "ffn" else section
+            found += [
+                (f"{title}, {field}".replace("_", " "), _said(entry), _said(other[section][field]))
+                for field, entry in value.items()
+                if entry != other[section][field]
+            ]
+        elif value != other[section]:
+            found.append((section, _said(value), _said(other[section])))
+    for title, words in (("ratios", _ratios_in_words), ("heads", marks_in_words)):
+        if words(first) != words(second):
+            found.append((f"{title} by hand", _said(words(first)), _said(words(second))))
+    return found
+
+
+def _said(value: Any) -> str:
+    """A value of a recipe as people say it."""
+    if value in (None, ""):
+        return "–"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def group_note(shape: ModelShape, policy: str) -> str:

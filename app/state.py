@@ -14,7 +14,7 @@ from pruning.recipe import Recipe
 
 DEMO_MEASUREMENT = Path(__file__).resolve().parents[1] / "assets" / "demo-measurement.json.gz"
 
-_MEASUREMENT = "headroom.measurement"
+MEASUREMENT = "headroom.measurement"
 _DRAFT = "headroom.draft"
 _BLOCK = "headroom.block"
 _DEVICE = "headroom.device"
@@ -30,12 +30,12 @@ def demo_measurement() -> Measurement:
 
 def current_measurement() -> Measurement:
     """What every page shows: the demo until this session measures a model."""
-    return st.session_state.get(_MEASUREMENT) or demo_measurement()
+    return st.session_state.get(MEASUREMENT) or demo_measurement()
 
 
 def set_measurement(measurement: Measurement, recipe: Recipe) -> None:
     """Show ``measurement`` on every page; the draft then prunes the model it describes."""
-    st.session_state[_MEASUREMENT] = measurement
+    st.session_state[MEASUREMENT] = measurement
     blocks = recipe.blocks.model_dump()
     if (recipe.blocks.end or 0) > len(measurement.blocks):
         blocks = {"start": 0, "end": None}

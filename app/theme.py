@@ -33,13 +33,22 @@ SEQUENTIAL = "Cividis"
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
-CHART_CONFIG: dict[str, Any] = {
-    "displaylogo": False,
-    "scrollZoom": False,
-    "modeBarButtons": [["toImage"]],
-    "toImageButtonOptions": {"format": "svg", "filename": "headroom"},
-}
-"""Passed as ``config=``: one button, which shows under the mouse and saves the chart as SVG."""
+PICTURE = "theme.picture"
+"""Where the session keeps the kind of file that a chart is saved as."""
+PICTURES = {"svg": "SVG", "png": "PNG"}
+
+
+def chart_config(name: str) -> dict[str, Any]:
+    """Passed as ``config=``: one button, which shows under the mouse or when the keyboard is on it,
+    and saves the chart as ``headroom-name``."""
+    kind = st.session_state.get(PICTURE, "svg")
+    picture = {"format": kind, "filename": f"headroom-{name}", "scale": 2 if kind == "png" else 1}
+    return {
+        "displaylogo": False,
+        "scrollZoom": False,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": picture,
+    }
 
 
 def paper() -> str:
@@ -48,11 +57,11 @@ def paper() -> str:
 
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
-    """Transparent background, quiet grid, tight margins; text colours come from the theme."""
+    """Quiet grid, tight margins. Text and paper take the theme's colours, also where a picture of
+    the chart is saved."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 28, "b": 8},
-        paper_bgcolor=CLEAR,
         plot_bgcolor=CLEAR,
         showlegend=legend,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None},

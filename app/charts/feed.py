@@ -12,6 +12,8 @@ from app.charts.graph_edges import discs
 from app.charts.recovery import LARGE
 from pruning.plan import SIMILARITY, ModulePlan
 
+CORNERS = {"top right": (1, 1), "top left": (-1, 1), "bottom right": (1, -1),
+           "bottom left": (-1, -1)}  # fmt: skip
 TYPICAL_WIDTH = 440
 """Pixels; the browser decides, and a line that ends a little early or late does no harm."""
 
@@ -39,13 +41,12 @@ def heads(
     """
     gone = list(decision.removed) if decision else []
     left = [head for head in range(len(positions)) if head not in set(gone)]
-    size = 46 if len(positions) <= 12 else 34 if len(positions) <= 20 else 25
-    size = size if len(positions) <= 36 else 17
+    box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
+    size = _size(positions * box)
     figure = go.Figure()
     alike = [(i, j) for i, j, _ in pairs if i not in gone and j not in gone]
     figure.add_trace(_lines(positions, alike, "rgba(128,128,128,0.55)", 2.0))
     if fresh and decision:
-        box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
         figure.add_trace(
             _lines(positions, _reasons(decision), theme.PRUNED, 4.0, clear=0.5 * size / box)
         )
@@ -54,7 +55,7 @@ def heads(
         figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
     figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
     figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
-    figure.add_trace(_crosses(positions, gone, size))
+    figure.add_trace(_crosses(positions, gone, size, box))
     theme.styled(figure, height=height, legend=False)
     margin = 0.1 if len(positions) > 1 else 0.6
     figure.update_layout(
@@ -63,6 +64,16 @@ def heads(
     figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
     figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 3.4 * margin], fixedrange=True)
     return figure
+
+
+def _size(pixels: np.ndarray) -> int:
+    """Diameter of the nodes at ``pixels`` [heads, 2]: large, but hardly one over another."""
+    count = len(pixels)
+    largest, least = (46, 34) if count <= 12 else (34, 25) if count <= 20 else (25, 17)
+    if count > 36 or count < 2:
+        return 17 if count > 36 else largest
+    apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1)[np.triu_indices(count, 1)]
+    return int(np.clip(apart.min(), least, largest))
 
 
 def _reasons(decision: ModulePlan) -> list[tuple[int, int]]:
@@ -132,13 +143,23 @@ def _nodes(
     )
 
 
-def _crosses(positions: np.ndarray, members: Sequence[int], size: int) -> go.Scatter:
+def _crosses(
+    positions: np.ndarray, members: Sequence[int], size: int, box: np.ndarray
+) -> go.Scatter:
+    """A ✕ beside each number, which must stay readable, where it is farthest from other heads."""
+    pixels = positions * box
+    beside = []
+    for head in members:
+        others = np.delete(pixels, head, axis=0)[:, None]
+        spots = pixels[head] + 0.65 * size * np.array(list(CORNERS.values()))
+        free = np.linalg.norm(others - spots, axis=-1).min(0, initial=float(2 * size))
+        beside.append(list(CORNERS)[int(free.argmax())])
     return go.Scatter(
         x=positions[members, 0].tolist(),
         y=positions[members, 1].tolist(),
         mode="markers+text",
         text=["✕"] * len(members),
-        textposition="top right",  # beside the number, which must stay readable
+        textposition=beside,
         textfont={"size": round(size * 0.6), "color": theme.PRUNED},
         marker={"size": round(size * 0.6), "color": theme.CLEAR},
         hoverinfo="skip",
@@ -156,6 +177,7 @@ def heads_alt(block: int, count: int, decision: ModulePlan | None) -> str:
 def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
     """One bar: the FFN channels of a block that stay; the hollow rest is gone."""
     share = 100 * kept / units if units else 100.0
+    stays, goes = _bar_words(units, kept, share)
     outline = {"color": theme.PRUNED, "width": 2 if kept < units else 0}
     figure = go.Figure()
     figure.add_bar(
@@ -164,23 +186,33 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
             "color": theme.FFN,
             "pattern": {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"},
         },
-        text=[f"\u2003{kept:,} of {units:,}"], textposition="inside", insidetextanchor="start",
-        textangle=0, textfont={"size": LARGE + 5, "color": "#000000"},
+        text=[stays], textposition="inside", insidetextanchor="start", constraintext="none",
+        textangle=0, textfont={"size": LARGE + 3, "color": "#000000"},
         hovertemplate="%{x:.1f}% stay<extra></extra>",
     )  # fmt: skip
     figure.add_bar(
         x=[100 - share], y=[""], orientation="h", name="goes",
         marker={"color": theme.CLEAR, "line": outline},
-        text=[f"✕ {units - kept:,}" if kept < units else ""], textposition="inside",
-        insidetextanchor="middle", textangle=0, textfont={"size": LARGE + 1, "color": theme.PRUNED},
+        text=[goes], textposition="inside", insidetextanchor="middle", constraintext="none",
+        textangle=0, textfont={"size": LARGE + 3, "color": theme.PRUNED},
         hovertemplate="%{x:.1f}% go<extra></extra>",
     )  # fmt: skip
     figure.update_layout(barmode="stack", bargap=0.1, uirevision="ffn", dragmode=False)
     theme.styled(figure, height=height, legend=False)
-    figure.update_layout(margin={"t": 4, "b": 4}, uniformtext={"minsize": 12, "mode": "show"})
+    figure.update_layout(margin={"t": 4, "b": 4})
     figure.update_xaxes(visible=False, range=[0, 100.5], fixedrange=True)
     figure.update_yaxes(visible=False, fixedrange=True)
     return figure
+
+
+def _bar_words(units: int, kept: int, share: float) -> tuple[str, str]:
+    """What the two parts of the bar say; the wide part speaks for one that is too narrow."""
+    stays, goes = f"{kept:,} of {units:,}", f"✕ {units - kept:,}" if kept < units else ""
+    if share > 78:
+        return f"\u2003{stays}\u2003{goes}".rstrip(), ""
+    if share < 42:
+        return "", f"{stays}\u2003{goes}"
+    return f"\u2003{stays}", goes
 
 
 def ffn_alt(block: int, units: int, kept: int) -> str:

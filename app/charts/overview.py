@@ -13,6 +13,8 @@ from pruning.insight import SimilarityCount
 from pruning.plan import BY_HAND, SIMILARITY, Plan
 
 COUNT_ROW = 58
+QUIET = 0.8
+"""Opacity of heads that stay: those that go are to be seen first."""
 COUNTED = {"edges": "edges", "groups": "groups of alike heads", "gone": "heads that would go"}
 STAYS, ALIKE, WEAK, HAND = "stays", "✕ alike", "○ weak", "◇ marked drop"
 HELD = "▣ marked keep"
@@ -139,7 +141,7 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
                     "symbol": symbol,
                     "size": size,
                     "color": colour,
-                    "opacity": 0.6 if name == STAYS else 1,
+                    "opacity": QUIET if name == STAYS else 1,
                     "line": {
                         "width": 2 if name != STAYS else 0,
                         "color": MARKED if name == HELD else colour,
@@ -150,7 +152,7 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
                     f"block {index}, head {head}<br>{text}" for index, head, text in members
                 ],
                 hoverinfo="text",
-                unselected={"marker": {"opacity": 0.6 if name == STAYS else 1}},
+                unselected={"marker": {"opacity": QUIET if name == STAYS else 1}},
             )
         )
     return traces

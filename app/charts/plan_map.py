@@ -96,7 +96,11 @@ def ffn_share(plan: Plan, height: int = 240, *, open_block: int | None = None) -
     goes = [f"block {i}: {100 - share:.1f}% pruned" for i, share in enumerate(kept)]
     figure = go.Figure()
     figure.add_bar(
-        x=list(range(len(kept))), y=kept, name="kept", marker={"color": theme.FFN},
+        x=list(range(len(kept))), y=kept, name="kept",
+        marker={
+            "color": theme.FFN,
+            "pattern": {"shape": "/", "size": 6, "solidity": 0.25, "fillmode": "overlay"},
+        },
         customdata=ids, hovertext=stays, hoverinfo="text", unselected=_AS_BEFORE,
     )  # fmt: skip
     figure.add_bar(

@@ -62,7 +62,8 @@ def errors(
         figure.update_yaxes(range=_decades(among))
     if large:
         figure.update_layout(
-            legend={"font": {"size": LARGE}, "itemclick": False, "itemdoubleclick": False},
+            # a little smaller: in two rows it would take the picture's height
+            legend={"font": {"size": LARGE - 1}, "itemclick": False, "itemdoubleclick": False},
             uirevision="errors",
         )
         for axes in (figure.update_xaxes, figure.update_yaxes):

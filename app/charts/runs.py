@@ -55,7 +55,10 @@ def block_differences(first: Plan, second: Plan, names: tuple[str, str]) -> go.F
             x=list(range(len(first.blocks))),
             y=[b - a for a, b in zip(*shares, strict=True)],
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.25}},
+            marker={
+                "color": colour,
+                "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
+            },
             customdata=list(zip(*shares, strict=True)),
             hovertemplate=f"block %{{x}}, {name} kept: {names[0]} %{{customdata[0]:.1f}}%, "
             f"{names[1]} %{{customdata[1]:.1f}}%<extra></extra>",

@@ -111,7 +111,7 @@ def _edge_traces(
                     mode="lines",
                     name="edges",
                     line={
-                        "color": f"rgba(128,128,128,{0.3 + 0.2 * level:.1f})",
+                        "color": f"rgba(128,128,128,{0.4 + 0.2 * level:.1f})",
                         "width": 1.0 + 0.7 * level,
                     },
                     hoverinfo="skip",

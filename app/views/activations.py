@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app.block_picker import block_slider, open_block
@@ -18,7 +20,7 @@ from app.charts.activations import (
 from app.charts.picks import picked
 from app.explain import spans
 from app.state import current_measurement
-from app.theme import CHART_CONFIG
+from app.theme import chart_config
 from app.widgets import page_header
 from pruning.insight import OUTLIER_FACTOR, largest_channels, outlier_channels
 from pruning.measurement import Measurement
@@ -44,7 +46,7 @@ def show_all(measurement: Measurement, block: int) -> None:
         key=CHART,
         on_select=on_pick,
         selection_mode="points",
-        config=CHART_CONFIG,
+        config=chart_config("magnitudes"),
         alt=magnitude_alt(measurement),
     )
     st.caption(
@@ -61,7 +63,7 @@ def show_block(measurement: Measurement, block: int) -> None:
     st.plotly_chart(
         quantile_profile(activations),
         key="activations.profile",
-        config=CHART_CONFIG,
+        config=chart_config("profile"),
         alt=profile_alt(block, activations),
     )
     st.markdown(f"**Largest channels** by mean |x|. {RULE}")
@@ -73,7 +75,7 @@ def show_block(measurement: Measurement, block: int) -> None:
             st.plotly_chart(
                 channel_bars(channels, place, OUTLIER_FACTOR),
                 key=f"activations.{place}",
-                config=CHART_CONFIG,
+                config=chart_config(f"channels-{place}"),
                 alt=channels_alt(block, place, channels),
             )
             st.caption(f"Outliers: {', '.join(outliers)}." if outliers else "No outlier here.")
@@ -126,8 +128,8 @@ def explorer() -> None:
     show_block(measurement, block)
     show_outliers(measurement)
     csv_row(
-        (magnitude_rows(measurement), "magnitudes", "activations.magnitudes.csv"),
-        (channel_rows(measurement), "channels", "activations.channels.csv"),
+        (partial(magnitude_rows, measurement), "magnitudes", "activations.magnitudes.csv"),
+        (partial(channel_rows, measurement), "channels", "activations.channels.csv"),
     )
 
 

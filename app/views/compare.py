@@ -152,7 +152,7 @@ def maps(run: Job) -> None:
     with left:
         st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
         st.plotly_chart(
-            plan_map.head_map(plan, open_block=block), config=theme.CHART_CONFIG,
+            plan_map.head_map(plan, open_block=block), config=theme.chart_config("heads-kept"),
             key="compare.heads", selection_mode="points",
             on_select=opens("compare.heads"),
             alt="Map of blocks and heads: filled squares are kept, crosses are pruned",
@@ -160,7 +160,7 @@ def maps(run: Job) -> None:
     with right:
         st.markdown("**FFN channels**")
         st.plotly_chart(
-            plan_map.ffn_share(plan, open_block=block), config=theme.CHART_CONFIG,
+            plan_map.ffn_share(plan, open_block=block), config=theme.chart_config("channels-kept"),
             key="compare.ffn", selection_mode="points", on_select=opens("compare.ffn"),
             alt="Share of FFN channels that each block keeps",
         )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -28,7 +30,7 @@ from app.head_preview import (
 from app.pattern_section import show_patterns
 from app.recipe_words import group_note
 from app.state import current_measurement, draft_recipe, set_draft
-from app.theme import CHART_CONFIG, paper
+from app.theme import chart_config, paper
 from app.widgets import count as count_of
 from app.widgets import drafted, page_header, show_problem, size
 from pruning.criteria.similarity import edges
@@ -61,7 +63,7 @@ IMPORTANCE_HELP = (
 
 LOSS_WORDS = (
     " Loss: what each block is expected to cost after a refit, in nats per token, each module "
-    "looked at alone."
+    "looked at alone: attention plain, FFN hatched."
 )
 NO_LOSS_WORDS = (
     " The expected loss of each block joins this chart once the model is measured for *Least "
@@ -150,7 +152,7 @@ def show_graph(measurement: Measurement, block: int, tau: float, nodes: list[Hea
         key="heads.graph",
         on_select=lambda: on_pick("heads.graph"),
         selection_mode="points",
-        config=CHART_CONFIG,
+        config=chart_config("graph"),
         alt=graph_alt(block, pairs, nodes, tau),
     )
 
@@ -163,7 +165,7 @@ def show_map(divergence: np.ndarray, block: int, tau: float) -> None:
         key="heads.map",
         on_select=lambda: on_pick("heads.map"),
         selection_mode="points",
-        config=CHART_CONFIG,
+        config=chart_config("divergence"),
         alt=divergence_alt(block, divergence, tau),
     )
 
@@ -242,7 +244,7 @@ def show_overview(measurement: Measurement, block: int, head: int, tau: float, p
         key="heads.overview",
         on_select=lambda: on_pick("heads.overview"),
         selection_mode="points",
-        config=CHART_CONFIG,
+        config=chart_config("blocks"),
         alt=overview_alt(plan, counts),
     )
     st.caption(
@@ -267,7 +269,7 @@ def show_sheet(measurement: Measurement, block: int, head: int, tau: float, plan
         key="heads.sheet",
         on_select=lambda: on_pick("heads.sheet"),
         selection_mode="points",
-        config=CHART_CONFIG,
+        config=chart_config("sheet"),
         alt=sheet_alt(shown, tau),
     )
     st.caption("Click a graph to open its block; its frame shows the one that is open.")
@@ -278,9 +280,9 @@ def show_numbers(measurement: Measurement, divergence: np.ndarray, tau: float, p
     counts = counts_per_block(fingerprint(measurement), tau, measurement)
     losses = expected_losses(measurement, plan)
     csv_row(
-        (pair_rows(divergence), "divergence", "heads.divergence.csv"),
-        (overview_rows(plan, counts, losses), "blocks", "heads.blocks.csv"),
-        (head_rows(plan), "heads", "heads.heads.csv"),
+        (partial(pair_rows, divergence), "divergence", "heads.divergence.csv"),
+        (partial(overview_rows, plan, counts, losses), "blocks", "heads.blocks.csv"),
+        (partial(head_rows, plan), "heads", "heads.heads.csv"),
     )
 
 

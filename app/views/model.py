@@ -238,8 +238,7 @@ def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) ->
         **({"Stays whole": " ".join(shape.whole)} if shape.whole else {}),
         **more,
     }
-    first, *rest = [f"| {key} | {value} |" for key, value in rows.items()]
-    st.markdown("\n".join([first, "|:--|:--|", *rest]))
+    st.table(rows, border="horizontal", hide_header=True)
 
 
 def _range(values) -> str:

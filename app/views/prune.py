@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app import (
@@ -20,6 +22,7 @@ from app.chart_data import csv_button, width_rows
 from app.charts import plan_map
 from app.head_picks import OPEN_WORDS, on_open
 from app.jobs import Job
+from app.page_top import show_top
 from app.widgets import (
     count,
     duration,
@@ -52,7 +55,10 @@ def main() -> None:
     )
     show_problem()
     with st.container():  # up here, where the feed was: below the charts nobody sees it
-        outcome(work.latest("prune"))
+        last = work.latest("prune")
+        outcome(last)
+        if last is not None and last.status in ("failed", "cancelled"):
+            show_top(f"{last.id}.ended")  # one that fails at once has shown no feed
     shape = state.current_measurement().shape
     left, right = st.columns([4, 7], gap="large")
     with left:
@@ -69,9 +75,9 @@ def main() -> None:
     st.html(_PREVIEW_STAYS)
     with right, st.container(key="prune-preview"):
         plan = preview()
-        run(plan)
+        run(plan)  # above the chart: on a laptop it would be below the screen
         if plan is not None:
-            csv_button(width_rows(plan), "widths", "prune.widths.csv")
+            widths(plan)
 
 
 def preview() -> Plan | None:
@@ -97,15 +103,20 @@ def preview() -> Plan | None:
     expected(plan)
     for reason in (*plan.shape.fixed.values(), *plan.shape.whole):
         st.info(reason)
+    notes(draft)
+    return plan
+
+
+def widths(plan: Plan) -> None:
+    """What each block keeps; a click opens one."""
     st.plotly_chart(
         plan_map.block_widths(plan, height=220, open_block=state.current_block()),
-        config=theme.CHART_CONFIG, key="prune.widths", selection_mode="points",
+        config=theme.chart_config("widths"), key="prune.widths", selection_mode="points",
         on_select=lambda: on_open("prune.widths"),
         alt="Share of attention heads and of FFN channels that each block keeps",
     )  # fmt: skip
     st.caption(f"{OPEN_WORDS} Now open: block {state.current_block()}.")
-    notes(draft)
-    return plan
+    csv_button(partial(width_rows, plan), "widths", "prune.widths.csv")
 
 
 def metrics(plan: Plan) -> None:

@@ -161,7 +161,7 @@ def drawing(job: Job) -> None:
     titles = job.about.titles
     reach = (min(wanted.values), max(wanted.values))
     st.plotly_chart(
-        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.CHART_CONFIG,
+        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.chart_config("sweep"),
         key=f"sweep.chart.{job.id}",
         alt=f"Perplexity against {AXES[wanted.axis]}, one line for each of: "
         + ", ".join(titles.values()),
@@ -171,11 +171,11 @@ def drawing(job: Job) -> None:
     st.caption(f"Perplexity: {points[0].protocol}")
     rows = [_row(point, titles, wanted.axis) for point in points]
     st.dataframe(
-        rows, hide_index=True, width="stretch", height=240, column_config=_COLUMNS,
+        rows, hide_index=True, width="stretch", column_config=_COLUMNS,
         placeholder="–",
     )  # fmt: skip
     if not job.active:
-        csv_button([asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
+        csv_button(lambda: [asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
 
 
 _COLUMNS = {

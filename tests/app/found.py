@@ -65,8 +65,8 @@ def add(kind, result, about, **more):
     return job
 
 
-def add_run(ratio):
-    recipe = state.initial_recipe().changed(ffn={"ratio": ratio}, heads={"threshold": 0.1})
+def add_run(ratio, **more):
+    recipe = state.initial_recipe().changed(ffn={"ratio": ratio}, heads={"threshold": 0.1}, **more)
     plan = make_plan(state.demo_measurement(), recipe)
     run = FakeRun(plan, FakeReport(plan), events=tuple(fake_events(plan)), recipe=recipe)
     return add("prune", run, recipe, weigh=lambda run: {id(run): 1}, lighten=tasks.without_models)

@@ -8,7 +8,7 @@ import threading
 from found import LOSSES, Passage, Rate, Score, add, add_run
 from stand_ins import OWNER, button, charts, wait_for, words
 
-from app import compare_runs, compare_tasks, tasks, work
+from app import compare_tasks, recipe_words, state, tasks, work
 from app.compare_sections import rate
 from app.compare_tokens import before_token
 from app.token_marks import look, passage_html
@@ -114,9 +114,33 @@ def test_two_runs_side_by_side(visit, engine):
     assert not at.exception
     blocks = next(d.value for d in at.dataframe if "channels in common" in d.value)
     assert len(blocks) == 30 and (blocks["channels in #1"] > blocks["channels in #2"]).all()
-    assert compare_runs.settings_that_differ(first.about, second.about) == [
-        ("ffn, ratio", "0.1", "0.4")
+    assert recipe_words.differences(first.about, second.about) == [("FFN, ratio", "0.1", "0.4")]
+
+
+def test_settings_that_differ_are_in_words():
+    one = state.initial_recipe()
+    other = one.changed(
+        heads={"threshold": 0.1}, recovery={"rescore": False}, allocation="by_hand",
+        marks={3: {"drop": [1, 2]}, 5: {"keep": [0]}}, by_hand={4: {"heads": 0.2, "ffn": 0.5}},
+    )  # fmt: skip
+    assert recipe_words.differences(one, other) == [
+        ("heads, threshold", "–", "0.1"),
+        ("allocation", "uniform", "by_hand"),
+        ("recovery, rescore", "yes", "no"),
+        ("ratios by hand", "–", "block 4 heads 20%, FFN 50%"),
+        ("heads by hand", "–", "block 3 drops 1, 2; block 5 keeps 0"),
     ]
+    assert not recipe_words.differences(other, other)
+    assert "3 heads marked" in recipe_words.summary(other)
+
+
+def test_runs_with_and_without_marks_stand_side_by_side(visit, engine):
+    add_run(0.1)
+    add_run(0.1, marks={3: {"drop": [1]}})
+    at = visit("compare")
+    assert not at.exception
+    table = next(d.value for d in at.dataframe if "" in d.value)
+    assert ["Heads by hand", "–", "block 3 drops 1"] in table.values.tolist()
 
 
 def test_two_runs_name_each_protocol_once_below_the_table(visit, engine):
@@ -166,6 +190,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     at.run()
     assert not at.exception
     assert next(d.value for d in at.dataframe if "rise" in d.value)["rise"].tolist() == [4.0, 0.5]
+    assert "Read: sample (test), 1 window of 3 tokens." in words(at)
 
 
 def test_text_shows_while_it_is_written(visit, engine):

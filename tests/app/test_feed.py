@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from stand_ins import fake_events, small_recipe
 
@@ -65,7 +66,7 @@ def test_one_sentence_per_decision(module, words):
 def test_numbers_in_sentences():
     assert feed.sentence(event(attention(), 0.3, 0.3)).endswith("; error 0.30")
     assert [feed.number(e) for e in (0.5, 0.08, 0.0123, 0.0, 2e-6)] == [
-        "0.50", "0.08", "0.012", "0", "2e-06",
+        "0.50", "0.08", "0.012", "0", "under 0.0001",
     ]  # fmt: skip
 
 
@@ -110,10 +111,37 @@ def test_the_graph_loses_heads_and_their_lines():
     assert "3, 7" in pictures.heads_alt(12, 8, decision)
 
 
+def test_a_cross_stands_where_no_other_head_is():
+    decision = attention((0,), (ALIKE,), (0.1,), (1,), units=4, groups=4)
+    spots = np.array([[0.5, 0.5], [0.55, 0.6], [0.45, 0.4], [0.55, 0.4]])
+    crosses = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    assert list(crosses.textposition) == ["top left"]
+    spots[1:] += 10.0
+    alone = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    assert list(alone.textposition) == ["top right"]
+
+
 def test_the_bar_shrinks():
     kept, gone = pictures.ffn_bar(1000, 750).data
     assert kept.x == (75.0,) and gone.x == (25.0,) and "750 of 1,000" in kept.text[0]
+    assert gone.text == ("✕ 250",) and kept.textfont.size == gone.textfont.size
     assert "750" in pictures.ffn_alt(3, 1000, 750)
+
+
+@pytest.mark.parametrize(("left", "place"), [(1000, 0), (970, 0), (100, 1)])
+def test_a_narrow_part_of_the_bar_leaves_its_words_to_the_other(left, place):
+    words = [bar.text[0] for bar in pictures.ffn_bar(1000, left).data]
+    assert f"{left:,} of 1,000" in words[place] and not words[1 - place]
+    assert (f"✕ {1000 - left}" in words[place]) == (left < 1000)
+
+
+def test_heads_that_stand_close_are_drawn_smaller():
+    def size(spots):
+        return pictures.heads(np.array(spots), [], None, fresh=False).data[1].marker.size
+
+    apart, close = size([[0.0, 0.0], [1.0, 1.0]]), size([[0.5, 0.5], [0.6, 0.5]])
+    assert 30 <= close < apart
+    assert size([[0.5, 0.5]]) == apart
 
 
 def test_the_error_lines_keep_their_axes_in_a_replay(events):

@@ -73,10 +73,17 @@ def test_warming_up_reads_the_measurement_once(monkeypatch):
     assert len(fixed_positions(fingerprint(measurement), measurement)) == len(measurement.blocks)
 
 
-def test_warming_up_loads_neither_torch_nor_transformers():
-    code = (
-        "import sys; from app.warm_up import warm_up; warm_up(); "
-        "print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
-    )
+def loaded_by(code: str) -> str:
+    """Which of three large packages a fresh Python has loaded after ``code``."""
+    code += "; import sys; print(*sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
+
+
+def test_warming_up_loads_neither_torch_nor_transformers():
+    assert loaded_by("from app.warm_up import warm_up; warm_up()") == ""
+
+
+def test_pandas_is_whole_before_a_page_can_draw():
+    """A chart that is made while another thread imports it fails."""
+    assert loaded_by("import app.main") == "pandas"

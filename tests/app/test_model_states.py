@@ -135,4 +135,4 @@ def test_a_loaded_model_shows_its_facts(visit, monkeypatch):
     button(at, "Load").click().run()
     at = ended(at)
     assert not at.exception and "Loaded in" in words(at)
-    assert "| Tokenizer | Tokens, 99 entries |" in words(at)
+    assert at.table[0].value["value"]["Tokenizer"] == "Tokens, 99 entries"

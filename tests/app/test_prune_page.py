@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from stand_ins import OWNER, button, charts, failing, wait_for, words
 
-from app import recipe_form, state, work
+from app import page_top, recipe_form, state, work
 from app.recipe_words import group_note
 from pruning.criteria import SCORES
 
@@ -145,7 +145,11 @@ def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
     assert second.status == "cancelled"
 
 
-def test_prune_failed(visit, engine):
-    engine.submit(failing("There is no disk space."), finish=True)
+def test_prune_failed(visit, engine, monkeypatch):
+    brought_up = []
+    monkeypatch.setattr(page_top, "show_top", brought_up.append)
+    job = engine.submit(failing("There is no disk space."), finish=True)
     at = visit("prune")
     assert at.error[0].value == "There is no disk space."
+    # no feed was shown that would have brought the top of the page, where this stands, into view
+    assert brought_up == [f"{job.id}.ended"]

@@ -127,6 +127,7 @@ def visitor(browser, server: str, **options) -> Iterator[Visit]:
     tab.page.on("console", lambda message: _note(tab, message))
     tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.on("request", lambda request: _note_stranger(tab, request.url))
+    tab.page.on("websocket", lambda socket: _note_stranger(tab, socket.url))
     try:
         yield tab
     finally:

@@ -76,15 +76,15 @@ def press(page, label: str, key: str, times: int = 1) -> None:
 
 
 def traces(page, key: str) -> dict[str, dict]:
-    """The named traces of a chart: coordinates, ids and texts. Waits for the chart."""
-    page.wait_for_function(f"key => {{ {_CHART} return !!chart(key)?._fullLayout }}", arg=key)
-    found = page.evaluate(
+    """The named traces of a chart: coordinates, ids and texts. Waits for the chart, and reads it
+    in the same moment: it may be drawn anew in the next."""
+    found = page.wait_for_function(
         f"""key => {{ {_CHART}
-          return chart(key)._fullData.map(t => ({{
+          return chart(key)?._fullLayout && chart(key)._fullData.map(t => ({{
             name: t.name, x: Array.from(t.x ?? []), y: Array.from(t.y ?? []),
             ids: Array.from(t.customdata ?? []), text: t.text}})) }}""",
-        key,
-    )
+        arg=key,
+    ).json_value()
     return {trace["name"]: trace for trace in found if trace["name"]}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from xml.etree import ElementTree
+
 import pytest
 import yaml
 from steps import click_mark, download, go, press, query, traces, until, value_of
@@ -13,6 +16,9 @@ def heads(visit):
     tab.open("heads")
     tab.settled()
     return tab.page
+
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def places(page) -> dict[str, tuple]:
@@ -102,6 +108,48 @@ def test_attention_maps_follow_the_pick_and_pick(heads):
     click_mark(heads, "heads-graph", "head:6")
     heads.get_by_text("Head 6 of block 0, word piece by word piece").wait_for()
     until(heads, "heads-overview", SELECTED, [0, 6])
+
+
+def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
+    edges = sum(traces(heads, "heads-overview")["edges"]["y"])
+    press(heads, "τ, nats (natural log)", "PageUp")
+    until(heads, "heads-overview", "fig.named.edges.y.reduce((a, b) => a + b) > arg", edges)
+    heads.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    drawn = traces(heads, "heads-overview")
+    gone = {ident for name in ("✕ alike", "○ weak") for ident in drawn[name]["ids"]}
+    with open(download(heads, "heads.csv", tmp_path), encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 270
+    assert {f"block:{r['block']}:{r['head']}" for r in rows if r["kept"] == "False"} == gone
+    with open(download(heads, "divergence.csv", tmp_path), encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 36
+
+
+def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
+    tab = visit(color_scheme="dark")
+    page = tab.open("heads")
+    tab.settled()
+
+    def save(key: str):
+        page.locator(f".st-key-{key} .modebar-btn").focus()
+        with page.expect_download() as waiting:
+            page.keyboard.press("Enter")
+        path = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path
+
+    drawing = save("heads-graph")
+    assert drawing.name == "headroom-graph.svg"
+    root = ElementTree.parse(drawing).getroot()
+    assert root.tag.endswith("svg") and {"0", "8"} <= {t.text for t in root.iter(f"{SVG}text")}
+    # opaque: light words would be lost on white paper
+    assert "rgb(18, 24, 28)" in drawing.read_text(encoding="utf-8")
+    page.get_by_text("PNG", exact=True).click()
+    tab.settled()
+    page.wait_for_selector(".st-key-heads-sheet .main-svg")
+    picture = save("heads-sheet")
+    assert picture.name == "headroom-sheet.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_marks_by_click_are_in_the_recipe_and_in_the_address(heads, visit, tmp_path):
