@@ -158,7 +158,8 @@ def measure_model(
                 partial(with_gradients, found, loaded.model, fewer, **hear),
             )
         if curves or needs_curves(recipe):
-            passed["curves"] = (recipe.recovery.samples or len(windows.ids), _copies(recipe), PROBES)
+            samples = recipe.recovery.samples or len(windows.ids)
+            passed["curves"] = (samples, _copies(recipe), PROBES)
             products = _products(loaded, recipe)
             if products:
                 passed["products"] = str(products)
