@@ -8,7 +8,7 @@ because large errors and large gradients meet at the same tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,9 @@ from pruning.shape import KINDS, ModuleKind, probe_windows
 from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 CURVE_DAMPINGS = DAMPINGS[::2]
+CHOOSING = 4096
+"""Probed tokens that the damping of each width is chosen on: trying all of them on all would be
+most of the work."""
 
 
 def with_curves(
@@ -153,15 +156,28 @@ class _Curves:
     def _losses(self, orders: list[Tensor], counts: list[int]) -> np.ndarray:
         """Expected loss of keeping the first ``counts`` units of each part's order: ``½ E[(g·δ)²]``
         on the probes, with the best damping for each count [counts]."""
-        size = (1 + len(CURVE_DAMPINGS), len(counts), self.probes)
-        effects = torch.zeros(size, dtype=torch.float64, device=self.device)
-        width = self.module.unit_width
-        for part, units in zip(self.parts, orders, strict=True):
-            kept = [count * width for count in counts]
-            effects.index_add_(2, part.places, part.effects(_channels(self.module, units), kept))
-        found = 0.5 * effects.square().mean(2).amin(0).cpu().numpy()
+        some = self._tried(orders, counts, CURVE_DAMPINGS, min(self.probes, CHOOSING))
+        if self.probes > CHOOSING:
+            best = some.argmin(0).unique().tolist()
+            dampings = [CURVE_DAMPINGS[place - 1] for place in best if place > 0]
+            some = self._tried(orders, counts, dampings, self.probes)
+        found = some.amin(0).cpu().numpy()
         # fewer units never cost less
         return np.maximum.accumulate(found[::-1])[::-1]
+
+    def _tried(
+        self, orders: list[Tensor], counts: list[int], dampings: Sequence[float], probes: int
+    ) -> Tensor:
+        """The same without a repair and with each of the ``dampings``, on the first so many probes
+        [1 + dampings, counts]."""
+        size = (1 + len(dampings), len(counts), probes)
+        effects = torch.zeros(size, dtype=torch.float64, device=self.device)
+        kept = [count * self.module.unit_width for count in counts]
+        for part, units in zip(self.parts, orders, strict=True):
+            here = int((part.places < probes).sum())  # in the order of the text
+            found = part.effects(_channels(self.module, units), kept, dampings, here)
+            effects.index_add_(2, part.places[:here], found)
+        return 0.5 * effects.square().mean(2)
 
 
 class _PartCurve:
@@ -203,20 +219,23 @@ class _PartCurve:
         importance = self.gram.diagonal() * weight.to(self.gram).square().sum(1)
         self.importance = importance.reshape(self.units, -1).sum(1).cpu()
 
-    def effects(self, order: Tensor, kept: list[int]) -> Tensor:
-        """``g·δ`` [1 + dampings, kept, probes of this part] of keeping the first ``kept`` channels
-        (ascending) of ``order``, δ what the others gave less the repair; first without any.
+    def effects(
+        self, order: Tensor, kept: list[int], dampings: Sequence[float], probes: int
+    ) -> Tensor:
+        """``g·δ`` [1 + dampings, kept, probes] of keeping the first ``kept`` channels (ascending)
+        of ``order``, δ what the others gave less the repair; first without any. Of the part's
+        probes, the first so many.
 
         With ``G + λI = L Lᵀ`` in that order the repair of the first k is
         ``xₖᵀ (Lₖ Lₖᵀ)⁻¹ Lₖ (L[k:, :k])ᵀ W[k:]`` for a token x: one factor serves every k.
         """
         here = order.to(self.seen.device)
-        inputs, by_channel = self.seen[:, here], self.by_channel[:, here]
+        inputs, by_channel = self.seen[:probes, here], self.by_channel[:probes, here]
         there = order.to(self.gram.device)
         gram = self.gram[there][:, there]
         lost = _lost(inputs, by_channel, kept)
         found = [-lost]
-        for damping in CURVE_DAMPINGS:
+        for damping in dampings:
             factor = damped_factor(gram, damping * self.scale) if self.scale > 0.0 else None
             repaired = 0.0
             if factor is not None:

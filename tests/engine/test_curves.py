@@ -97,6 +97,22 @@ def test_the_expected_loss_is_near_the_real_divergence(tiny_model):
     assert 0.4 * real < expected < 2.5 * real
 
 
+@pytest.mark.parametrize("family", ["llama_grouped", "mixtral"])
+def test_dampings_chosen_on_some_probes_are_about_the_best_of_all(tiny_model, monkeypatch, family):
+    loaded = tiny_model(family)
+    windows = families.windows(loaded, samples=32)
+    measurement = measure(loaded.model, windows, name="tiny")
+    found = []
+    for choosing in (32 * windows.ids.shape[1], 100, 0):
+        monkeypatch.setattr("pruning.measure.curves.CHOOSING", choosing)
+        blocks = with_curves(measurement, loaded.model, windows).blocks
+        found.append(np.stack([b.ffn.statistics["expected_loss"] for b in blocks]))
+    exact, chosen, none = found
+    # with nothing to choose by there is no repair: what is chosen is worth most of the best
+    assert (chosen >= exact - 1e-12).all()
+    assert chosen.sum() - exact.sum() < 0.5 * (none.sum() - exact.sum())
+
+
 def test_the_curve_is_that_of_a_fit_at_every_width(tiny_model):
     """Every width and damping solved on its own, in float64, from the inputs of the real model."""
     loaded = tiny_model("llama_grouped")
