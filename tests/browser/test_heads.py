@@ -130,7 +130,14 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
     page = tab.open("heads")
     tab.settled()
 
-    def save(key: str):
+    def save(key: str, label: str):
+        # a chart that is drawn again has, for a moment, the button of before as well
+        page.wait_for_function(
+            """([place, label]) => {
+              const buttons = [...document.querySelectorAll(place)];
+              return buttons.length == 1 && buttons[0].ariaLabel == label }""",
+            arg=[f".st-key-{key} .modebar-btn", label],
+        )
         page.locator(f".st-key-{key} .modebar-btn").focus()
         with page.expect_download() as waiting:
             page.keyboard.press("Enter")
@@ -138,7 +145,7 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
         waiting.value.save_as(path)
         return path
 
-    drawing = save("heads-graph")
+    drawing = save("heads-graph", "Download plot")
     assert drawing.name == "headroom-graph.svg"
     root = ElementTree.parse(drawing).getroot()
     assert root.tag.endswith("svg") and {"0", "8"} <= {t.text for t in root.iter(f"{SVG}text")}
@@ -147,7 +154,7 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
     page.get_by_text("PNG", exact=True).click()
     tab.settled()
     page.wait_for_selector(".st-key-heads-sheet .main-svg")
-    picture = save("heads-sheet")
+    picture = save("heads-sheet", "Download plot as a PNG")
     assert picture.name == "headroom-sheet.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
 
