@@ -27,7 +27,7 @@ from pruning.provenance import fingerprint
 from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
-from pruning.shape import PROBES, Widths
+from pruning.shape import FEWEST_PROBES, PROBES, Widths
 from pruning.sources.estimate import Task
 from pruning.sources.loaded import LoadedModel
 
@@ -87,11 +87,11 @@ def recovery_windows(
 def memory_task(recipe: Recipe, *, prunes: bool = True) -> Task:
     """What the memory for a prune, or only its measurement, must be estimated for."""
     rule = recipe.calibration
-    samples = (recipe.recovery.samples or rule.samples) * (1 + _copies(recipe))
-    probes = needs_curves(recipe)
+    texts = recipe.recovery.samples or rule.samples
+    probes = max(-(-texts // 2), FEWEST_PROBES) if needs_curves(recipe) else 0
     # the expected losses come from what the recovery will be fitted to
-    most = max(samples, rule.samples) if prunes or probes else rule.samples
-    return Task(most, rule.seq_len, prunes, probes)
+    fitted = texts * (1 + _copies(recipe)) if prunes or probes else 0
+    return Task(max(fitted, rule.samples), rule.seq_len, prunes, probes)
 
 
 def _copies(recipe: Recipe) -> int:

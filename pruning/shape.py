@@ -18,6 +18,9 @@ COLLECTED_BYTES = 2**30
 
 PROBES, PROBE_BYTES = 128, 3 * 2**30
 """Calibration windows at most, and bytes of CPU memory, that loss gradients are taken on."""
+FEWEST_PROBES = 32
+"""Where there is less text, so many windows with rewritten copies of it; more of these cost time
+and say nothing new."""
 
 
 def probe_token_bytes(blocks: int, hidden: int, element: int) -> int:

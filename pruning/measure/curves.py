@@ -25,7 +25,7 @@ from pruning.least_squares import DAMPINGS, Stopwatch, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.placement import device_of, resident
-from pruning.shape import KINDS, ModuleKind, probe_windows
+from pruning.shape import FEWEST_PROBES, KINDS, ModuleKind, probe_windows
 from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 CURVE_DAMPINGS = DAMPINGS[::2]
@@ -104,11 +104,12 @@ def _probes(model: nn.Module, blocks: int, windows: Windows) -> int:
 
 
 def _halves(windows: Windows, probes: int) -> tuple[Tensor, Tensor]:
-    """Even families to fit on; of the odd ones first the texts, then their copies, to probe."""
+    """Even families to fit on; of the odd ones the texts to probe, and of their copies as many as
+    FEWEST_PROBES asks for, ``probes`` at most."""
     families = windows.ids.unflatten(0, (-1, windows.family))
     odd = families[1::2] if len(families) > 1 else families
     fit = families[::2].flatten(0, 1)
-    return fit, odd.transpose(0, 1).flatten(0, 1)[:probes]
+    return fit, odd.transpose(0, 1).flatten(0, 1)[: min(probes, max(len(odd), FEWEST_PROBES))]
 
 
 @dataclass(frozen=True)

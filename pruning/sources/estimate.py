@@ -33,12 +33,12 @@ _TOLD = {
 class Task:
     """What the model is loaded for: calibration windows (rewritten copies included) of
     ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probes``:
-    losses are expected from gradients."""
+    windows that loss gradients are taken on."""
 
     samples: int = 32
     seq_len: int = 128
     prunes: bool = True
-    probes: bool = False
+    probes: int = 0
 
 
 EVALUATION = Task(samples=16, prunes=False)
@@ -116,7 +116,7 @@ class MemoryEstimate:
         if not task.probes:
             return pruning
         most = probe_windows(s.blocks, s.hidden, self._size, task.seq_len)
-        tokens = min(most, -(-task.samples // 2)) * task.seq_len
+        tokens = min(most, task.probes, -(-task.samples // 2)) * task.seq_len
         return max(pruning, stream + tokens * probe_token_bytes(s.blocks, s.hidden, self._size))
 
     @property

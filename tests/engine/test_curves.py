@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import families
 import numpy as np
 import pytest
@@ -95,6 +97,26 @@ def test_the_expected_loss_is_near_the_real_divergence(tiny_model):
     # one drawn token per place: the estimate itself is noisy; later tokens see the error too
     real = (dense.exp() * (dense - cut)).sum(-1).mean()
     assert 0.4 * real < expected < 2.5 * real
+
+
+@pytest.mark.parametrize(("texts", "copies", "probed"), [(80, 0, 40), (8, 9, 32), (4, 3, 8)])
+def test_all_of_the_odd_texts_are_probed_and_few_copies(
+    tiny_model, monkeypatch, texts, copies, probed
+):
+    loaded = tiny_model("llama_grouped")
+    windows = families.windows(loaded, samples=texts * (1 + copies), seq_len=4)
+    windows = replace(windows, family=1 + copies)
+    measurement, seen = measure(loaded.model, windows, name="tiny"), []
+
+    def gradients(model, adapter, ids, *rest, **more):
+        seen.append(ids)
+        return output_gradients(model, adapter, ids, *rest, **more)
+
+    monkeypatch.setattr("pruning.measure.curves.output_gradients", gradients)
+    with_curves(measurement, loaded.model, windows)
+    assert len(seen[0]) == probed
+    odd = windows.ids.unflatten(0, (texts, -1))[1::2, 0]
+    assert torch.equal(seen[0][: len(odd)], odd)
 
 
 @pytest.mark.parametrize("family", ["llama_grouped", "mixtral"])

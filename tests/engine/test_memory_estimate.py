@@ -46,13 +46,15 @@ def test_the_arithmetic_adds_up():
 
 
 def test_gradients_of_the_probed_half_are_counted_and_bounded():
-    few, many = (_big(samples=n, probes=True, prunes=False) for n in (8, 4096))
+    few, many = (_big(samples=n, probes=p, prunes=False) for n, p in ((8, 32), (4096, 2048)))
     stream = 128 * 4096 * 4
     by_window = 128 * 4096 * (33 * 4 + 2 * 2 * 32)
     assert few.activation_bytes == 8 * stream + 4 * by_window
     assert 0 <= 3 * GIB - (many.activation_bytes - 4096 * stream) < by_window
+    copied = _big(samples=320, probes=16, prunes=False)
+    assert copied.activation_bytes == 320 * stream + 16 * by_window
     # a prune holds more streams, but no gradients any more
-    assert _big(samples=4096, probes=True).activation_bytes == 3 * 4096 * stream
+    assert _big(samples=4096, probes=2048).activation_bytes == 3 * 4096 * stream
 
 
 def test_the_quickest_placement_that_fits():
