@@ -27,9 +27,9 @@ from pruning.provenance import fingerprint
 from pruning.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.recovery import RECOVERIES
 from pruning.report import Report, make_report
-from pruning.shape import FEWEST_PROBES, PROBES, Widths
-from pruning.sources.estimate import Task
+from pruning.shape import PROBES, Widths
 from pruning.sources.loaded import LoadedModel
+from pruning.sources.sizes import Task
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,15 @@ def recovery_windows(
     return replace(text, ids=families.flatten(0, 1), family=1 + copies)
 
 
-def memory_task(recipe: Recipe, *, prunes: bool = True) -> Task:
-    """What the memory for a prune, or only its measurement, must be estimated for."""
+def memory_task(recipe: Recipe, *, prunes: bool = True, curves: bool = False) -> Task:
+    """What the memory for a prune, or only its measurement, must be estimated for; ``curves``:
+    with expected losses in any case."""
     rule = recipe.calibration
     texts = recipe.recovery.samples or rule.samples
-    probes = max(-(-texts // 2), FEWEST_PROBES) if needs_curves(recipe) else 0
+    curves = curves or needs_curves(recipe)
     # the expected losses come from what the recovery will be fitted to
-    fitted = texts * (1 + _copies(recipe)) if prunes or probes else 0
-    return Task(max(fitted, rule.samples), rule.seq_len, prunes, probes)
+    fitted = texts * (1 + _copies(recipe)) if prunes or curves else 0
+    return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if curves else 0)
 
 
 def _copies(recipe: Recipe) -> int:

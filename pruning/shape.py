@@ -29,10 +29,11 @@ def probe_token_bytes(blocks: int, hidden: int, element: int) -> int:
     return hidden * ((blocks + 1) * element + 2 * len(KINDS) * blocks)
 
 
-def probe_windows(blocks: int, hidden: int, element: int, seq_len: int) -> int:
-    """How many windows of ``seq_len`` tokens the gradients are taken on at most, at least one."""
-    fits = PROBE_BYTES // (seq_len * probe_token_bytes(blocks, hidden, element))
-    return min(PROBES, max(fits, 1))
+def probe_windows(texts: int, seq_len: int, token_bytes: int) -> int:
+    """How many windows of ``seq_len`` tokens the gradients are taken on at most: half of the
+    ``texts``, at least one."""
+    fits = PROBE_BYTES // (seq_len * token_bytes)
+    return max(min(PROBES, fits, max(texts // 2, FEWEST_PROBES)), 1)
 
 
 @dataclass(frozen=True)

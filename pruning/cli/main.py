@@ -66,7 +66,8 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     from pruning.pipeline import measure_model, memory_task
 
     check_writable(Path(arguments.out))
-    loaded = load_model(arguments, recipe.model.dtype, memory_task(recipe, prunes=False))
+    task = memory_task(recipe, prunes=False, curves=arguments.curves)
+    loaded = load_model(arguments, recipe.model.dtype, task)
     measurement = measure_model(
         loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show,
     )  # fmt: skip
@@ -85,7 +86,7 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
 
 def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import perplexity
-    from pruning.sources.estimate import Task
+    from pruning.sources.sizes import Task
 
     task = Task(arguments.windows or _SOME_WINDOWS, arguments.seq_len, prunes=False)
     loaded = load_model(arguments, arguments.dtype or "auto", task)
@@ -107,7 +108,7 @@ def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
 
 def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import generate
-    from pruning.sources.estimate import Task
+    from pruning.sources.sizes import Task
 
     loaded = load_model(arguments, arguments.dtype or "auto", Task(1, prunes=False))
     result = generate(

@@ -25,7 +25,7 @@ from pruning.least_squares import DAMPINGS, Stopwatch, damped_factor, sum_dtype
 from pruning.measure.output_gradients import output_gradients
 from pruning.measurement import CURVE_POINTS, Measurement
 from pruning.placement import device_of, resident
-from pruning.shape import FEWEST_PROBES, KINDS, ModuleKind, probe_windows
+from pruning.shape import KINDS, ModuleKind, probe_token_bytes, probe_windows
 from pruning.streaming import Part, Tap, batches, block_contexts, embed
 
 CURVE_DAMPINGS = DAMPINGS[::2]
@@ -55,7 +55,9 @@ def with_curves(
     adapter = adapter_for(model.config).multiplying(products)
     blocks = adapter.blocks(model)
     measured = list(measurement.blocks)
-    fit_ids, probe_ids = _halves(windows, _probes(model, len(blocks), windows))
+    width = model.get_input_embeddings().weight.shape[1]
+    token_bytes = probe_token_bytes(len(blocks), width, model.dtype.itemsize)
+    fit_ids, probe_ids = _halves(windows, token_bytes)
     hear = {"progress": progress, "should_cancel": should_cancel}
     solves = solves or Stopwatch()
     gradients = output_gradients(model, adapter, probe_ids, windows.seed, **hear)
@@ -98,18 +100,14 @@ def _block_curves(
         yield kind, task
 
 
-def _probes(model: nn.Module, blocks: int, windows: Windows) -> int:
-    width = model.get_input_embeddings().weight.shape[1]
-    return probe_windows(blocks, width, model.dtype.itemsize, windows.ids.shape[1])
-
-
-def _halves(windows: Windows, probes: int) -> tuple[Tensor, Tensor]:
-    """Even families to fit on; of the odd ones the texts to probe, and of their copies as many as
-    FEWEST_PROBES asks for, ``probes`` at most."""
+def _halves(windows: Windows, token_bytes: int) -> tuple[Tensor, Tensor]:
+    """Even families to fit on; of the odd ones first the texts, then their copies, to probe, in
+    so many bytes per token."""
     families = windows.ids.unflatten(0, (-1, windows.family))
     odd = families[1::2] if len(families) > 1 else families
     fit = families[::2].flatten(0, 1)
-    return fit, odd.transpose(0, 1).flatten(0, 1)[: min(probes, max(len(odd), FEWEST_PROBES))]
+    probes = probe_windows(len(families), windows.ids.shape[1], token_bytes)
+    return fit, odd.transpose(0, 1).flatten(0, 1)[:probes]
 
 
 @dataclass(frozen=True)

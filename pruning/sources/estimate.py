@@ -14,6 +14,7 @@ from pruning.shape import (
     probe_token_bytes,
     probe_windows,
 )
+from pruning.sources.sizes import Sizes, Task
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
 """Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
@@ -27,41 +28,6 @@ _TOLD = {
     "memory": "with its blocks in CPU memory (placement memory)",
     "disk": "with its blocks read from disk one by one (placement disk)",
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the model is loaded for: calibration windows (rewritten copies included) of
-    ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probes``:
-    windows that loss gradients are taken on."""
-
-    samples: int = 32
-    seq_len: int = 128
-    prunes: bool = True
-    probes: int = 0
-
-
-EVALUATION = Task(samples=16, prunes=False)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
-    ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``:
-    residual streams [n, s, d] that exist at once in a prune."""
-
-    parameters: int
-    block_parameters: int
-    largest_block: int
-    hidden: int
-    inner: int
-    active: int
-    experts: int
-    heads: int
-    vocabulary: int
-    streams: int
-    blocks: int
-    routes: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,6 +65,9 @@ class MemoryEstimate:
             collected = rows * (s.inner * self._size + 4 * s.hidden)
             # see pruning.collected
             equations += collected if rows < s.inner else min(collected, COLLECTED_BYTES)
+        # inputs of the probes by channel, ordered, whitened; a Gram matrix, ordered, its factor
+        probing = s.inner * (6 * 4 * self._probed_tokens + 4 * 8 * s.inner * s.experts)
+        equations = max(equations, probing if task.probed else 0)
         tokens = max(_BATCH_TOKENS, task.seq_len)
         maps = 3 * s.heads * task.seq_len
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
@@ -113,11 +82,19 @@ class MemoryEstimate:
         s, task = self.sizes, self.task
         stream = task.samples * task.seq_len * s.hidden * self._size
         pruning = (s.streams if task.prunes else 1) * stream
-        if not task.probes:
-            return pruning
-        most = probe_windows(s.blocks, s.hidden, self._size, task.seq_len)
-        tokens = min(most, task.probes, -(-task.samples // 2)) * task.seq_len
-        return max(pruning, stream + tokens * probe_token_bytes(s.blocks, s.hidden, self._size))
+        return max(pruning, stream + self._probed_tokens * self._probe_bytes)
+
+    @property
+    def _probed_tokens(self) -> int:
+        task = self.task
+        if not task.probed:
+            return 0
+        most = probe_windows(task.probed, task.seq_len, self._probe_bytes)
+        return min(most, -(-task.samples // 2)) * task.seq_len
+
+    @property
+    def _probe_bytes(self) -> int:
+        return probe_token_bytes(self.sizes.blocks, self.sizes.hidden, self._size)
 
     @property
     def pruned_bytes(self) -> int:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import adapter_for
 from pruning.errors import HeadroomError, OutOfMemory, SourceError, UsageError
-from pruning.sources.estimate import EVALUATION, PLACEMENTS, MemoryEstimate, Task, of_config
+from pruning.sources.estimate import PLACEMENTS, MemoryEstimate, of_config
 from pruning.sources.loaded import LoadedModel
 from pruning.sources.placing import load_on_disk, placed, spread_map
+from pruning.sources.sizes import EVALUATION, Task
 
 if TYPE_CHECKING:
     import torch

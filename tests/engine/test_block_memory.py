@@ -130,6 +130,23 @@ def test_all_that_is_allocated_is_bounded_however_many_blocks_there_are(tmp_path
     assert block < peaks[3] and peaks[12] - peaks[3] < block
 
 
+def test_expected_losses_stay_within_the_estimate(tmp_path):
+    """Gradients are kept for all blocks, so here the number of blocks matters."""
+    recipe = families.recipe(
+        allocation="predicted", budget={"kept": 0.7}, recovery={"method": "refit", "copies": 3}
+    )
+    folder = many_blocks(tmp_path, 12)
+    task = memory_task(recipe, prunes=False)
+    plain = families.recipe(recovery__copies=3)
+    assert task == memory_task(plain, prunes=False, curves=True)
+    assert memory_task(plain, prunes=False).probed == 0
+    needs = estimate(str(folder), device="cpu", task=task).needs("disk")[0]
+    loaded = pruning.load(str(folder), device="cpu", placement="disk")
+    with Allocations() as allocations:
+        measure_model(loaded, recipe)
+    assert allocations.peak <= needs
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])

@@ -9,14 +9,15 @@ import pytest
 import pruning
 from pruning.errors import OutOfMemory, UsageError
 from pruning.sources import estimate as estimates
-from pruning.sources.estimate import Task, estimate
+from pruning.sources.estimate import estimate
+from pruning.sources.sizes import EVALUATION, Sizes, Task
 
 GIB = 2**30
 
 
 def _big(device="cpu", free=24.0, free_cpu=None, cards=1, **task):
     """A Llama of 7B in float32 with so much free."""
-    sizes = estimates.Sizes(
+    sizes = Sizes(
         parameters=6_738_415_616, block_parameters=32 * 202_383_360, largest_block=202_383_360,
         hidden=4096, inner=11008, active=11008, experts=1, heads=32, vocabulary=32000,
         streams=3, blocks=32,
@@ -46,15 +47,17 @@ def test_the_arithmetic_adds_up():
 
 
 def test_gradients_of_the_probed_half_are_counted_and_bounded():
-    few, many = (_big(samples=n, probes=p, prunes=False) for n, p in ((8, 32), (4096, 2048)))
+    few, many = (_big(samples=n, probed=n, prunes=False) for n in (8, 4096))
     stream = 128 * 4096 * 4
     by_window = 128 * 4096 * (33 * 4 + 2 * 2 * 32)
     assert few.activation_bytes == 8 * stream + 4 * by_window
     assert 0 <= 3 * GIB - (many.activation_bytes - 4096 * stream) < by_window
-    copied = _big(samples=320, probes=16, prunes=False)
-    assert copied.activation_bytes == 320 * stream + 16 * by_window
+    half = replace(_big(samples=320, seq_len=32, probed=32, prunes=False), dtype="bfloat16")
+    by_copy = 32 * 4096 * (33 * 2 + 2 * 2 * 32)
+    # 16 of the texts, and as many of their copies
+    assert half.activation_bytes == 320 * 32 * 4096 * 2 + 32 * by_copy
     # a prune holds more streams, but no gradients any more
-    assert _big(samples=4096, probes=2048).activation_bytes == 3 * 4096 * stream
+    assert _big(samples=4096, probed=4096).activation_bytes == 3 * 4096 * stream
 
 
 def test_the_quickest_placement_that_fits():
@@ -94,7 +97,7 @@ def test_loading_follows_the_estimate(model_folder, monkeypatch):
     with pytest.raises(OutOfMemory, match=r"does not fit; this would: .*placement disk"):
         load(str(model_folder), device="cpu", placement="whole", task=Task())
     # who does not say may want to evaluate only
-    free(replace(needs, task=estimates.EVALUATION).needs("disk")[0])
+    free(replace(needs, task=EVALUATION).needs("disk")[0])
     assert load(str(model_folder), device="cpu").placement == "disk"
     with pytest.raises(OutOfMemory, match="in all .* of cpu, which has"):
         load(str(model_folder), device="cpu", task=Task())

@@ -1,0 +1,40 @@
+"""What a memory estimate is made of: the work, and the sizes of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the model is loaded for: calibration windows (rewritten copies included) of
+    ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probed``:
+    windows of text, of which half are probed with loss gradients."""
+
+    samples: int = 32
+    seq_len: int = 128
+    prunes: bool = True
+    probed: int = 0
+
+
+EVALUATION = Task(samples=16, prunes=False)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
+    ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``:
+    residual streams [n, s, d] that exist at once in a prune."""
+
+    parameters: int
+    block_parameters: int
+    largest_block: int
+    hidden: int
+    inner: int
+    active: int
+    experts: int
+    heads: int
+    vocabulary: int
+    streams: int
+    blocks: int
+    routes: int = 1
