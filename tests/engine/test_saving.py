@@ -29,7 +29,8 @@ from pruning.provenance import Provenance
 
 SMALL = ["--samples", "4", "--seq-len", "16", "--device", "cpu"]
 
-# each child saves in a loop, so that the kill falls anywhere in it
+# each child saves in a loop, so that the kill falls anywhere in it; no progress bars, for
+# processes share their lock, and a child that dies with it stops all that come after
 SAVE_AND_DIE = """
 import os, signal, sys, time
 sys.path.insert(0, "tests/engine")
@@ -37,6 +38,8 @@ import families
 from pathlib import Path
 from pruning.checkpoint import save
 from pruning.pipeline import prune
+from transformers.utils import logging
+logging.disable_progress_bar()
 run = prune(families.loaded("llama_grouped"), families.recipe(ffn__ratio=0.4))
 started = time.perf_counter()
 save(run, Path(sys.argv[1] + "-first"))
