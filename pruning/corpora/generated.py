@@ -13,6 +13,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
     import torch
 
     from pruning.caching import CachedReader
+    from pruning.drawing import drawn
 
     generator = torch.Generator().manual_seed(seed)
     high = min(model.config.vocab_size, len(tokenizer)) if tokenizer else model.config.vocab_size
@@ -24,9 +25,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
             reader, step = CachedReader(model), ids
             for _ in range(seq_len - 1):
                 logits = reader.read(step.to(model.device), logits_to_keep=1)
-                odds = logits[:, -1].float().softmax(-1).cpu()
-                # drawn on the CPU so that the seed means the same on every device
-                step = torch.multinomial(odds, 1, generator=generator)
+                step = drawn(logits[:, -1].float().softmax(-1), 1, generator)
                 ids = torch.cat([ids, step], dim=1)
             rows.append(ids)
     return torch.cat(rows)

@@ -35,20 +35,19 @@ def rewritten(
     """
     import torch
 
+    from pruning.drawing import drawn
+
     generator = torch.Generator().manual_seed(seed)
     size = max(1, _TOKENS_PER_BATCH // ids.shape[1])
     total, rows = -(-len(ids) // size), []
     stop_if(should_cancel)
     for part, logits in _logits(model, ids, size, products, should_cancel):
         odds, part = logits[:, :-1].float().softmax(-1), part.cpu()
-        # drawn on the CPU so that the seed means the same on every device
-        drawn = torch.multinomial(
-            odds.flatten(0, 1).cpu(), copies, replacement=True, generator=generator
-        )
-        drawn = drawn.T.reshape(copies, *odds.shape[:2]).transpose(0, 1)
-        anew = torch.rand(drawn.shape, generator=generator) < SHARE
+        tokens = drawn(odds.flatten(0, 1), copies, generator)
+        tokens = tokens.T.reshape(copies, *odds.shape[:2]).transpose(0, 1)
+        anew = torch.rand(tokens.shape, generator=generator) < SHARE
         copy = part[:, None].repeat(1, copies, 1)
-        copy[..., 1:] = torch.where(anew, drawn, copy[..., 1:])
+        copy[..., 1:] = torch.where(anew, tokens, copy[..., 1:])
         rows.append(copy.flatten(0, 1))
         progress(Progress("rewrite", len(rows), total, "Rewriting calibration text"))
         stop_if(should_cancel)

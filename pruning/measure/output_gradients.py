@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter
+from pruning.drawing import drawn
 from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.placement import device_of, moved, resident
 from pruning.shape import KINDS, ModuleKind
@@ -90,10 +91,8 @@ def _by_last_block(frame: Frame, ids: Tensor, leaving: Tensor, generator) -> Ten
     leaf = leaving.to(frame.model.device).requires_grad_()
     with torch.enable_grad():
         logits = frame.logits(ids, leaf).float()
-        drawn = torch.multinomial(
-            logits.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=generator
-        )
+        tokens = drawn(logits.detach().softmax(-1).flatten(0, 1), 1, generator)
         loss = nn.functional.cross_entropy(
-            logits.flatten(0, 1), drawn[:, 0].to(logits.device), reduction="sum"
+            logits.flatten(0, 1), tokens[:, 0].to(logits.device), reduction="sum"
         )
     return torch.autograd.grad(loss, leaf)[0].cpu()

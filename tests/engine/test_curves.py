@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pruning.drawing import drawn
 from pruning.measure import measure
 from pruning.measure.curves import CURVE_DAMPINGS, with_curves
 from pruning.measure.output_gradients import output_gradients
@@ -22,7 +23,7 @@ def test_gradients_are_those_of_autograd_through_the_whole_model(tiny_model, fam
     found = output_gradients(model, adapter, ids, seed=3)
     logits = families.logits(model, ids)
     generator = torch.Generator().manual_seed(3)
-    drawn = torch.multinomial(logits.softmax(-1).flatten(0, 1), 1, generator=generator)[:, 0]
+    tokens = drawn(logits.softmax(-1).flatten(0, 1), 1, generator)[:, 0]
     outputs = {}
 
     def keep(place):
@@ -40,7 +41,7 @@ def test_gradients_are_those_of_autograd_through_the_whole_model(tiny_model, fam
     ]
     with torch.enable_grad():
         again = model(input_ids=ids, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(again.flatten(0, 1), drawn, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(again.flatten(0, 1), tokens, reduction="sum")
     for handle in handles:
         handle.remove()
     for place, wanted in zip(
