@@ -36,6 +36,7 @@ TITLES = {
     "evaluate": "evaluating",
     "generate": "writing",
     "save": "saving",
+    "sweep": "points done",
 }
 """Words for stages that a job did not announce."""
 
@@ -113,9 +114,12 @@ class Track:
         return (sum(weights[: self._place]) + weights[self._place] * self._part()) / sum(weights)
 
     def remaining(self, at: float) -> float | None:
-        """Estimated seconds to come, at ``at``; None until the present pass has begun to count."""
+        """Estimated seconds to come, at ``at``; None until the present pass has begun to count.
+        A sweep's first point is the dense model, which says nothing about the pruned ones."""
         part, spent = self._part(), self._reported - self._began
         if part <= 0.0 or spent <= 0.0 or self._last.stage == "load":
+            return None
+        if self._last.stage == "sweep" and self._last.done < 2:
             return None
         whole_pass, later = spent / part, 0.0
         if self._steps:

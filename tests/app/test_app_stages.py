@@ -69,6 +69,14 @@ def test_time_left():
     assert alone.remaining(2) == 6 and alone.fraction == 0.25
 
 
+def test_the_dense_point_of_a_sweep_says_nothing_about_the_time_that_pruned_ones_take():
+    track = Track()
+    follow(track, ("sweep", 1, 4, 5), ("sweep", 1, 4, 60))
+    assert track.line() == "points done (1 of 4)" and track.remaining(60) is None
+    follow(track, ("sweep", 2, 4, 90))
+    assert track.remaining(90) == 90
+
+
 def test_a_loaded_model_is_the_beginning_of_work_that_announced_no_steps():
     seen = follow(Track(), ("load", 1, 4, 0), ("load", 4, 4, 1), ("evaluate", 1, 2, 2))
     assert seen == [0.25, 0, 0.5]
