@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pruning.drawing import drawn
+from pruning.errors import Unsupported
 
 ODDS = torch.tensor([[0.0, 0.5, 0.0, 0.3, 0.2, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
 
@@ -36,3 +38,10 @@ def test_draws_of_a_row_do_not_follow_each_other():
     first, second = drawn(odds, 2, _generator()).T
     alike = (first == second).float().mean().item()
     assert abs(alike - 0.25) < 5 * (0.25 * 0.75 / 20_000) ** 0.5
+
+
+def test_odds_that_are_not_numbers_are_told_in_a_sentence():
+    odds = ODDS.clone()
+    odds[1, 2] = torch.nan
+    with pytest.raises(Unsupported, match="outputs are not numbers; load it"):
+        drawn(odds, 1, _generator())
