@@ -1,4 +1,4 @@
-"""Entry point: ``python -m streamlit run app/main.py``; ``pages.py`` is what it serves."""
+"""Entry point: ``python -m streamlit run app/main.py``; ``navigation.py`` is what it serves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from __future__ import annotations
 import pandas  # noqa: F401
 from streamlit.starlette import App
 
-from app import downloads
-from app.front_door import routes
-from app.warm_up import warming
+from app.server import downloads
+from app.server.index_page import routes
+from app.warmup import warming
 
-app = App("pages.py", lifespan=warming, routes=[*routes(), downloads.route()])
+app = App("navigation.py", lifespan=warming, routes=[*routes(), downloads.route()])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import work
+from app.session import visitor_jobs
 
 _STEP = "headroom.tour"
 AWAY = -1
@@ -21,67 +21,98 @@ class Step:
     words: str
 
 
+_FILES = {
+    "heads": "views/heads/page.py",
+    "activations": "views/activations.py",
+    "prune": "views/prune/page.py",
+    "compare": "views/compare/page.py",
+}
+
 STEPS = (
     Step(
-        "heads", "Heads that do the same",
+        "heads",
+        "Heads that do the same",
         "Each mark is one attention head of a small language model that is already measured. "
         "Heads joined by a line read the text in nearly the same way, so one of them can go.",
     ),
     Step(
-        "heads", "How alike is alike",
+        "heads",
+        "How alike is alike",
         "τ is how different two heads may be and still count as alike. Move its slider: more "
         "lines, more heads marked with ✕. Nothing happens to the model yet.",
     ),
     Step(
-        "activations", "How loud each layer is",
+        "activations",
+        "How loud each layer is",
         "Activations are the numbers that flow through the blocks. Layers where they are small "
         "on most of the text lose little when their weakest units go.",
     ),
     Step(
-        "prune", "Decide how much",
+        "prune",
+        "Decide how much",
         "Move 'FFN channels to remove': the figures on the right say at once what the model "
         "would weigh. 'Method' fills in everything else.",
     ),
     Step(
-        "prune", "Run it",
+        "prune",
+        "Run it",
         "Press Run. Each block is cut, and what is left is solved again so that it makes up for "
         "what went. With the embedded model this takes a few minutes; go on when it is done.",
     ),
     Step(
-        "compare", "Before and after",
+        "compare",
+        "Before and after",
         "Evaluate tells how much more the text surprises the pruned model; Write lets both "
         "continue the same prompt; 'Take it along' has the report, the recipe and the model.",
     ),
-)  # fmt: skip
+)
 
 
 def panel(page: str) -> None:
     """The present step above any page; on the first page of a new visit, an offer to begin."""
     step = st.session_state.get(_STEP)
-    if step == AWAY or (step is None and (page != "heads" or work.jobs())):
+    if step == AWAY or (step is None and (page != "heads" or visitor_jobs.jobs())):
         return
     offer = st.empty()  # else its buttons stay in the first step's box until the page is drawn
     if step is None:
         with offer.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown("**New to pruning?** Six short steps show how it goes.", width="content")
-            st.button("Take the tour", key="tour.start", on_click=_go, args=(0,), type="tertiary",
-                      icon=":material/explore:")  # fmt: skip
+            st.button(
+                "Take the tour",
+                key="tour.start",
+                on_click=_go,
+                args=(0,),
+                type="tertiary",
+                icon=":material/explore:",
+            )
             st.button("No, thanks", key="tour.no", on_click=_go, args=(AWAY,), type="tertiary")
         return
     here = STEPS[step]
     with st.container(border=True):
         st.markdown(f"**{step + 1} of {len(STEPS)} · {here.title}** — {here.words}")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.button("Back", key="tour.back", disabled=step == 0, icon=":material/arrow_back:",
-                      on_click=_go, args=(step - 1,))  # fmt: skip
+            st.button(
+                "Back",
+                key="tour.back",
+                disabled=step == 0,
+                icon=":material/arrow_back:",
+                on_click=_go,
+                args=(step - 1,),
+            )
             last = step == len(STEPS) - 1
-            st.button("Done" if last else "Next", key="tour.next", type="primary",
-                      on_click=_go, args=(AWAY if last else step + 1,))  # fmt: skip
+            st.button(
+                "Done" if last else "Next",
+                key="tour.next",
+                type="primary",
+                on_click=_go,
+                args=(AWAY if last else step + 1,),
+            )
             if not last:
-                st.button("End the tour", key="tour.end", type="tertiary", on_click=_go,
-                          args=(AWAY,))  # fmt: skip
+                st.button(
+                    "End the tour", key="tour.end", type="tertiary", on_click=_go, args=(AWAY,)
+                )
             if page != here.page:
-                st.page_link(f"views/{here.page}.py", label=f"This step is on {here.page.title()}")
+                st.page_link(_FILES[here.page], label=f"This step is on {here.page.title()}")
 
 
 def follow(page: str) -> None:
@@ -89,7 +120,7 @@ def follow(page: str) -> None:
     step = st.session_state.get(_STEP)
     if st.session_state.pop(f"{_STEP}.moved", False) and step not in (None, AWAY):
         if STEPS[step].page != page:
-            st.switch_page(f"views/{STEPS[step].page}.py")
+            st.switch_page(_FILES[STEPS[step].page])
 
 
 def _go(step: int) -> None:

@@ -18,16 +18,16 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from pruning.apply import apply
-from pruning.checkpoint.load import INDEX, skeleton
+from pruning.artifacts.recipe import Recipe
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.models.compact.load import INDEX, skeleton
+from pruning.models.loading import load
+from pruning.models.loading.memory_estimate import estimate
 from pruning.pipeline import memory_task, recovery_windows, windows_for
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
-from pruning.sources import load
-from pruning.sources.estimate import estimate
+from pruning.surgery.apply import apply
 
 
 def main() -> None:

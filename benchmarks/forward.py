@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter
-from pruning.streaming import batches
+from pruning.models.execution.blockwise import batches
 
 
 @torch.inference_mode()

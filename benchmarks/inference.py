@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pruning.caching import CachedReader
+from pruning.artifacts.plan import BY_HAND, ModulePlan, Plan
+from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint import parts_of, write
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.models.execution.kv_cache import CachedReader
+from pruning.models.loading import LoadedModel, load
 from pruning.pipeline import prune, windows_for
-from pruning.plan import BY_HAND, ModulePlan, Plan
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
-from pruning.sources import LoadedModel, load
 
 BATCHES = (1, 8)
 
@@ -55,9 +55,11 @@ def main() -> None:
         loaded = {case.name: _load(case.place, options) for case in cases}
         rates = _by_turns({name: model.model for name, model in loaded.items()}, options)
         device = loaded["dense"].device
-        print(f"{options.model} on {device}, torch {torch.__version__}, "
-              f"{torch.get_num_threads()} threads, {options.dtype}, prompt {options.prompt} "
-              f"tokens, {options.new} new ones, median of {options.turns} turns\n")  # fmt: skip
+        print(
+            f"{options.model} on {device}, torch {torch.__version__}, "
+            f"{torch.get_num_threads()} threads, {options.dtype}, prompt {options.prompt} "
+            f"tokens, {options.new} new ones, median of {options.turns} turns\n"
+        )
         heads = [f"{what}, batch {size}" for size, what in rates["dense"]]
         print(f"| model | widths | {' | '.join(heads)} | weights | peak memory |")
         print("|---" * (len(heads) + 4) + "|")
@@ -66,8 +68,11 @@ def main() -> None:
             weights = sum(p.numel() * p.element_size() for p in parameters)
             peak = _peak_elsewhere(case, options)
             cells = " | ".join(_cell(rates, case.name, key) for key in rates["dense"])
-            print(f"| {case.name} | {case.widths} | {cells} | {weights / 2**20:,.0f} MiB "
-                  f"| {peak / 2**20:,.0f} MiB |", flush=True)  # fmt: skip
+            print(
+                f"| {case.name} | {case.widths} | {cells} | {weights / 2**20:,.0f} MiB "
+                f"| {peak / 2**20:,.0f} MiB |",
+                flush=True,
+            )
 
 
 def _options() -> argparse.Namespace:
@@ -126,9 +131,13 @@ def _without(module: ModulePlan, more: tuple[int, ...]) -> ModulePlan:
     removed = tuple(sorted({*module.removed, *more}))
     count = len(removed)
     return replace(
-        module, removed=removed, criteria=(BY_HAND,) * count, values=(0.0,) * count,
-        partners=(-1,) * count, ranks=(0,) * count,
-    )  # fmt: skip
+        module,
+        removed=removed,
+        criteria=(BY_HAND,) * count,
+        values=(0.0,) * count,
+        partners=(-1,) * count,
+        ranks=(0,) * count,
+    )
 
 
 def _widths(plan: Plan, dense: LoadedModel) -> str:
@@ -137,8 +146,10 @@ def _widths(plan: Plan, dense: LoadedModel) -> str:
         block = shape.blocks[0]
         return f"{block.attention.units} heads, {block.ffn.units} channels"
     heads, channels = ({getattr(w, n) for w in plan.widths} for n in ("heads", "channels"))
-    spans = [f"{min(sizes)}" + (f"–{max(sizes)}" if len(sizes) > 1 else "")
-             for sizes in (heads, channels)]  # fmt: skip
+    spans = [
+        f"{min(sizes)}" + (f"–{max(sizes)}" if len(sizes) > 1 else "")
+        for sizes in (heads, channels)
+    ]
     return f"{spans[0]} heads, {spans[1]} channels"
 
 
@@ -192,10 +203,25 @@ def _cell(rates: dict, name: str, key: tuple[int, str]) -> str:
 def _peak_elsewhere(case: Case, options: argparse.Namespace) -> int:
     """Peak memory of a fresh process that loads this model only and runs the largest batch."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.inference", "--peak", case.place, "--device",
-         options.device, "--dtype", options.dtype, "--prompt", str(options.prompt), "--new", "4"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.inference",
+            "--peak",
+            case.place,
+            "--device",
+            options.device,
+            "--dtype",
+            options.dtype,
+            "--prompt",
+            str(options.prompt),
+            "--new",
+            "4",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

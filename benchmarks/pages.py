@@ -76,10 +76,23 @@ def server(script: str = "app/main.py") -> Iterator[tuple[str, int, float]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port),
-         "--server.address", "127.0.0.1", "--server.headless", "true"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            script,
+            "--server.port",
+            str(port),
+            "--server.address",
+            "127.0.0.1",
+            "--server.headless",
+            "true",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         yield address, process.pid, _up(address, process)
@@ -213,8 +226,10 @@ def main(find: Callable[[str], str | None] = shutil.which) -> None:
     rows = measure(options.starts, options.rounds, path)
     print("| what | median, s | slowest, s | limit, s | times |\n|---|---|---|---|---|")
     print("\n".join(rows))
-    print(f"\nLoad of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after, "
-          f"on {os.cpu_count()} cores.")  # fmt: skip
+    print(
+        f"\nLoad of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after, "
+        f"on {os.cpu_count()} cores."
+    )
 
 
 if __name__ == "__main__":

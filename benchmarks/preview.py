@@ -16,30 +16,50 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app import state
 from app.charts.positions import node_positions
 from app.charts.sheet import Tile, sheet_of_graphs
-from pruning.insight import count_similar
-from pruning.measurement import BlockMeasurement, Measurement, ModuleMeasurement
+from app.session import state
+from pruning.artifacts.measurement import BlockMeasurement, Measurement, ModuleMeasurement
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleShape
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
-from pruning.shape import BlockShape, ModelShape, ModuleShape
+from pruning.planning.analysis import count_similar
 
-PAGES = Path(__file__).resolve().parents[1] / "app" / "pages.py"
+PAGES = Path(__file__).resolve().parents[1] / "app" / "navigation.py"
 
 
 def synthetic(blocks: int, heads: int, channels: int, seed: int = 0) -> Measurement:
     """Random statistics of a Llama-shaped model with ``head_dim`` 128."""
     rng = np.random.default_rng(seed)
     hidden = heads * 128
-    attention = ModuleShape("attention", heads, heads, 128, 2 * hidden * 128, 0, 2 * hidden * 128,
-                            0, 0)  # fmt: skip
+    attention = ModuleShape(
+        "attention", heads, heads, 128, 2 * hidden * 128, 0, 2 * hidden * 128, 0, 0
+    )
     ffn = ModuleShape("ffn", channels, 0, 1, 3 * hidden, 0, 0, 0, 0)
-    shape = ModelShape("LlamaForCausalLM", "llama", hidden, 32000, 4096,
-                       (BlockShape(attention, ffn, 2 * hidden),) * blocks,
-                       2 * 32000 * hidden, 32000 * hidden, "float16")  # fmt: skip
-    return Measurement("synthetic", None, "float16", "random", "", 16, 128, seed, shape,
-                       tuple(_block(rng, heads, channels) for _ in range(blocks)), 0.0)  # fmt: skip
+    shape = ModelShape(
+        "LlamaForCausalLM",
+        "llama",
+        hidden,
+        32000,
+        4096,
+        (BlockShape(attention, ffn, 2 * hidden),) * blocks,
+        2 * 32000 * hidden,
+        32000 * hidden,
+        "float16",
+    )
+    return Measurement(
+        "synthetic",
+        None,
+        "float16",
+        "random",
+        "",
+        16,
+        128,
+        seed,
+        shape,
+        tuple(_block(rng, heads, channels) for _ in range(blocks)),
+        0.0,
+    )
 
 
 def _block(rng: np.random.Generator, heads: int, channels: int) -> BlockMeasurement:

@@ -16,15 +16,15 @@ import time
 import torch
 
 from benchmarks.forward import forward_seconds
-from pruning.apply import apply
+from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.measure import measure
+from pruning.models.loading import load
+from pruning.models.loading.loaded import LoadedModel
 from pruning.pipeline import recovery_windows, windows_for
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
 from pruning.recovery import RECOVERIES
-from pruning.sources import load
-from pruning.sources.loaded import LoadedModel
+from pruning.surgery.apply import apply
 
 
 def main() -> None:
@@ -32,12 +32,16 @@ def main() -> None:
     options = _options()
     loaded = load(options.model, dtype="float32", device=options.device)
     dense = perplexity(loaded.model, loaded.tokenizer, options.text, windows=options.windows)
-    print(f"{options.model} on {loaded.device}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {options.samples} x {options.seq_len} "
-          f"calibration tokens of {options.calibration}, seeds {options.seeds}")  # fmt: skip
+    print(
+        f"{options.model} on {loaded.device}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {options.samples} x {options.seq_len} "
+        f"calibration tokens of {options.calibration}, seeds {options.seeds}"
+    )
     print(f"dense perplexity {dense.perplexity:.2f}: {dense.protocol()}\n")
-    print("| recovery | block parameters kept | perplexity / dense | "
-          "measure | prune | of it solves | dense pass (s) |")  # fmt: skip
+    print(
+        "| recovery | block parameters kept | perplexity / dense | "
+        "measure | prune | of it solves | dense pass (s) |"
+    )
     print("|---|---|---|---|---|---|---|")
     for method in options.recovery:
         rows = [_run(loaded, options, method, seed) for seed in options.seeds]

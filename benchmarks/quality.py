@@ -21,21 +21,36 @@ import time
 from pathlib import Path
 
 from benchmarks.forward import forward_seconds
+from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
-from pruning.least_squares import Stopwatch
+from pruning.models.loading import LoadedModel, load
 from pruning.pipeline import measure_model, prune, windows_for
-from pruning.planning import needs_curves, needs_gradients
+from pruning.planning.planner import needs_curves, needs_gradients
 from pruning.presets import PRESETS, with_preset
-from pruning.recipe import Recipe
-from pruning.sources import LoadedModel, load
+from pruning.recovery.solvers.normal_equations import Stopwatch
 
 TIMED = 32
 """Windows of the calibration text that a forward pass is timed on."""
 
-FIELDS = ("method", "kept", "samples", "seed", "block_parameters", "ratio", "other_ratio",
-          "perplexity", "other_perplexity", "needs", "measure_seconds", "measure_solves",
-          "prune_seconds", "prune_solves", "dense_seconds", "peak_mib")  # fmt: skip
+FIELDS = (
+    "method",
+    "kept",
+    "samples",
+    "seed",
+    "block_parameters",
+    "ratio",
+    "other_ratio",
+    "perplexity",
+    "other_perplexity",
+    "needs",
+    "measure_seconds",
+    "measure_solves",
+    "prune_seconds",
+    "prune_solves",
+    "dense_seconds",
+    "peak_mib",
+)
 
 
 def main() -> None:
@@ -112,8 +127,16 @@ def _in_its_own_process(
         command += ["--one", method, str(kept), str(seed), "--dense", *map(str, dense)]
         command += ["--cache", str(cache), *(["--spare-heads"] if options.spare_heads else [])]
         command += ["--compute", options.compute] if options.compute else []
-        for name in ("model", "device", "calibration", "text", "other_text", "windows",
-                     "samples", "seq_len"):  # fmt: skip
+        for name in (
+            "model",
+            "device",
+            "calibration",
+            "text",
+            "other_text",
+            "windows",
+            "samples",
+            "seq_len",
+        ):
             command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
         subprocess.run(command, check=True)
         with path.open(newline="", encoding="utf-8") as file:
@@ -155,14 +178,23 @@ def _one(options: argparse.Namespace) -> None:
     dense = options.dense
     after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
     row = {
-        "method": method, "kept": kept, "samples": options.samples, "seed": seed,
+        "method": method,
+        "kept": kept,
+        "samples": options.samples,
+        "seed": seed,
         "block_parameters": run.report.kept_block_parameters,
-        "ratio": after[0] / dense[0], "other_ratio": after[1] / dense[1],
-        "perplexity": after[0], "other_perplexity": after[1],
-        "needs": _needs(method), "measure_seconds": measured, "measure_solves": solves.seconds,
-        "prune_seconds": run.seconds, "prune_solves": run.report.solve_seconds,
-        "dense_seconds": statistics.mean(passes), "peak_mib": peak / 2**20,
-    }  # fmt: skip
+        "ratio": after[0] / dense[0],
+        "other_ratio": after[1] / dense[1],
+        "perplexity": after[0],
+        "other_perplexity": after[1],
+        "needs": _needs(method),
+        "measure_seconds": measured,
+        "measure_solves": solves.seconds,
+        "prune_seconds": run.seconds,
+        "prune_solves": run.report.solve_seconds,
+        "dense_seconds": statistics.mean(passes),
+        "peak_mib": peak / 2**20,
+    }
     with open(options.csv, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, FIELDS)
         table.writeheader()
@@ -185,12 +217,16 @@ def _dense_pass(loaded: LoadedModel, recipe: Recipe) -> float:
 
 
 def _print(rows: list[dict], options: argparse.Namespace) -> None:
-    print(f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
-          f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
-          f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}"
-          f"{'; all heads kept' if options.spare_heads else ''}\n")  # fmt: skip
-    print("| block parameters | method | perplexity / dense | other text / dense | kept | "
-          "measure s | prune s | of both solves | the rest / dense pass | peak MiB |")  # fmt: skip
+    print(
+        f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
+        f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
+        f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}"
+        f"{'; all heads kept' if options.spare_heads else ''}\n"
+    )
+    print(
+        "| block parameters | method | perplexity / dense | other text / dense | kept | "
+        "measure s | prune s | of both solves | the rest / dense pass | peak MiB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for kept in options.kept:
         for method in options.methods:
@@ -201,10 +237,12 @@ def _print(rows: list[dict], options: argparse.Namespace) -> None:
             )
             solves = _measuring(rows, same, "measure_solves") + _mean(same, "prune_solves")
             passes = (measuring + prune - solves) / _mean(same, "dense_seconds")
-            print(f"| {kept:.0%} | {PRESETS.entry(method).title} | {_spread(same, 'ratio')} | "
-                  f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
-                  f"{measuring:.0f} | {prune:.0f} | {solves:.0f} | {passes:.1f} | "
-                  f"{_mean(same, 'peak_mib'):,.0f} |")  # fmt: skip
+            print(
+                f"| {kept:.0%} | {PRESETS.entry(method).title} | {_spread(same, 'ratio')} | "
+                f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
+                f"{measuring:.0f} | {prune:.0f} | {solves:.0f} | {passes:.1f} | "
+                f"{_mean(same, 'peak_mib'):,.0f} |"
+            )
 
 
 def _measuring(rows: list[dict], same: list[dict], name: str) -> float:

@@ -24,15 +24,15 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.forward import finish, forward_seconds
-from pruning.apply import apply
+from pruning.artifacts.recipe import Recipe
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.models.loading import load
 from pruning.pipeline import recovery_windows, windows_for
 from pruning.planning import make_plan
 from pruning.presets import PRESETS
-from pruning.recipe import Recipe
-from pruning.sources import load
+from pruning.surgery.apply import apply
 
 STAGES = ("load", "measure", "plan", "prune", "of it solves", "evaluate")
 TIMES = (1, 2, 4, 8)
@@ -43,10 +43,14 @@ def main() -> None:
     options = _options()
     threads = options.threads or torch.get_num_threads()
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        print(f"\n{device}, torch {torch.__version__}, {threads} threads, "
-              f"{options.clock} time, {options.keep:.0%} of block parameters kept\n")  # fmt: skip
-        print(f"| model | tokens | {' | '.join(STAGES)} | dense pass | measure / dense | "
-              "prune / dense | all / (dense + pruned) | peak memory |")  # fmt: skip
+        print(
+            f"\n{device}, torch {torch.__version__}, {threads} threads, "
+            f"{options.clock} time, {options.keep:.0%} of block parameters kept\n"
+        )
+        print(
+            f"| model | tokens | {' | '.join(STAGES)} | dense pass | measure / dense | "
+            "prune / dense | all / (dense + pruned) | peak memory |"
+        )
         print("|" + "---|" * (len(STAGES) + 7), flush=True)
         for times in options.samples_times:
             _alone(options.model, options.model, options.samples * times, device, options)
@@ -134,9 +138,14 @@ class _Clock:
 
 def _random_model(folder: Path, blocks: int) -> None:
     config = LlamaConfig(
-        hidden_size=256, intermediate_size=704, num_hidden_layers=blocks, num_attention_heads=4,
-        num_key_value_heads=4, vocab_size=1024, max_position_embeddings=512,
-    )  # fmt: skip
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=blocks,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        vocab_size=1024,
+        max_position_embeddings=512,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from pruning.utils.version import __version__ as __version__
 
 _LAZY = {
-    "load": "pruning.sources",
+    "load": "pruning.models.loading",
     "prune": "pruning.pipeline",
     "measure_model": "pruning.pipeline",
-    "make_plan": "pruning.planning",
+    "make_plan": "pruning.planning.planner",
     "perplexity": "pruning.evaluate",
     "generate": "pruning.evaluate",
     "save": "pruning.checkpoint",
-    "Recipe": "pruning.recipe",
-    "Measurement": "pruning.measurement",
-    "Plan": "pruning.plan",
+    "Recipe": "pruning.artifacts.recipe",
+    "Measurement": "pruning.artifacts.measurement",
+    "Plan": "pruning.artifacts.plan",
 }
 
 __all__ = list(_LAZY)

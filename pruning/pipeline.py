@@ -5,46 +5,32 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
 
-from pruning.apply import Applied, apply
-from pruning.arithmetic import products_dtype
-from pruning.corpora import Windows, calibration_windows
-from pruning.corpora.rewriting import rewritten
-from pruning.errors import OutOfMemory
+from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.plan import Plan
+from pruning.artifacts.recipe import ENOUGH_WINDOWS, Recipe
+from pruning.artifacts.report import make_report
+from pruning.data import Windows, calibration_windows
+from pruning.data.augment import rewritten
 from pruning.evaluate.speed import peak_memory_bytes
-from pruning.events import CancelCheck, ModuleEvent, ProgressCallback, ignore, never
-from pruning.least_squares import Stopwatch
 from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
-from pruning.measure.curves import with_curves
-from pruning.measurement import Measurement
-from pruning.plan import Plan
-from pruning.planning import make_plan, needs_curves, needs_gradients
-from pruning.provenance import fingerprint
-from pruning.recipe import ENOUGH_WINDOWS, Recipe
+from pruning.measure.loss_curves import with_curves
+from pruning.models.fingerprint import fingerprint
+from pruning.models.limits import PROBES
+from pruning.models.loading.loaded import LoadedModel
+from pruning.models.loading.sizes import Task
+from pruning.planning.planner import make_plan, needs_curves, needs_gradients
 from pruning.recovery import RECOVERIES
-from pruning.report import Report, make_report
-from pruning.shape import PROBES, Widths
-from pruning.sources.loaded import LoadedModel
-from pruning.sources.sizes import Task
-
-
-@dataclass(frozen=True)
-class PruneRun:
-    """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
-    was carried out, after re-scoring; ``seconds`` excludes loading the model."""
-
-    dense: LoadedModel
-    pruned: LoadedModel
-    recipe: Recipe
-    plan: Plan
-    widths: tuple[Widths, ...]
-    events: tuple[ModuleEvent, ...]
-    seconds: float
-    report: Report
+from pruning.recovery.solvers.normal_equations import Stopwatch
+from pruning.surgery.apply import Applied, apply
+from pruning.surgery.result import PruneRun
+from pruning.utils.errors import OutOfMemory
+from pruning.utils.precision import products_dtype
 
 
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
@@ -77,9 +63,14 @@ def recovery_windows(
     if copies == 0:
         return text
     drawn = rewritten(
-        loaded.model, text.ids, copies, recipe.seed, products=_products(loaded, recipe),
-        progress=progress, should_cancel=should_cancel,
-    )  # fmt: skip
+        loaded.model,
+        text.ids,
+        copies,
+        recipe.seed,
+        products=_products(loaded, recipe),
+        progress=progress,
+        should_cancel=should_cancel,
+    )
     families = torch.cat([text.ids[:, None], drawn.reshape(samples, copies, -1)], dim=1)
     return replace(text, ids=families.flatten(0, 1), family=1 + copies)
 
@@ -140,9 +131,13 @@ def measure_model(
     with _memory_guard(loaded):
         windows = windows_for(loaded, recipe)
         about = (
-            loaded.identity, loaded.revision, loaded.dtype, windows.fingerprint,
-            *windows.ids.shape, recipe.seed,
-        )  # fmt: skip
+            loaded.identity,
+            loaded.revision,
+            loaded.dtype,
+            windows.fingerprint,
+            *windows.ids.shape,
+            recipe.seed,
+        )
 
         def make() -> Measurement:
             return measure(
@@ -168,11 +163,13 @@ def measure_model(
                 measurement_key(*about, **passed),
                 # the expected losses come from what the recovery will be fitted to
                 partial(
-                    _with_curves, found, loaded,
+                    _with_curves,
+                    found,
+                    loaded,
                     fit_windows or partial(recovery_windows, loaded, recipe, **hear),
                     {"products": products, "solves": solves, **hear},
                 ),
-            )  # fmt: skip
+            )
         return replace(found, model=loaded.source)
 
 

@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pruning import __version__
-from pruning.errors import UsageError
-from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.files import cache_root
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.recipe import Recipe
 from pruning.presets import PRESETS, with_preset
-from pruning.recipe import Recipe
+from pruning.utils.errors import UsageError
+from pruning.utils.files import cache_root
+from pruning.utils.version import __version__
 
 if TYPE_CHECKING:
     from pruning.evaluate import Perplexity
-    from pruning.sources.loaded import LoadedModel
+    from pruning.models.loading.loaded import LoadedModel
 
 Axis = Literal["ratio", "tau", "samples"]
 AXES: dict[str, str] = {
@@ -161,9 +161,15 @@ class _Store:
     def __init__(self, loaded: LoadedModel, wanted: Sweep) -> None:
         self._loaded, self._texts = loaded, {}
         about = [
-            POINTS_VERSION, __version__, loaded.identity, loaded.revision, loaded.dtype,
-            self._text(wanted.text, "test"), wanted.seq_len, wanted.windows,
-        ]  # fmt: skip
+            POINTS_VERSION,
+            __version__,
+            loaded.identity,
+            loaded.revision,
+            loaded.dtype,
+            self._text(wanted.text, "test"),
+            wanted.seq_len,
+            wanted.windows,
+        ]
         self.path: Path = cache_root() / "sweeps" / f"{_key(about)}.jsonl"
         self._points = self._read()
 
@@ -209,8 +215,8 @@ class _Store:
 
     def _text(self, source: str, split: Literal["train", "test"]) -> str:
         """What a corpus holds: a file of the same name may change."""
-        from pruning.corpora.base import CORPORA, TextCorpus
-        from pruning.corpora.windows import read_text
+        from pruning.data.corpora.base import CORPORA, TextCorpus
+        from pruning.data.windows import read_text
 
         if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
             return source

@@ -1,11 +1,11 @@
-"""pruning.insight against hand-made cases and networkx."""
+"""pruning.planning.analysis against hand-made cases and networkx."""
 
 import networkx
 import numpy as np
 import pytest
 
-from pruning.criteria.similarity import edges
-from pruning.insight import (
+from pruning.artifacts.measurement import ActivationSummary, Measurement
+from pruning.planning.analysis import (
     OUTLIER_FACTOR,
     alike_groups,
     count_similar,
@@ -15,7 +15,7 @@ from pruning.insight import (
     outlier_channels,
     ranks,
 )
-from pruning.measurement import ActivationSummary, Measurement
+from pruning.planning.similarity import edges
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Figures as pure functions of engine results: no Streamlit, no session, no decisions."""
+"""Charts: data in, Plotly figure out; no Streamlit."""

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.charts.picks import point_id
-from app.theme import ATTENTION, FFN, GREEN, GREY, PRUNED, SELECTED, styled
-from pruning.insight import ChannelMagnitude
-from pruning.measurement import ActivationSummary, Measurement
+from app.charts.theme import ATTENTION, FFN, GREEN, GREY, PRUNED, SELECTED, styled
+from pruning.artifacts.measurement import ActivationSummary, Measurement
+from pruning.planning.analysis import ChannelMagnitude
 
 PLACES = {
     "residual": "Residual stream (block input)",
@@ -203,11 +203,7 @@ def _panel(summaries: Sequence[ActivationSummary], colour: str) -> list[go.Scatt
 
 
 def _band(
-    summaries: Sequence[ActivationSummary],
-    low: float,
-    high: float,
-    colour: str,
-    opacity: float,
+    summaries: Sequence[ActivationSummary], low: float, high: float, colour: str, opacity: float
 ) -> list[go.Scatter]:
     blocks = list(range(len(summaries)))
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

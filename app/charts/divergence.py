@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.picks import point_id
-from app.theme import SELECTED, SEQUENTIAL, styled
+from app.charts.theme import SELECTED, SEQUENTIAL, styled
 
 LN2 = float(np.log(2.0))
 HEIGHT = 365

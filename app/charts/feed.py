@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app import theme
+from app.charts import theme
 from app.charts.graph_edges import discs
 from app.charts.recovery import LARGE
-from pruning.plan import SIMILARITY, ModulePlan
+from pruning.artifacts.plan import SIMILARITY, ModulePlan
 
-CORNERS = {"top right": (1, 1), "top left": (-1, 1), "bottom right": (1, -1),
-           "bottom left": (-1, -1)}  # fmt: skip
+CORNERS = {
+    "top right": (1, 1),
+    "top left": (-1, 1),
+    "bottom right": (1, -1),
+    "bottom left": (-1, -1),
+}
 TYPICAL_WIDTH = 440
 """Pixels; the browser decides, and a line that ends a little early or late does no harm."""
 
@@ -181,22 +185,36 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
     outline = {"color": theme.PRUNED, "width": 2 if kept < units else 0}
     figure = go.Figure()
     figure.add_bar(
-        x=[share], y=[""], orientation="h", name="stays",
+        x=[share],
+        y=[""],
+        orientation="h",
+        name="stays",
         marker={
             "color": theme.FFN,
             "pattern": {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"},
         },
-        text=[stays], textposition="inside", insidetextanchor="start", constraintext="none",
-        textangle=0, textfont={"size": LARGE + 3, "color": "#000000"},
+        text=[stays],
+        textposition="inside",
+        insidetextanchor="start",
+        constraintext="none",
+        textangle=0,
+        textfont={"size": LARGE + 3, "color": "#000000"},
         hovertemplate="%{x:.1f}% stay<extra></extra>",
-    )  # fmt: skip
+    )
     figure.add_bar(
-        x=[100 - share], y=[""], orientation="h", name="goes",
+        x=[100 - share],
+        y=[""],
+        orientation="h",
+        name="goes",
         marker={"color": theme.CLEAR, "line": outline},
-        text=[goes], textposition="inside", insidetextanchor="middle", constraintext="none",
-        textangle=0, textfont={"size": LARGE + 3, "color": theme.PRUNED},
+        text=[goes],
+        textposition="inside",
+        insidetextanchor="middle",
+        constraintext="none",
+        textangle=0,
+        textfont={"size": LARGE + 3, "color": theme.PRUNED},
         hovertemplate="%{x:.1f}% go<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_layout(barmode="stack", bargap=0.1, uirevision="ffn", dragmode=False)
     theme.styled(figure, height=height, legend=False)
     figure.update_layout(margin={"t": 4, "b": 4})

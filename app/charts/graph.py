@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app.charts.graph_edges import HEIGHT, Pair, discs, edge_traces
 from app.charts.picks import point_id
-from app.theme import (
+from app.charts.theme import (
     BLUE,
     CLEAR,
     GREEN,
@@ -125,10 +125,7 @@ def _text_size(count: int) -> int:
 def _look(group: int, shared: bool) -> tuple[str, str]:
     if not shared:
         return KEPT, "circle"
-    return (
-        GROUP_COLOURS[group % len(GROUP_COLOURS)],
-        GROUP_SYMBOLS[group % len(GROUP_SYMBOLS)],
-    )
+    return (GROUP_COLOURS[group % len(GROUP_COLOURS)], GROUP_SYMBOLS[group % len(GROUP_SYMBOLS)])
 
 
 def _add_nodes(

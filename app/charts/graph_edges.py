@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app.theme import SELECTED
+from app.charts.theme import SELECTED
 
 Pair = tuple[int, int, float]
 """Two heads and their divergence in nats."""

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.charts.picks import point_id
-from app.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SELECTED, SKY, styled
-from pruning.insight import SimilarityCount
-from pruning.plan import BY_HAND, SIMILARITY, Plan
+from app.charts.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SELECTED, SKY, styled
+from pruning.artifacts.plan import BY_HAND, SIMILARITY, Plan
+from pruning.planning.analysis import SimilarityCount
 
 COUNT_ROW = 58
 QUIET = 0.8
@@ -187,12 +187,7 @@ def _ring(block: int, head: int) -> go.Scatter:
         y=[head],
         mode="markers",
         name="selected",
-        marker={
-            "symbol": "circle-open",
-            "size": 16,
-            "color": SELECTED,
-            "line": {"width": 2.5},
-        },
+        marker={"symbol": "circle-open", "size": 16, "color": SELECTED, "line": {"width": 2.5}},
         hoverinfo="skip",
         showlegend=False,
     )

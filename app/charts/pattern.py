@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.picks import point_id
-from app.theme import SELECTED, SEQUENTIAL, styled
-from pruning.insight import looking_habits
+from app.charts.theme import SELECTED, SEQUENTIAL, styled
+from pruning.planning.analysis import looking_habits
 
 HEIGHT = 400
 NAMES_UP_TO = 40
@@ -34,7 +34,7 @@ def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
                 "thickness": 12,
                 "outlinewidth": 0,
             },
-        )  # fmt: skip
+        )
     )
     styled(figure, height=HEIGHT, legend=False)
     figure.update_layout(dragmode=False, margin={"t": 8}, uirevision="pattern")
@@ -68,8 +68,10 @@ def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
     rows = -(-heads // columns)
     step = size + GAP
     canvas = np.full((rows * step, columns * step), np.nan, dtype=np.float32)
-    corners = [(head // columns * step + GAP // 2, head % columns * step + GAP // 2)
-               for head in range(heads)]  # fmt: skip
+    corners = [
+        (head // columns * step + GAP // 2, head % columns * step + GAP // 2)
+        for head in range(heads)
+    ]
     below = np.tri(size, dtype=bool)
     for (top, left), one in zip(corners, maps, strict=True):
         # the root makes faint patterns visible in a small picture
@@ -83,14 +85,18 @@ def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
             showscale=False,
             hoverinfo="skip",
             hoverongaps=False,
-        )  # fmt: skip
+        )
     )
     figure.add_trace(_targets(maps, corners, size, HEIGHT / rows))
     top, left = corners[selected]
     figure.add_shape(
-        type="rect", x0=left - 1.2, x1=left + size + 0.2, y0=top - 1.2, y1=top + size + 0.2,
+        type="rect",
+        x0=left - 1.2,
+        x1=left + size + 0.2,
+        y0=top - 1.2,
+        y1=top + size + 0.2,
         line={"color": SELECTED, "width": 3},
-    )  # fmt: skip
+    )
     styled(figure, height=HEIGHT, legend=False)
     figure.update_layout(dragmode=False, hovermode="closest", margin={"t": 8}, uirevision="mosaic")
     figure.update_xaxes(visible=False, range=[-1.5, columns * step], fixedrange=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from app import theme
+from app.charts import theme
 from app.charts.picks import point_id
-from pruning.plan import Plan
+from pruning.artifacts.plan import Plan
 
 _AS_BEFORE = {"marker": {"opacity": 1}}
 """What a click did not pick looks like all else: the frame shows the open block."""
@@ -77,9 +77,11 @@ def head_map(plan: Plan, height: int | None = None, *, open_block: int | None = 
     )
     theme.styled(figure, height=height or 110 + heads * (side + 6))
     figure.update_xaxes(
-        title="block", dtick=_tick(len(plan.blocks)), showgrid=False,
+        title="block",
+        dtick=_tick(len(plan.blocks)),
+        showgrid=False,
         range=[-0.7, len(plan.blocks) - 0.3],
-    )  # fmt: skip
+    )
     figure.update_yaxes(title="head", dtick=_tick(heads), showgrid=False, range=[heads - 0.4, -0.6])
     _frame(figure, open_block, len(plan.blocks))
     return figure
@@ -91,23 +93,35 @@ def ffn_share(plan: Plan, height: int = 240, *, open_block: int | None = None) -
     modules = [block.ffn for block in plan.blocks]
     kept = [100 * (m.units - len(m.removed)) / m.units for m in modules]
     ids = [point_id("block", index) for index in range(len(kept))]
-    stays = [f"block {i}: {m.units - len(m.removed):,} of {m.units:,} channels kept"
-             for i, m in enumerate(modules)]  # fmt: skip
+    stays = [
+        f"block {i}: {m.units - len(m.removed):,} of {m.units:,} channels kept"
+        for i, m in enumerate(modules)
+    ]
     goes = [f"block {i}: {100 - share:.1f}% pruned" for i, share in enumerate(kept)]
     figure = go.Figure()
     figure.add_bar(
-        x=list(range(len(kept))), y=kept, name="kept",
+        x=list(range(len(kept))),
+        y=kept,
+        name="kept",
         marker={
             "color": theme.FFN,
             "pattern": {"shape": "/", "size": 6, "solidity": 0.25, "fillmode": "overlay"},
         },
-        customdata=ids, hovertext=stays, hoverinfo="text", unselected=_AS_BEFORE,
-    )  # fmt: skip
+        customdata=ids,
+        hovertext=stays,
+        hoverinfo="text",
+        unselected=_AS_BEFORE,
+    )
     figure.add_bar(
-        x=list(range(len(kept))), y=[100 - share or None for share in kept], name="pruned",
+        x=list(range(len(kept))),
+        y=[100 - share or None for share in kept],
+        name="pruned",
         marker={"color": theme.CLEAR, "line": {"color": theme.PRUNED, "width": 1}},
-        customdata=ids, hovertext=goes, hoverinfo="text", unselected=_AS_BEFORE,
-    )  # fmt: skip
+        customdata=ids,
+        hovertext=goes,
+        hoverinfo="text",
+        unselected=_AS_BEFORE,
+    )
     figure.update_layout(barmode="stack", bargap=0.25)
     theme.styled(figure, height=height)
     figure.update_layout(legend={"traceorder": "normal"})
@@ -120,9 +134,11 @@ def ffn_share(plan: Plan, height: int = 240, *, open_block: int | None = None) -
 def _frame(figure: go.Figure, open_block: int | None, blocks: int) -> None:
     if open_block is not None and open_block < blocks:
         figure.add_vrect(
-            x0=open_block - 0.5, x1=open_block + 0.5, fillcolor=theme.CLEAR,
+            x0=open_block - 0.5,
+            x1=open_block + 0.5,
+            fillcolor=theme.CLEAR,
             line={"color": theme.SELECTED, "width": 2},
-        )  # fmt: skip
+        )
 
 
 class _Points:
@@ -140,10 +156,16 @@ class _Points:
 
     def trace(self, name: str, marker: dict) -> go.Scatter:
         return go.Scatter(
-            x=self.x, y=self.y, mode="markers", name=f"{name} ({len(self.x)})", marker=marker,
+            x=self.x,
+            y=self.y,
+            mode="markers",
+            name=f"{name} ({len(self.x)})",
+            marker=marker,
             customdata=[point_id("block", *place) for place in zip(self.x, self.y, strict=True)],
-            text=self.text, hovertemplate="%{text}<extra></extra>", unselected=_AS_BEFORE,
-        )  # fmt: skip
+            text=self.text,
+            hovertemplate="%{text}<extra></extra>",
+            unselected=_AS_BEFORE,
+        )
 
 
 def _tick(count: int) -> int:

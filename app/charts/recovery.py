@@ -7,8 +7,8 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from app import theme
-from pruning.events import ModuleEvent
+from app.charts import theme
+from pruning.artifacts.events import ModuleEvent
 
 _KINDS = (("attention", theme.ATTENTION, "circle"), ("ffn", theme.FFN, "square"))
 
@@ -78,12 +78,7 @@ def _ring(event: ModuleEvent) -> go.Scatter:
         y=values,
         mode="markers",
         name="newest",
-        marker={
-            "symbol": "circle-open",
-            "size": 20,
-            "color": theme.SELECTED,
-            "line": {"width": 3},
-        },
+        marker={"symbol": "circle-open", "size": 20, "color": theme.SELECTED, "line": {"width": 3}},
         hoverinfo="skip",
         cliponaxis=False,
         showlegend=False,

@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from pruning.plan import Plan
+from app.charts import theme
+from pruning.artifacts.plan import Plan
 
 DENSE_LOOK = {"symbol": "diamond-open", "size": 13, "color": theme.BEFORE, "line": {"width": 2}}
 PRUNED_LOOK = {"symbol": "circle", "size": 11, "color": theme.KEPT}
@@ -25,15 +25,25 @@ def cloud(
     x and perplexity of each dense model. Down is better."""
     figure = go.Figure()
     figure.add_scatter(
-        x=[x for x, *_ in pruned], y=[y for _, y, *_ in pruned], mode="markers+text",
-        name="pruned", marker=PRUNED_LOOK, text=[name for *_, name, _ in pruned],
-        textposition="top center", hovertext=[text for *_, text in pruned], hoverinfo="text",
+        x=[x for x, *_ in pruned],
+        y=[y for _, y, *_ in pruned],
+        mode="markers+text",
+        name="pruned",
+        marker=PRUNED_LOOK,
+        text=[name for *_, name, _ in pruned],
+        textposition="top center",
+        hovertext=[text for *_, text in pruned],
+        hoverinfo="text",
         cliponaxis=False,
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=[x for x, _ in dense], y=[y for _, y in dense], mode="markers", name="dense",
-        marker=DENSE_LOOK, hovertemplate="dense: perplexity %{y:.2f}<extra></extra>",
-    )  # fmt: skip
+        x=[x for x, _ in dense],
+        y=[y for _, y in dense],
+        mode="markers",
+        name="dense",
+        marker=DENSE_LOOK,
+        hovertemplate="dense: perplexity %{y:.2f}<extra></extra>",
+    )
     theme.styled(figure, height=height)
     figure.update_xaxes(title=x_title)
     figure.update_yaxes(title="perplexity")
@@ -97,13 +107,16 @@ def sweep_lines(
             (p for p in points if p.preset == preset and p.perplexity), key=lambda p: p.value
         )
         figure.add_scatter(
-            x=[p.value for p in own], y=[p.perplexity for p in own], mode="lines+markers",
-            name=titles[preset], line={"color": colour, "dash": dash, "width": 2},
+            x=[p.value for p in own],
+            y=[p.perplexity for p in own],
+            mode="lines+markers",
+            name=titles[preset],
+            line={"color": colour, "dash": dash, "width": 2},
             marker={"symbol": symbol, "size": 9, "color": colour},
             customdata=[[p.kept, p.seconds] for p in own],
             hovertemplate=f"{titles[preset]} at %{{x}}: perplexity %{{y:.2f}}<br>"
             "%{customdata[0]:.1%} of the blocks kept, %{customdata[1]:.0f} s<extra></extra>",
-        )  # fmt: skip
+        )
     margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
     ends = [reach[0] - margin, reach[1] + margin]
     _dense_line(figure, points, ends)
@@ -122,11 +135,14 @@ def methods_by_size(points: Sequence[Any], titles: dict[str, str], height: int =
             continue
         colour, symbol, _ = LOOKS[list(titles).index(point.preset) % len(LOOKS)]
         figure.add_scatter(
-            x=[point.kept], y=[point.perplexity], mode="markers", name=titles[point.preset],
+            x=[point.kept],
+            y=[point.perplexity],
+            mode="markers",
+            name=titles[point.preset],
             marker={"symbol": symbol, "size": 12, "color": colour},
             hovertemplate=f"{titles[point.preset]}: perplexity %{{y:.2f}}<br>"
             f"%{{x:.1%}} of the blocks kept, {point.seconds:.0f} s<extra></extra>",
-        )  # fmt: skip
+        )
     kept = [p.kept for p in points if p.value is not None] or [1.0]
     middle = 0.5 * (min(kept) + max(kept))
     half = max(0.5 * (max(kept) - min(kept)), 0.005) * 1.5
@@ -144,9 +160,13 @@ def _dense_line(figure: go.Figure, points: Sequence[Any], ends: list[float]) -> 
     dense = [p.perplexity for p in points if p.value is None and p.perplexity]
     if dense:
         figure.add_scatter(
-            x=ends, y=dense * 2, mode="lines", name=f"dense, {dense[0]:.2f}", hoverinfo="name",
+            x=ends,
+            y=dense * 2,
+            mode="lines",
+            name=f"dense, {dense[0]:.2f}",
+            hoverinfo="name",
             line={"color": theme.BEFORE, "dash": "dot", "width": 2},
-        )  # fmt: skip
+        )
 
 
 def _log_axis(figure: go.Figure, points: Sequence[Any]) -> None:

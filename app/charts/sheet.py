@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.picks import point_id
-from app.theme import CLEAR, KEPT, MARKED, PRUNED, SELECTED, styled
-from pruning.insight import SimilarityCount
-from pruning.plan import BY_HAND, ModulePlan
+from app.charts.theme import CLEAR, KEPT, MARKED, PRUNED, SELECTED, styled
+from pruning.artifacts.plan import BY_HAND, ModulePlan
+from pruning.planning.analysis import SimilarityCount
 
 TILE = 128
 """Height of one block's graph in pixels."""
@@ -48,20 +48,27 @@ def sheet_of_graphs(
     """``tiles`` in reading order; each is a click target with the id ``block:number``."""
     columns = min(8, max(1, len(tiles)))
     rows = -(-len(tiles) // columns)
-    corners = np.array([(place % columns, rows - 1 - place // columns) for place in
-                        range(len(tiles))], dtype=np.float64)  # fmt: skip
+    corners = np.array(
+        [(place % columns, rows - 1 - place // columns) for place in range(len(tiles))],
+        dtype=np.float64,
+    )
     # room for the caption above each graph
-    places = [c + [0.1, 0.08] + [0.8, 0.66] * t.positions for c, t in zip(corners, tiles,
-              strict=True)]  # fmt: skip
+    places = [
+        c + [0.1, 0.08] + [0.8, 0.66] * t.positions for c, t in zip(corners, tiles, strict=True)
+    ]
     figure = go.Figure([*_edge_traces(tiles, places, threshold), *_head_traces(tiles, places)])
     figure.add_trace(_captions(tiles, corners))
     here = next((n for n, tile in enumerate(tiles) if tile.block == open_block), None)
     if here is not None:
         left, bottom = corners[here]
         figure.add_shape(
-            type="rect", x0=left + 0.02, x1=left + 0.98, y0=bottom + 0.02, y1=bottom + 0.98,
+            type="rect",
+            x0=left + 0.02,
+            x1=left + 0.98,
+            y0=bottom + 0.02,
+            y1=bottom + 0.98,
             line={"color": SELECTED, "width": 2},
-        )  # fmt: skip
+        )
         if selected is not None and selected < len(places[here]):
             figure.add_trace(_ring(places[here][selected]))
     figure.add_trace(_targets(tiles, corners))
@@ -116,7 +123,7 @@ def _edge_traces(
                     },
                     hoverinfo="skip",
                     showlegend=False,
-                )  # fmt: skip
+                )
             )
     return traces
 
@@ -136,9 +143,8 @@ def _head_traces(tiles: Sequence[Tile], places: Sequence[np.ndarray]) -> list[go
         STAYS: {"symbol": "circle", "color": KEPT, "line": {"width": 0}},
         GOES: {"symbol": "circle-x-open", "color": PRUNED, "line": {"width": 1.5}},
         DROPPED: {"symbol": "diamond-x-open", "color": MARKED, "line": {"width": 1.5}},
-        KEPT_BY_HAND: {"symbol": "square", "color": KEPT,
-                       "line": {"width": 2, "color": MARKED}},
-    }  # fmt: skip
+        KEPT_BY_HAND: {"symbol": "square", "color": KEPT, "line": {"width": 2, "color": MARKED}},
+    }
     traces = []
     for name, points in kinds.items():
         if points:
@@ -152,7 +158,7 @@ def _head_traces(tiles: Sequence[Tile], places: Sequence[np.ndarray]) -> list[go
                     marker={"size": size, "opacity": 1, **looks[name]},
                     hoverinfo="skip",
                     unselected={"marker": {"opacity": 1}},
-                )  # fmt: skip
+                )
             )
     return traces
 
@@ -205,7 +211,11 @@ def _hover(tile: Tile) -> str:
 
 def _ring(place: np.ndarray) -> go.Scatter:
     return go.Scatter(
-        x=[float(place[0])], y=[float(place[1])], mode="markers", name="selected",
+        x=[float(place[0])],
+        y=[float(place[1])],
+        mode="markers",
+        name="selected",
         marker={"size": 17, "symbol": "circle-open", "color": SELECTED, "line": {"width": 2.5}},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+        hoverinfo="skip",
+        showlegend=False,
+    )

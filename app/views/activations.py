@@ -6,8 +6,6 @@ from functools import partial
 
 import streamlit as st
 
-from app.block_picker import block_slider, open_block
-from app.chart_data import channel_rows, csv_row, magnitude_rows
 from app.charts.activations import (
     PLACES,
     channel_bars,
@@ -18,12 +16,14 @@ from app.charts.activations import (
     quantile_profile,
 )
 from app.charts.picks import picked
-from app.explain import spans
-from app.state import current_measurement
-from app.theme import chart_config
-from app.widgets import page_header
-from pruning.insight import OUTLIER_FACTOR, largest_channels, outlier_channels
-from pruning.measurement import Measurement
+from app.charts.theme import chart_config
+from app.components.block_picker import block_slider, open_block
+from app.components.csv_export import channel_rows, csv_row, magnitude_rows
+from app.components.text import spans
+from app.components.widgets import page_header
+from app.session.state import current_measurement
+from pruning.artifacts.measurement import Measurement
+from pruning.planning.analysis import OUTLIER_FACTOR, largest_channels, outlier_channels
 
 RULE = (
     f"A channel is an **outlier** when its mean |x| is more than {OUTLIER_FACTOR:g} times the "

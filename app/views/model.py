@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import devices, paths, state, tasks, work
-from app.widgets import (
-    calibration_fields,
-    count,
-    duration,
-    outcome,
-    page_header,
-    show_problem,
-    size,
-    watch,
-)
-from pruning.errors import HeadroomError
-from pruning.recipe import ModelChoice
-from pruning.report import NAMES
-from pruning.shape import ModelShape, footprint, full_widths
+from app.components.job_progress import outcome, watch
+from app.components.text import count, duration, size
+from app.components.widgets import calibration_fields, page_header, show_problem
+from app.jobs import devices, tasks
+from app.session import paths, state, visitor_jobs
+from pruning.artifacts.recipe import ModelChoice
+from pruning.artifacts.report import NAMES
+from pruning.artifacts.shapes import ModelShape, footprint, full_widths
+from pruning.utils.errors import HeadroomError
 
 SOURCES = {
     "demo": "Embedded demo",
@@ -48,20 +42,34 @@ def choose_model() -> ModelChoice | None:
     """The widgets of a model choice; None while it is incomplete."""
     st.subheader("Source", anchor=False)
     kind = st.segmented_control(
-        "Source", list(SOURCES), format_func=SOURCES.get, default="demo", required=True,
-        key="model.kind", label_visibility="collapsed", persist_state="session",
-    )  # fmt: skip
+        "Source",
+        list(SOURCES),
+        format_func=SOURCES.get,
+        default="demo",
+        required=True,
+        key="model.kind",
+        label_visibility="collapsed",
+        persist_state="session",
+    )
     source, revision = _source(kind)
     device, dtype = st.columns(2)
     device.selectbox(
-        "Device", list(devices.DEVICES), format_func=devices.DEVICES.get, key="model.device",
-        persist_state="session", help="Automatic takes a GPU when there is one.",
-    )  # fmt: skip
+        "Device",
+        list(devices.DEVICES),
+        format_func=devices.DEVICES.get,
+        key="model.device",
+        persist_state="session",
+        help="Automatic takes a GPU when there is one.",
+    )
     dtype.selectbox(
-        "Number format", list(DTYPES), index=1, format_func=DTYPES.get, key="model.dtype",
+        "Number format",
+        list(DTYPES),
+        index=1,
+        format_func=DTYPES.get,
+        key="model.dtype",
         persist_state="session",
         help="float32 is exact and largest; bfloat16 and float16 need half the memory.",
-    )  # fmt: skip
+    )
     if not source:
         return None
     return ModelChoice(source=source, revision=revision, dtype=st.session_state["model.dtype"])
@@ -77,35 +85,44 @@ def _source(kind: str) -> tuple[str, str | None]:
     if kind == "hub":
         name, revision = st.columns([2, 1])
         source = name.text_input(
-            "Model id", placeholder="openai-community/gpt2", key="model.hub",
+            "Model id",
+            placeholder="openai-community/gpt2",
+            key="model.hub",
             persist_state="session",
             help="Weights must be safetensors. For gated models set HF_TOKEN in the server's "
             "environment.",
-        )  # fmt: skip
+        )
         chosen = revision.text_input(
-            "Revision", placeholder="main", key="model.revision", persist_state="session",
+            "Revision",
+            placeholder="main",
+            key="model.revision",
+            persist_state="session",
             help="Branch, tag or commit; empty means the newest.",
-        )  # fmt: skip
+        )
         return source.strip(), chosen.strip() or None
     label = "Folder on the server" if kind == "folder" else "GGUF file on the server"
     source = st.text_input(
-        label, key=f"model.{kind}", persist_state="session",
+        label,
+        key=f"model.{kind}",
+        persist_state="session",
         placeholder="models/my-model" if kind == "folder" else "models/my-model.gguf",
         help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
-    )  # fmt: skip
+    )
     return source.strip(), None
 
 
 def act(choice: ModelChoice | None) -> None:
     """Buttons, the running job, and how the last one ended."""
     device = st.session_state["model.device"]
-    running = work.active(("estimate", "load", "measure"))
+    running = visitor_jobs.active(("estimate", "load", "measure"))
     busy = running is not None
     with st.container(horizontal=True):
         check = st.button(
-            "Check memory", icon=":material/memory:", disabled=busy or choice is None,
+            "Check memory",
+            icon=":material/memory:",
+            disabled=busy or choice is None,
             help="Reads sizes only; loads nothing.",
-        )  # fmt: skip
+        )
         load = st.button(
             "Load", icon=":material/download:", type="primary", disabled=busy or choice is None
         )
@@ -125,10 +142,12 @@ def act(choice: ModelChoice | None) -> None:
     )
     calibration_fields()
     measure = st.button(
-        "Measure", icon=":material/straighten:", type="primary",
+        "Measure",
+        icon=":material/straighten:",
+        type="primary",
         disabled=busy or choice is None,
         help="Loads the chosen model first if needed.",
-    )  # fmt: skip
+    )
     if measure and choice is not None:
         start_measuring(choice, device)
     if measuring:
@@ -145,12 +164,14 @@ def start(choice: ModelChoice, device: str, load: bool) -> None:
         st.error(str(error))
         return
     if load:
-        job_work = tasks.loading(work.models(), choice, device)
-        work.submit("load", f"Load {choice.source}", job_work, device=device, about=choice)
+        job_work = tasks.loading(visitor_jobs.models(), choice, device)
+        visitor_jobs.submit("load", f"Load {choice.source}", job_work, device=device, about=choice)
     else:
         job_work = tasks.estimating(choice, device)
         # on the device's own queue: building a model's skeleton is not safe beside other work
-        work.submit("estimate", f"Check {choice.source}", job_work, device=device, about=choice)
+        visitor_jobs.submit(
+            "estimate", f"Check {choice.source}", job_work, device=device, about=choice
+        )
     state.set_device(device)
     st.rerun()
 
@@ -163,15 +184,17 @@ def start_measuring(choice: ModelChoice, device: str) -> None:
     except HeadroomError as error:
         st.error(str(error))
         return
-    job_work = tasks.measuring(work.models(), recipe, device)
-    work.submit("measure", f"Measure {choice.source}", job_work, device=device, about=recipe)
+    job_work = tasks.measuring(visitor_jobs.models(), recipe, device)
+    visitor_jobs.submit(
+        "measure", f"Measure {choice.source}", job_work, device=device, about=recipe
+    )
     state.set_device(device)
     st.rerun()
 
 
 def report_loading(choice: ModelChoice | None) -> None:
     """What the last check or load of this very choice said."""
-    last = work.latest("estimate", "load")
+    last = visitor_jobs.latest("estimate", "load")
     if last is None or last.about != choice or last.active:
         return
     outcome(last)
@@ -186,17 +209,19 @@ def report_loading(choice: ModelChoice | None) -> None:
 
 
 def report_measuring() -> None:
-    last = work.latest("measure")
+    last = visitor_jobs.latest("measure")
     outcome(last)
     if last is not None and last.status == "done":
         st.success("Measured. All pages now show this model.")
-        st.page_link("views/heads.py", label="Open Heads", icon=":material/hub:")
+        st.page_link("views/heads/page.py", label="Open Heads", icon=":material/hub:")
 
 
 def facts() -> None:
     """Facts of the model loaded last, or else of the measured one."""
-    loaded = next((job for job in reversed(work.jobs("load")) if job.status == "done"), None)
-    newest = work.latest("load", "measure")
+    loaded = next(
+        (job for job in reversed(visitor_jobs.jobs("load")) if job.status == "done"), None
+    )
+    newest = visitor_jobs.latest("load", "measure")
     if loaded is not None and newest is loaded:
         found: tasks.Facts = loaded.result
         facts_of(found.shape, _loaded_rows(found), state.model_name(found.source), "loaded")

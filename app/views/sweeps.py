@@ -7,15 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, state, theme, work
-from app.chart_data import csv_button
+from app.charts import theme
 from app.charts.runs import sweep_lines
-from app.jobs import Job
-from app.live_sweep import start
-from app.widgets import corpus_options, outcome, page_header, show_problem, watch
-from pruning.errors import HeadroomError, UsageError
+from app.components.csv_export import csv_button
+from app.components.job_progress import outcome, watch
+from app.components.widgets import corpus_options, page_header, show_problem
+from app.jobs.queue import Job
+from app.session import query_params, state, visitor_jobs
+from app.session.live_sweep import start
 from pruning.presets import PRESETS
 from pruning.sweep import AXES, Sweep, SweepPoint
+from pruning.utils.errors import HeadroomError, UsageError
 
 TITLES = {"ratio": "Ratio", "tau": "Threshold τ", "samples": "Samples"}
 START = {
@@ -35,15 +37,15 @@ def main() -> None:
         "server's disk: the same sweep goes on where it stopped, even after a restart.",
         measured_model=False,
     )
-    address.follow("sweep.axis", "ratio", TITLES)
-    address.follow("sweep.presets", METHODS, PRESETS.names())
-    address.follow("sweep.text", TEXT)
+    query_params.follow("sweep.axis", "ratio", TITLES)
+    query_params.follow("sweep.presets", METHODS, PRESETS.names())
+    query_params.follow("sweep.text", TEXT)
     show_problem()
     left, right = st.columns([4, 7], gap="large")
     with left:
         form()
     with right:
-        job = work.latest("sweep")
+        job = visitor_jobs.latest("sweep")
         if job is None:
             nothing_yet()
             return
@@ -56,41 +58,66 @@ def main() -> None:
 
 def nothing_yet() -> None:
     """The page before any sweep: what will be here."""
-    with st.container(border=True, horizontal_alignment="center", gap="medium", height=420,
-                      vertical_alignment="center"):  # fmt: skip
+    with st.container(
+        border=True,
+        horizontal_alignment="center",
+        gap="medium",
+        height=420,
+        vertical_alignment="center",
+    ):
         st.markdown("### :material/timeline: No curve yet", width="content")
         st.markdown(
             "Choose what to vary and press Start. Each method becomes a line that grows point by "
             "point; a line that stays low loses little.",
-            width="content", text_alignment="center",
-        )  # fmt: skip
+            width="content",
+            text_alignment="center",
+        )
 
 
 def form() -> None:
     """What to draw. All of it is kept in the page's address."""
     axis = st.segmented_control(
-        "Vary", list(TITLES), format_func=TITLES.get, key="sweep.axis", required=True,
-        on_change=address.keep, args=("sweep.axis", "ratio"), persist_state="session",
+        "Vary",
+        list(TITLES),
+        format_func=TITLES.get,
+        key="sweep.axis",
+        required=True,
+        on_change=query_params.keep,
+        args=("sweep.axis", "ratio"),
+        persist_state="session",
         width="stretch",
         help="Ratio: the share of the blocks' parameters that goes, as a budget, so that methods "
         "are compared at one size. τ: the similarity threshold in nats. Samples: windows of "
         "calibration text (figure 4 of the paper).",
-    )  # fmt: skip
+    )
     values = st.text_input(
-        "Values", START[axis], key=f"sweep.values.{axis}", bind="query-params", max_chars=500,
+        "Values",
+        START[axis],
+        key=f"sweep.values.{axis}",
+        bind="query-params",
+        max_chars=500,
         help="Numbers with commas between them.",
-    )  # fmt: skip
+    )
     lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
     presets = st.multiselect(
-        "Methods", PRESETS.names(), key="sweep.presets", help=lines,
-        format_func=lambda name: PRESETS.entry(name).title, persist_state="session",
-        on_change=address.keep, args=("sweep.presets", METHODS),
-    )  # fmt: skip
+        "Methods",
+        PRESETS.names(),
+        key="sweep.presets",
+        help=lines,
+        format_func=lambda name: PRESETS.entry(name).title,
+        persist_state="session",
+        on_change=query_params.keep,
+        args=("sweep.presets", METHODS),
+    )
     text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")
     source = text.selectbox(
-        "Evaluate on", key="sweep.text", persist_state="session", on_change=address.keep,
-        args=("sweep.text", TEXT), **_texts(),
-    )  # fmt: skip
+        "Evaluate on",
+        key="sweep.text",
+        persist_state="session",
+        on_change=query_params.keep,
+        args=("sweep.text", TEXT),
+        **_texts(),
+    )
     seq_len = length.number_input(
         "Tokens each", 2, 131072, 128, 32, key="sweep.seq_len", bind="query-params"
     )
@@ -99,11 +126,15 @@ def form() -> None:
     )
     wanted = _wanted(axis, values, presets, source, int(seq_len), int(limit))
     _rest(axis)
-    busy = work.active(("sweep",)) is not None
+    busy = visitor_jobs.active(("sweep",)) is not None
     if st.button(
-        "Start", type="primary", icon=":material/play_arrow:", key="sweep.start", width=160,
+        "Start",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="sweep.start",
+        width=160,
         disabled=busy or wanted is None,
-    ):  # fmt: skip
+    ):
         start(wanted, "sweep", f"Sweep of {len(wanted.points())} points")
 
 
@@ -161,19 +192,17 @@ def drawing(job: Job) -> None:
     titles = job.about.titles
     reach = (min(wanted.values), max(wanted.values))
     st.plotly_chart(
-        sweep_lines(points, titles, AXES[wanted.axis], reach), config=theme.chart_config("sweep"),
+        sweep_lines(points, titles, AXES[wanted.axis], reach),
+        config=theme.chart_config("sweep"),
         key=f"sweep.chart.{job.id}",
         alt=f"Perplexity against {AXES[wanted.axis]}, one line for each of: "
         + ", ".join(titles.values()),
-    )  # fmt: skip
+    )
     if not points:
         return
     st.caption(f"Perplexity: {points[0].protocol}")
     rows = [_row(point, titles, wanted.axis) for point in points]
-    st.dataframe(
-        rows, hide_index=True, width="stretch", column_config=_COLUMNS,
-        placeholder="–",
-    )  # fmt: skip
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
     if not job.active:
         csv_button(lambda: [asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
 

@@ -1,27 +1,5 @@
-"""Families of models. One file each describes the depth-2 modules of a block."""
+"""Families of models, described one file each: where the prunable modules of a block are."""
 
-from pruning.adapters.base import ADAPTERS, ModelAdapter, adapter_for, supported
-from pruning.adapters import (  # noqa: F401  (they register)
-    llama,
-    mistral,
-    qwen2,
-    qwen3,
-    gemma2,
-    gemma3,
-    olmo2,
-    mixtral,
-    qwen2_moe,
-    qwen3_moe,
-    olmoe,
-    stablelm,
-    phi,
-    phi3,
-    gpt2,
-    gptj,
-    gpt_neox,
-    opt,
-    bloom,
-    falcon,
-)
+from pruning.adapters.base import FAMILIES, ModelAdapter, adapter_for, supported
 
-__all__ = ["ADAPTERS", "ModelAdapter", "adapter_for", "supported"]
+__all__ = ["FAMILIES", "ModelAdapter", "adapter_for", "supported"]

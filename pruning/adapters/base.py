@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning import registries
 from pruning.adapters.experts import LEVEL1, LEVEL2, STEP, ExpertLayer, Mixture
 from pruning.adapters.projection import Projection, layer_shape
-from pruning.arithmetic import products_in
-from pruning.errors import Unsupported
-from pruning.registry import Registry
-from pruning.shape import BlockShape, ModelShape, ModuleKind, ModuleShape
+from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleKind, ModuleShape
+from pruning.utils.errors import Unsupported
+from pruning.utils.precision import products_in
+from pruning.utils.registry import Registry
 
 GROUPED = frozenset({"key", "value"})
 """Level-1 projections whose rows belong to key/value heads instead of query heads."""
@@ -70,11 +71,7 @@ class DepthTwo:
 
     @classmethod
     def of_ffn(
-        cls,
-        up: nn.Module,
-        level2: nn.Module,
-        gate: nn.Module | None = None,
-        normed: bool = False,
+        cls, up: nn.Module, level2: nn.Module, gate: nn.Module | None = None, normed: bool = False
     ) -> DepthTwo:
         """A feed-forward network of two layers, or three with a ``gate``."""
         layers = {"up": up} if gate is None else {"up": up, "gate": gate}
@@ -269,26 +266,24 @@ class ModelAdapter(ABC):
                 ungroups=self.ungroups and attention.units_per_group > 1,
             ),
             replace(
-                ffn,
-                fixed=self.fixed.get("ffn", ""),
-                whole=self.whole if ffn.experts > 1 else "",
+                ffn, fixed=self.fixed.get("ffn", ""), whole=self.whole if ffn.experts > 1 else ""
             ),
             sum(p.numel() for p in block.parameters()) - inside,
             self.other_weights(block),
         )
 
 
-ADAPTERS: Registry[ModelAdapter] = Registry("family")
+FAMILIES: Registry[ModelAdapter] = registries.FAMILIES
 
 
 def supported() -> list[str]:
     """``model_type`` names that can be pruned."""
-    return sorted({kind for entry in ADAPTERS for kind in entry.value.model_types})
+    return sorted({kind for entry in FAMILIES for kind in entry.value.model_types})
 
 
 def adapter_for(config: Any) -> ModelAdapter:
     """The adapter of a transformers config; raises Unsupported, naming what is supported."""
-    for entry in ADAPTERS:
+    for entry in FAMILIES:
         if config.model_type in entry.value.model_types:
             entry.value.check_config(config)
             return entry.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 
-from pruning.adapters.llama import LlamaAdapter
+from pruning.adapters.families.llama import LlamaAdapter
 
 
 class PostNormAdapter(LlamaAdapter):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import yaml
 
+from pruning.checkpoint.base_model import Origin, short_name
 from pruning.checkpoint.forms import FORMS
-from pruning.checkpoint.origin import Origin, short_name
 from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.records import MARKER, Records
 from pruning.recovery import RECOVERIES

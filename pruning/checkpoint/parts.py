@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pruning.adapters import ModelAdapter
-from pruning.checkpoint.origin import Origin, origin_of, origin_of_folder
+from pruning.artifacts.shapes import Widths
+from pruning.checkpoint.base_model import Origin, origin_of, origin_of_folder
 from pruning.checkpoint.records import Evaluation, Records
-from pruning.shape import Widths
-from pruning.sources.loaded import LoadedModel
+from pruning.models.loading.loaded import LoadedModel
 
 if TYPE_CHECKING:
-    from pruning.pipeline import PruneRun
+    from pruning.surgery.result import PruneRun
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def parts_of(run: PruneRun, evaluation: Evaluation | None = None) -> Parts:
 
 def parts_from(folder: Path, dtype: str = "auto") -> Parts:
     """A compact folder saved before, loaded on the CPU; raises SourceError, UsageError."""
-    from pruning.checkpoint.widths import KEY, from_config
-    from pruning.errors import UsageError
-    from pruning.sources.open import load
+    from pruning.models.compact.config_key import KEY, from_config
+    from pruning.models.loading.loader import load
+    from pruning.utils.errors import UsageError
 
     folder = Path(folder)
     records = Records.read(folder)

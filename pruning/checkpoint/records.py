@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pruning.errors import SourceError
-from pruning.plan import Plan
-from pruning.provenance import Provenance
-from pruning.recipe import Recipe
-from pruning.report import Report
-
-if TYPE_CHECKING:
-    from pruning.pipeline import PruneRun
+from pruning.artifacts.plan import Plan
+from pruning.artifacts.provenance import Provenance
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.report import Report
+from pruning.models.fingerprint import fingerprint
+from pruning.surgery.result import PruneRun
+from pruning.utils.errors import SourceError
+from pruning.utils.precision import products_name
 
 MARKER = "recipe.yaml"
 PLAN, REPORT, EVALUATION = "plan.json", "report.json", "evaluation.json"
@@ -42,7 +41,7 @@ class Records:
     @classmethod
     def of(cls, run: PruneRun, evaluation: Evaluation | None = None) -> Records:
         """The records of a finished run."""
-        return cls(run.recipe, run.plan, run.report, Provenance.of(run), evaluation)
+        return cls(run.recipe, run.plan, run.report, provenance_of(run), evaluation)
 
     def write(self, folder: Path) -> None:
         """Write one file each; raises OSError."""
@@ -83,6 +82,21 @@ class Records:
             Provenance.read(folder / MARKER),
             _evaluation(folder / EVALUATION),
         )
+
+
+def provenance_of(run: PruneRun) -> Provenance:
+    """What a finished run was made from."""
+    report = run.report
+    return Provenance(
+        model=run.dense.source,
+        model_revision=run.dense.revision,
+        model_weights=fingerprint(run.dense.model),
+        corpus=report.corpus_fingerprint,
+        seed=report.seed,
+        device=report.device.split(":")[0],
+        products=products_name(run.recipe.recovery.compute, run.dense.model),
+        versions=report.versions,
+    )
 
 
 def _evaluation(path: Path) -> Evaluation | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pruning.checkpoint.base_model import CARD
 from pruning.checkpoint.card import model_card
-from pruning.checkpoint.folder import file_aside, written_aside
 from pruning.checkpoint.forms import FORMS, FormOptions
-from pruning.checkpoint.origin import CARD
 from pruning.checkpoint.parts import Parts, parts_from, parts_of
 from pruning.checkpoint.records import MARKER, Evaluation
-from pruning.errors import UsageError
+from pruning.utils.atomic_dir import file_aside, written_aside
+from pruning.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from pruning.pipeline import PruneRun
+    from pruning.surgery.result import PruneRun
 
 DEFAULT_FORM = "compact"
 
@@ -40,12 +40,7 @@ def save(
 
 
 def export(
-    folder: Path,
-    out: Path,
-    form: str,
-    *,
-    options: FormOptions | None = None,
-    dtype: str = "auto",
+    folder: Path, out: Path, form: str, *, options: FormOptions | None = None, dtype: str = "auto"
 ) -> tuple[str, ...]:
     """Write the compact model in ``folder`` in another form; returns remarks for the user.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pruning.events import Progress
+from pruning.artifacts.events import Progress
 
 
 def show(progress: Progress) -> None:
@@ -22,13 +22,17 @@ def show(progress: Progress) -> None:
 
 def load_model(arguments: Any, dtype: str, task: Any) -> Any:
     """The model that the command names, placed so that ``task`` fits into memory."""
-    from pruning.sources import load
+    from pruning.models.loading import load
 
     sys.stderr.write(f"[load] {arguments.model}\n")
     loaded = load(
-        arguments.model, revision=arguments.revision, dtype=dtype, device=arguments.device,
-        placement=arguments.placement, task=task,
-    )  # fmt: skip
+        arguments.model,
+        revision=arguments.revision,
+        dtype=dtype,
+        device=arguments.device,
+        placement=arguments.placement,
+        task=task,
+    )
     if loaded.placement != "whole":
         sys.stderr.write(f"[load] block by block (placement {loaded.placement})\n")
     return loaded

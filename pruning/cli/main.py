@@ -15,7 +15,7 @@ from pruning.cli import saving
 from pruning.cli.common import load_model, show
 from pruning.cli.parser import build_parser
 from pruning.cli.recipe import recipe_from
-from pruning.errors import HeadroomError
+from pruning.utils.errors import HeadroomError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,15 +62,15 @@ def quiet_libraries() -> None:
 
 
 def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
-    from pruning.files import check_writable
     from pruning.pipeline import measure_model, memory_task
+    from pruning.utils.files import check_writable
 
     check_writable(Path(arguments.out))
     task = memory_task(recipe, prunes=False, curves=arguments.curves)
     loaded = load_model(arguments, recipe.model.dtype, task)
     measurement = measure_model(
-        loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show,
-    )  # fmt: skip
+        loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show
+    )
     measurement.write(Path(arguments.out))
     return {
         "out": str(arguments.out),
@@ -86,7 +86,7 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
 
 def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import perplexity
-    from pruning.sources.sizes import Task
+    from pruning.models.loading.sizes import Task
 
     task = Task(arguments.windows or _SOME_WINDOWS, arguments.seq_len, prunes=False)
     loaded = load_model(arguments, arguments.dtype or "auto", task)
@@ -108,7 +108,7 @@ def _evaluate(arguments: Any, _recipe: Any) -> dict[str, Any]:
 
 def _generate(arguments: Any, _recipe: Any) -> dict[str, Any]:
     from pruning.evaluate import generate
-    from pruning.sources.sizes import Task
+    from pruning.models.loading.sizes import Task
 
     loaded = load_model(arguments, arguments.dtype or "auto", Task(1, prunes=False))
     result = generate(
@@ -127,9 +127,14 @@ def _sweep(arguments: Any, recipe: Any) -> dict[str, Any]:
     from pruning.sweep import Sweep, sweep
 
     wanted = Sweep(
-        recipe, arguments.axis, arguments.values, arguments.presets,
-        arguments.text, arguments.text_seq_len, arguments.windows,
-    )  # fmt: skip
+        recipe,
+        arguments.axis,
+        arguments.values,
+        arguments.presets,
+        arguments.text,
+        arguments.text_seq_len,
+        arguments.windows,
+    )
     arguments.revision = recipe.model.revision
     loaded = load_model(arguments, recipe.model.dtype, memory_task(recipe))
 

@@ -6,13 +6,13 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pruning import __version__
-from pruning.allocation import ALLOCATIONS
 from pruning.checkpoint.forms import FORMS, GGUF_TYPES
-from pruning.criteria import SCORES
+from pruning.criteria import CRITERIA
+from pruning.planning.allocation import ALLOCATIONS
 from pruning.presets import PRESETS
 from pruning.recovery import RECOVERIES
 from pruning.sweep import AXES
+from pruning.utils.version import __version__
 
 MODEL_HELP = "'demo', a hub id, a model folder or a .gguf file"
 EVALUATE_HELP = "text for the card's perplexity, or 'none' (default: sample)"
@@ -73,8 +73,13 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--recipe", metavar="RECIPE.yaml", help="options here override it")
     sweep.add_argument("--axis", choices=tuple(AXES), default="ratio")
     sweep.add_argument("--values", type=_numbers, required=True, metavar="A,B,...")
-    sweep.add_argument("--presets", type=_names, default=("fast",), metavar="A,B,...",
-                       help=f"methods, some of: {', '.join(PRESETS.names())}")  # fmt: skip
+    sweep.add_argument(
+        "--presets",
+        type=_names,
+        default=("fast",),
+        metavar="A,B,...",
+        help=f"methods, some of: {', '.join(PRESETS.names())}",
+    )
     sweep.add_argument("--text", default="sample", metavar="SRC", help=TEXT_HELP)
     sweep.add_argument("--text-seq-len", type=int, default=128, metavar="N")
     sweep.add_argument("--windows", type=int, metavar="N", help="first N windows (default all)")
@@ -102,9 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _form(parser: argparse.ArgumentParser, required: bool = False) -> None:
     # any name is taken here: the registry refuses an unknown one with the list
     parser.add_argument(
-        "--form", required=required, default=None if required else "compact", metavar="NAME",
+        "--form",
+        required=required,
+        default=None if required else "compact",
+        metavar="NAME",
         help=f"one of: {', '.join(FORMS.names())}",
-    )  # fmt: skip
+    )
     parser.add_argument("--gguf-type", default="f16", choices=GGUF_TYPES, help="with --form gguf")
 
 
@@ -146,7 +154,7 @@ def _decisions(parser: argparse.ArgumentParser, *, preset: bool = True) -> None:
     add("--head-ratio", type=float, metavar="R", help="share of heads that must go, per block")
     add("--head-policy", metavar="NAME", help="grouped queries: query, kv_group, ungroup, auto")
     # any name is taken here: the recipe refuses an unknown one with the list
-    scores = ", ".join(SCORES.names())
+    scores = ", ".join(CRITERIA.names())
     add("--head-score", metavar="NAME", help=f"criterion for heads, one of: {scores}")
     add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
     add("--ffn-score", metavar="NAME", help="criterion for FFN channels, like --head-score")

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pruning.errors import UsageError
+from pruning.artifacts.recipe import Recipe
 from pruning.presets import with_preset
-from pruning.recipe import Recipe
+from pruning.utils.errors import UsageError
 
 # option -> (section of the recipe, field)
 _FIELDS = {

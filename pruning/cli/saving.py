@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pruning.artifacts.provenance import Provenance
 from pruning.cli.common import load_model, show, warn
-from pruning.errors import HeadroomError, Unsupported
-from pruning.provenance import Provenance
+from pruning.utils.errors import HeadroomError, Unsupported
 
 if TYPE_CHECKING:
     from pruning.checkpoint import Evaluation
-    from pruning.pipeline import PruneRun
+    from pruning.surgery.result import PruneRun
 
 
 def prune(arguments: Any, recipe: Any) -> dict[str, Any]:
@@ -45,11 +45,15 @@ def prune(arguments: Any, recipe: Any) -> dict[str, Any]:
         write(parts, kept)
         raise Unsupported(f"{error} The compact form was written to {kept} instead.") from None
     _tell(remarks)
-    found = {} if evaluation is None else {
-        "perplexity_before": evaluation.before,
-        "perplexity_after": evaluation.after,
-        "protocol": evaluation.protocol,
-    }  # fmt: skip
+    found = (
+        {}
+        if evaluation is None
+        else {
+            "perplexity_before": evaluation.before,
+            "perplexity_after": evaluation.after,
+            "protocol": evaluation.protocol,
+        }
+    )
     return {"out": str(out), "form": form, **found, **run.report.as_dict()}
 
 
@@ -61,9 +65,12 @@ def export(arguments: Any, _recipe: Any) -> dict[str, Any]:
     out = Path(arguments.out)
     options = FormOptions(gguf_type=arguments.gguf_type)
     remarks = write_again(
-        Path(arguments.folder), out, arguments.form, options=options,
+        Path(arguments.folder),
+        out,
+        arguments.form,
+        options=options,
         dtype=arguments.dtype or "auto",
-    )  # fmt: skip
+    )
     _tell(remarks)
     files = [out] if out.is_file() else sorted(file for file in out.rglob("*") if file.is_file())
     return {
@@ -76,7 +83,7 @@ def export(arguments: Any, _recipe: Any) -> dict[str, Any]:
 
 def push(arguments: Any, _recipe: Any) -> dict[str, Any]:
     """Upload a saved folder."""
-    from pruning.checkpoint.push import push as upload
+    from pruning.checkpoint.hub import push as upload
 
     url = upload(Path(arguments.folder), arguments.repository, private=arguments.private)
     return {"url": url}
@@ -94,11 +101,15 @@ def _evaluation(run: PruneRun, arguments: Any) -> Evaluation | None:
     try:
         before, after = (
             perplexity(
-                side.model, side.tokenizer, source, seq_len=length,
-                windows=arguments.evaluate_windows, progress=show,
+                side.model,
+                side.tokenizer,
+                source,
+                seq_len=length,
+                windows=arguments.evaluate_windows,
+                progress=show,
             )
             for side in (run.dense, run.pruned)
-        )  # fmt: skip
+        )
     except HeadroomError as error:
         warn(f"the card has no perplexity: {error}")
         return None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pruning.errors import NeedsMeasurement
-from pruning.registry import Registry
-from pruning.shape import KINDS, ModuleShape
+from pruning import registries
+from pruning.artifacts.shapes import KINDS, ModuleShape
+from pruning.utils.errors import NeedsMeasurement
+from pruning.utils.registry import Registry
 
 Score = Callable[[Mapping[str, np.ndarray], ModuleShape, np.random.Generator], np.ndarray]
 """``(statistics, shape, rng) -> one importance per level-2 input channel [units·unit_width]``."""
@@ -31,7 +32,7 @@ class Criterion:
     updates: bool = True
 
 
-SCORES: Registry[Criterion] = Registry("criterion")
+CRITERIA: Registry[Criterion] = registries.CRITERIA
 
 
 def unit_scores(
@@ -56,7 +57,7 @@ def channel_scores(
 
     Raises NeedsMeasurement when the measurement was made without the gradient pass.
     """
-    entry = SCORES.entry(name)
+    entry = CRITERIA.entry(name)
     if not entry.value.gradients <= statistics.keys():
         raise NeedsMeasurement(entry.title)
     rng = np.random.default_rng((seed, block, KINDS.index(shape.kind)))

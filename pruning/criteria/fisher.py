@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -18,11 +18,12 @@ def score(
     return statistics["fisher_unit"]
 
 
-SCORES.add(
+CRITERIA.add(
     "fisher",
     Criterion(score, gradients=frozenset({"fisher_unit"}), updates=False),
     title="Fisher / squared Taylor per token",
     summary="Mean square, over tokens, of the first-order change of the loss when the unit falls "
     "silent.",
     source="Theis et al. 2018; Molchanov et al., CVPR 2019",
+    place=60,
 )

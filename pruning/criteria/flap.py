@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -23,11 +23,12 @@ def score(
     return lost**2 if shape.kind == "attention" else lost
 
 
-SCORES.add(
+CRITERIA.add(
     "flap",
     Criterion(score),
     title="FLAP (fluctuation)",
     summary="Variance of the level-2 input times the squared level-2 weights: what a bias cannot "
     "make up for.",
     source="An et al., AAAI 2024 (FLAP), WIFV",
+    place=40,
 )

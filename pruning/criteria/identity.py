@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion, spread
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion, spread
 
 
 def score(
@@ -24,10 +24,11 @@ def score(
     return importance
 
 
-SCORES.add(
+CRITERIA.add(
     "identity",
     Criterion(score),
     title="Second moment without data",
     summary="The paper's second moment with Σ = I: from the weights alone.",
     source="Li, Dong, Lei, CPAL 2025, section 3 (data-free)",
+    place=30,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion, level1_sum
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion, level1_sum
 
 
 def score(
@@ -17,10 +17,11 @@ def score(
     return level1_sum(statistics, shape, "abs") + statistics["level2_abs"]
 
 
-SCORES.add(
+CRITERIA.add(
     "l1",
     Criterion(score),
     title="Weight size, L1",
     summary="Sum of the absolute weights of the unit in both layers; looks at no data.",
     source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner); Li et al., ICLR 2017",
+    place=100,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion, level1_sum
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion, level1_sum
 
 
 def score(
@@ -20,10 +20,11 @@ def score(
     return level1_sum(statistics, shape, "sq") + statistics["level2_sq"]
 
 
-SCORES.add(
+CRITERIA.add(
     "l2",
     Criterion(score),
     title="Weight size, L2",
     summary="Sum of the squared weights of the unit in both layers; looks at no data.",
     source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner)",
+    place=110,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -17,10 +17,11 @@ def score(
     return rng.random(shape.units * shape.unit_width)
 
 
-SCORES.add(
+CRITERIA.add(
     "random",
     Criterion(score, updates=False),
     title="Random",
     summary="Draws lots; the recipe's seed decides. The floor for every comparison.",
     source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner)",
+    place=120,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -27,11 +27,12 @@ def score(
     return importance
 
 
-SCORES.add(
+CRITERIA.add(
     "second_moment",
     Criterion(score, level1=True),
     title="Second moment (paper)",
     summary="Size of what the unit adds to the output, from the second moments of level 1; "
     "for a gated FFN the product over its two branches.",
     source="Li, Dong, Lei, CPAL 2025, section 3",
+    place=20,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -17,11 +17,12 @@ def score(
     return 0.5 * statistics["level2_sq"].astype(np.float64) * statistics["input_second_moment"]
 
 
-SCORES.add(
+CRITERIA.add(
     "second_moment_exact",
     Criterion(score),
     title="Second moment (exact)",
     summary="The same with the measured second moment of the level-2 input itself, after "
     "activation and gate.",
     source="Headroom; exact form of Li, Dong, Lei, CPAL 2025, section 3",
+    place=10,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -15,15 +15,16 @@ def score(
 ) -> np.ndarray:
     """``Σ_v |Σ_k w_k g_k|`` over the unit's weight vectors v (a row of level 1 or column of
     level 2); ``g`` is the gradient of the mean loss. LLM-Pruner's option ``vectorize``,
-    measured in :mod:`pruning.measure.gradients`.
+    measured in :mod:`pruning.measure.gradient_pass`.
     """
     return statistics["taylor_vector"]
 
 
-SCORES.add(
+CRITERIA.add(
     "taylor_vector",
     Criterion(score, gradients=frozenset({"taylor_vector"}), updates=False),
     title="Taylor, vector (LLM-Pruner)",
     summary="First-order change of the loss when the unit's rows and columns go, each taken whole.",
     source="Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner), Vector",
+    place=90,
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pruning.criteria.base import SCORES, Criterion
-from pruning.shape import ModuleShape
+from pruning.artifacts.shapes import ModuleShape
+from pruning.criteria.base import CRITERIA, Criterion
 
 
 def score(
@@ -20,11 +20,12 @@ def score(
     return statistics["level2_abs"] * np.sqrt(statistics["input_second_moment"], dtype=np.float64)
 
 
-SCORES.add(
+CRITERIA.add(
     "wanda_sp",
     Criterion(score),
     title="Wanda-sp",
     summary="Absolute level-2 weights times the root mean square of their input, summed over "
     "the unit.",
     source="Sun et al., ICLR 2024 (Wanda); structured as in An et al., AAAI 2024 (FLAP)",
+    place=50,
 )

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import TextStreamer
 
 from pruning.adapters import adapter_for
-from pruning.errors import SourceError, UsageError
-from pruning.events import CancelCheck, never, stop_if
+from pruning.artifacts.events import CancelCheck, never, stop_if
+from pruning.utils.errors import SourceError, UsageError
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.corpora.windows import evaluation_windows
-from pruning.errors import UsageError
-from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.streaming import batched_logits
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.data.windows import evaluation_windows
+from pruning.models.execution.blockwise import batched_logits
+from pruning.utils.errors import UsageError
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
 

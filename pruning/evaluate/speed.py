@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pruning.caching import CachedReader
+from pruning.models.execution.kv_cache import CachedReader
 
 
 @dataclass(frozen=True)

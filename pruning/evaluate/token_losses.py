@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.corpora.windows import evaluation_windows
-from pruning.errors import UsageError
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.data.windows import evaluation_windows
 from pruning.evaluate.perplexity import batched_losses
-from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.utils.errors import UsageError
 
 
 @dataclass(frozen=True)

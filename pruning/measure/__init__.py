@@ -1,7 +1,7 @@
 """One streaming pass that learns everything a plan needs."""
 
 from pruning.measure.cache import cached_measurement, measurement_key
-from pruning.measure.gradients import with_gradients
-from pruning.measure.stream import measure
+from pruning.measure.gradient_pass import with_gradients
+from pruning.measure.forward_pass import measure
 
 __all__ = ["cached_measurement", "measure", "measurement_key", "with_gradients"]

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pruning import __version__
-from pruning.errors import HeadroomError
-from pruning.files import cache_root
-from pruning.measurement import MEASUREMENT_VERSION, Measurement
+from pruning.artifacts.measurement import MEASUREMENT_VERSION, Measurement
+from pruning.utils.errors import HeadroomError
+from pruning.utils.files import cache_root
+from pruning.utils.version import __version__
 
 
 def measurement_key(
@@ -30,9 +30,19 @@ def measurement_key(
     windows, rewritten copies and windows probed at most of the pass for expected losses, whose
     modules multiply in ``products`` (None: the format of the weights)."""
     parts = [
-        MEASUREMENT_VERSION, __version__, model, revision, dtype,
-        corpus_fingerprint, samples, seq_len, seed, gradients, curves, products,
-    ]  # fmt: skip
+        MEASUREMENT_VERSION,
+        __version__,
+        model,
+        revision,
+        dtype,
+        corpus_fingerprint,
+        samples,
+        seq_len,
+        seed,
+        gradients,
+        curves,
+        products,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

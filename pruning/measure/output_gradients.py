@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter
-from pruning.drawing import drawn
-from pruning.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.placement import device_of, moved, resident
-from pruning.shape import KINDS, ModuleKind
-from pruning.streaming import Frame, embed, run_with_output
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.shapes import KINDS, ModuleKind
+from pruning.models.execution.blockwise import Frame, embed, run_with_output
+from pruning.models.execution.offload import device_of, moved, resident
+from pruning.models.execution.sampling import drawn
 
 TOKENS_AT_ONCE = 512
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pruning.registry import Registry
+from pruning import registries
+from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
-    from pruning.recipe import Recipe
+    from pruning.artifacts.recipe import Recipe
 
 Preset = Mapping[str, Any]
 """Sections of a recipe. Model, calibration text, size (ratios, budget) and seed are not its."""
 
-PRESETS: Registry[Preset] = Registry("preset")
+PRESETS: Registry[Preset] = registries.PRESETS
 
 
 def with_preset(recipe: Recipe, name: str) -> Recipe:
     """``recipe`` with the method of the preset ``name``; what the preset does not name goes back
     to the default, except model, calibration, blocks, size and seed. Raises UsageError."""
-    from pruning.recipe import Recipe
+    from pruning.artifacts.recipe import Recipe
 
     preset, data = PRESETS[name], Recipe().model_dump()
     before = recipe.model_dump()

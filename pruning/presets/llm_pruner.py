@@ -9,11 +9,7 @@ for _name, _title in (
 ):
     PRESETS.add(
         f"llm_pruner_{_name.removeprefix('taylor_')}",
-        {
-            "heads": {"score": _name},
-            "ffn": {"score": _name},
-            "recovery": {"method": "none"},
-        },
+        {"heads": {"score": _name}, "ffn": {"score": _name}, "recovery": {"method": "none"}},
         title=f"LLM-Pruner, {_title}",
         summary="Taylor expansion of the loss on ten windows, the same share everywhere, no "
         "recovery.",

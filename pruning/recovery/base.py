@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pruning.registry import Registry
+from pruning import registries
+from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
-    from pruning.level_two import Fit, LevelTwo
+    from pruning.recovery.solvers.layer_fit import Fit, LevelTwo
 
 Finish = Callable[["LevelTwo"], "Fit"]
 """Gives the kept channels' level-2 weights from the module's normal equations."""
@@ -29,4 +30,4 @@ class Recovery:
     everywhere: bool = False
 
 
-RECOVERIES: Registry[Recovery] = Registry("recovery")
+RECOVERIES: Registry[Recovery] = registries.RECOVERIES

@@ -14,4 +14,5 @@ RECOVERIES.add(
     title="Bias compensation",
     summary="Adds the mean output of the removed units to the module's bias.",
     source="FLAP, An et al., AAAI 2024",
+    place=20,
 )

@@ -14,4 +14,5 @@ RECOVERIES.add(
     title="Full",
     summary="Reconstruction before each cut and refit after it.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4, and Headroom's refit",
+    place=50,
 )

@@ -14,4 +14,5 @@ RECOVERIES.add(
     title="None",
     summary="Cut and leave the rest as it is.",
     source="baseline of the paper's tables",
+    place=10,
 )

@@ -14,4 +14,5 @@ RECOVERIES.add(
     title="Reconstruction (paper)",
     summary="Before each cut, both layers are fitted to the dense outputs on the pruned stream.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4",
+    place=30,
 )

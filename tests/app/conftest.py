@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import streamlit as st
-from stand_ins import MAIN, OWNER, PATIENCE, Engine
+from stand_ins import MAIN, OWNER, PATIENCE, Engine, page_file
 from streamlit.testing.v1 import AppTest
 
 
@@ -27,6 +27,6 @@ def visit(engine):
         for key, value in session.items():
             at.session_state[key] = value
         at.run()
-        return at.switch_page(f"views/{name}.py").run()
+        return at.switch_page(page_file(name)).run()
 
     return open_page

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from stand_ins import OWNER, FakeReport, FakeRun, fake_events, wait_for
 
-from app import compare_tasks, state, tasks, work
+from app.jobs import compare_tasks, tasks
+from app.session import state, visitor_jobs
 from pruning.planning import make_plan
 
 EVIL = "<script>alert(1)</script>"
@@ -58,7 +59,7 @@ LOSSES = Losses((Passage(),))
 
 def add(kind, result, about, **more):
     """A finished job of the visitor."""
-    job = work.manager().submit(
+    job = visitor_jobs.manager().submit(
         kind, kind, lambda p, c: result, owner=OWNER, lane="cpu", about=about, **more
     )
     wait_for(lambda: not job.active)

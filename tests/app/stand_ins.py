@@ -9,16 +9,24 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from app import state, work
-from app.job import Job
-from pruning.errors import HeadroomError
-from pruning.events import ModuleEvent, Progress, stop_if
-from pruning.plan import Plan
+from app.jobs.job import Job
+from app.session import state, visitor_jobs
+from pruning.artifacts.events import ModuleEvent, Progress, stop_if
+from pruning.artifacts.plan import Plan
+from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
+from pruning.utils.errors import HeadroomError
 
-MAIN = str(Path(__file__).resolve().parents[2] / "app" / "pages.py")
+MAIN = str(Path(__file__).resolve().parents[2] / "app" / "navigation.py")
 OWNER = "tester"
+
+
+def page_file(name: str) -> str:
+    """The script of a page, from the folder of the app: a file, or ``page.py`` of a folder."""
+    folder = Path(MAIN).parent / "views" / name
+    return f"views/{name}/page.py" if folder.is_dir() else f"views/{name}.py"
+
+
 PATIENCE = 180
 """Seconds: a busy machine is slow, and slowness is no failure."""
 
@@ -67,7 +75,7 @@ def fake_events(plan: Plan) -> list[ModuleEvent]:
             0.1,
             0.05,
             module,
-        )  # fmt: skip
+        )
         for index, block in enumerate(plan.blocks)
         for kind, module in (("attention", block.attention), ("ffn", block.ffn))
         if module.removed
@@ -99,10 +107,15 @@ class Engine:
 
     def submit(self, ending: Exception | None = None, finish: bool = False) -> Job:
         self.ending = ending
-        job = work.manager().submit(
-            "prune", "Prune demo", self.prune, owner=OWNER, lane="cpu",
-            weigh=lambda run: {id(run): 1}, about=self.recipe,
-        )  # fmt: skip
+        job = visitor_jobs.manager().submit(
+            "prune",
+            "Prune demo",
+            self.prune,
+            owner=OWNER,
+            lane="cpu",
+            weigh=lambda run: {id(run): 1},
+            about=self.recipe,
+        )
         if finish:
             self.gate.set()
             wait_for(lambda: not job.active)
@@ -120,8 +133,16 @@ def wait_for(condition, seconds: float = PATIENCE) -> None:
 
 def words(at: AppTest) -> str:
     """Everything a reader sees in plain elements."""
-    kinds = (at.title, at.subheader, at.markdown, at.caption, at.error, at.info, at.success,
-             at.warning)  # fmt: skip
+    kinds = (
+        at.title,
+        at.subheader,
+        at.markdown,
+        at.caption,
+        at.error,
+        at.info,
+        at.success,
+        at.warning,
+    )
     return "\n".join(element.value for kind in kinds for element in kind)
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from stand_ins import words
 
-from app import state
-from app.chart_data import channel_rows, magnitude_rows
+from app.components.csv_export import channel_rows, magnitude_rows
+from app.session import state
 
 
 @pytest.fixture
@@ -42,15 +42,16 @@ def test_another_block_changes_its_details_only(activations):
 
 def test_the_block_is_shared_with_heads(activations):
     activations.slider(key="activations.block").set_value(9).run()
-    at = activations.switch_page("views/heads.py").run()
+    at = activations.switch_page("views/heads/page.py").run()
     assert at.slider(key="heads.block").value == 9
     assert "Block 9:" in words(at)
 
 
 def test_the_numbers_behind_the_charts_can_be_taken_along(activations):
     assert {b.label for b in activations.get("download_button")} >= {
-        "magnitudes.csv", "channels.csv"
-    }  # fmt: skip
+        "magnitudes.csv",
+        "channels.csv",
+    }
     measured = state.demo_measurement()
     rows = magnitude_rows(measured)
     assert len(rows) == 3 * len(measured.blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from stand_ins import MAIN, OWNER, PATIENCE, button
+from stand_ins import MAIN, OWNER, PATIENCE, button, page_file
 from streamlit.testing.v1 import AppTest
 
 
@@ -24,12 +24,14 @@ def test_a_reloaded_tab_finds_its_job_again(visit, engine):
 
 
 def test_drawing_every_page_imports_no_torch():
+    pages = ("model", "heads", "activations", "prune", "compare", "sweeps")
+    files = [page_file(page) for page in pages]
     code = f"""
 import sys
 from streamlit.testing.v1 import AppTest
 at = AppTest.from_file({MAIN!r}, default_timeout={PATIENCE}).run()
-for page in ("model", "heads", "activations", "prune", "compare", "sweeps"):
-    at.switch_page(f"views/{{page}}.py").run()
+for page in {files!r}:
+    at.switch_page(page).run()
     assert not at.exception, (page, at.exception)
 heavy = [name for name in ("torch", "transformers", "datasets") if name in sys.modules]
 assert not heavy, heavy

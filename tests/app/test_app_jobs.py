@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from app.jobs import JobManager
-from pruning.errors import Cancelled, HeadroomError
-from pruning.events import Progress, stop_if
+from app.jobs.queue import JobManager
+from pruning.artifacts.events import Progress, stop_if
+from pruning.utils.errors import Cancelled, HeadroomError
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:

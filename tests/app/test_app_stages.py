@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.stages import Step, Track, expected_steps
-from app.state import initial_recipe
-from pruning.events import Progress
+from app.jobs.progress import Step, Track, expected_steps
+from app.session.state import initial_recipe
+from pruning.artifacts.events import Progress
 
 STEPS = (Step("load", "loading", 1), Step("measure", "measuring", 1), Step("prune", "cutting", 2))
 
@@ -21,9 +21,13 @@ def follow(track, *reports):
 def test_the_bar_is_of_the_whole_job():
     track = Track(STEPS)
     seen = follow(
-        track, ("load", 0, 1, 0), ("load", 1, 1, 4), ("measure", 1, 2, 5), ("measure", 2, 2, 6),
+        track,
+        ("load", 0, 1, 0),
+        ("load", 1, 1, 4),
+        ("measure", 1, 2, 5),
+        ("measure", 2, 2, 6),
         ("prune", 1, 4, 7),
-    )  # fmt: skip
+    )
     assert seen == [0, 0.25, 0.375, 0.5, 0.625]
     assert track.line() == "step 3 of 3, cutting (1 of 4)"
 

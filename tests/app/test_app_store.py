@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from app import paths
-from app.models import ModelStore
-from pruning.errors import UsageError
-from pruning.recipe import ModelChoice
+from app.jobs.model_store import ModelStore
+from app.session import paths
+from pruning.artifacts.recipe import ModelChoice
+from pruning.utils.errors import UsageError
 
 
 class Weights:

@@ -8,10 +8,12 @@ import threading
 from found import LOSSES, Passage, Rate, Score, add, add_run
 from stand_ins import OWNER, button, charts, wait_for, words
 
-from app import compare_tasks, recipe_words, state, tasks, work
-from app.compare_sections import rate
-from app.compare_tokens import before_token
-from app.token_marks import look, passage_html
+from app.components import recipe_summary
+from app.components.token_marks import look, passage_html
+from app.jobs import compare_tasks, tasks
+from app.session import state, visitor_jobs
+from app.views.compare.evaluation import rate
+from app.views.compare.tokens import before_token
 
 
 def test_compare_before_any_run(visit):
@@ -36,7 +38,7 @@ def test_compare_after_a_run(visit, engine, monkeypatch):
     assert len(kept["x"]) + len(gone["x"]) == 270
     assert any("like head" in text for text in gone["text"])
     button(at, "Evaluate").click().run()
-    wait_for(lambda: work.manager().of(OWNER, "perplexity")[-1].status == "done")
+    wait_for(lambda: visitor_jobs.manager().of(OWNER, "perplexity")[-1].status == "done")
     at.run()
     assert "60.00" in [metric.value for metric in at.metric]
     assert "tokenised once" in words(at)
@@ -61,7 +63,7 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     at.text_input(key="compare.folder").set_value(str(tmp_path / "out")).run()
     button(at, "Save").click().run()
     assert asked == [(tmp_path / "out", "gguf", "f16", None)]
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     at.run()
     assert f"Saved to {tmp_path / 'out'}." in words(at) and not at.exception
     assert "A bias was added." in words(at)
@@ -94,7 +96,7 @@ def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
     monkeypatch.setattr(compare_tasks, "speeds", lambda *_: lambda p, c: rates)
     at = visit("compare")
     button(at, "Evaluate and time all").click().run()
-    wait_for(lambda: all(not job.active for job in work.manager().of(OWNER)))
+    wait_for(lambda: all(not job.active for job in visitor_jobs.manager().of(OWNER)))
     add("perplexity", compare_tasks.Pair(Score(20.0, "ptb"), Score(30.0, "ptb")), (jobs[0].id,))
     at.run()
     assert not at.exception
@@ -114,24 +116,27 @@ def test_two_runs_side_by_side(visit, engine):
     assert not at.exception
     blocks = next(d.value for d in at.dataframe if "channels in common" in d.value)
     assert len(blocks) == 30 and (blocks["channels in #1"] > blocks["channels in #2"]).all()
-    assert recipe_words.differences(first.about, second.about) == [("FFN, ratio", "0.1", "0.4")]
+    assert recipe_summary.differences(first.about, second.about) == [("FFN, ratio", "0.1", "0.4")]
 
 
 def test_settings_that_differ_are_in_words():
     one = state.initial_recipe()
     other = one.changed(
-        heads={"threshold": 0.1}, recovery={"rescore": False}, allocation="by_hand",
-        marks={3: {"drop": [1, 2]}, 5: {"keep": [0]}}, by_hand={4: {"heads": 0.2, "ffn": 0.5}},
-    )  # fmt: skip
-    assert recipe_words.differences(one, other) == [
+        heads={"threshold": 0.1},
+        recovery={"rescore": False},
+        allocation="by_hand",
+        marks={3: {"drop": [1, 2]}, 5: {"keep": [0]}},
+        by_hand={4: {"heads": 0.2, "ffn": 0.5}},
+    )
+    assert recipe_summary.differences(one, other) == [
         ("heads, threshold", "–", "0.1"),
         ("allocation", "uniform", "by_hand"),
         ("recovery, rescore", "yes", "no"),
         ("ratios by hand", "–", "block 4 heads 20%, FFN 50%"),
         ("heads by hand", "–", "block 3 drops 1, 2; block 5 keeps 0"),
     ]
-    assert not recipe_words.differences(other, other)
-    assert "3 heads marked" in recipe_words.summary(other)
+    assert not recipe_summary.differences(other, other)
+    assert "3 heads marked" in recipe_summary.summary(other)
 
 
 def test_runs_with_and_without_marks_stand_side_by_side(visit, engine):
@@ -186,7 +191,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     monkeypatch.setattr(compare_tasks, "losses", lambda *_: lambda p, c: LOSSES)
     at = visit("compare")
     button(at, "Read with both").click().run()
-    wait_for(lambda: not work.manager().of(OWNER, "tokens")[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER, "tokens")[-1].active)
     at.run()
     assert not at.exception
     assert next(d.value for d in at.dataframe if "rise" in d.value)["rise"].tolist() == [4.0, 0.5]
@@ -197,10 +202,14 @@ def test_text_shows_while_it_is_written(visit, engine):
     run = add_run(0.2)
     live = compare_tasks.Writing()
     live.before.extend(["and", " falls"])
-    job = work.manager().submit(
-        "texts", "Text", lambda p, c: engine.gate.wait(), owner=OWNER, lane="other",
+    job = visitor_jobs.manager().submit(
+        "texts",
+        "Text",
+        lambda p, c: engine.gate.wait(),
+        owner=OWNER,
+        lane="other",
         about=(run.id, "Water rises ", live),
-    )  # fmt: skip
+    )
     wait_for(lambda: job.status == "running")
     at = visit("compare")
     assert not at.exception
@@ -209,10 +218,14 @@ def test_text_shows_while_it_is_written(visit, engine):
 
 def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
     run, hold = add_run(0.2), threading.Event()
-    work.manager().submit(
-        "perplexity", "Perplexity", lambda p, c: hold.wait(), owner=OWNER, lane="cpu",
+    visitor_jobs.manager().submit(
+        "perplexity",
+        "Perplexity",
+        lambda p, c: hold.wait(),
+        owner=OWNER,
+        lane="cpu",
         about=(run.id,),
-    )  # fmt: skip
+    )
     try:
         at = visit("compare")
         assert not at.exception

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from stand_ins import OWNER, wait_for
 
-from app import recipe_file, work
+from app.session import visitor_jobs
+from app.views.prune import recipe_file
 
 ENGINE_TESTS = str(Path(__file__).resolve().parents[1] / "engine")
 
@@ -44,7 +45,7 @@ def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
     try:
         damage(weights)
         next(button for button in at.button if button.label == "Load").click().run()
-        wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+        wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
         at.run()
     finally:
         weights.write_bytes(whole)

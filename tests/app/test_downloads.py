@@ -14,12 +14,14 @@ from stand_ins import OWNER, button, wait_for, words
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app import compare_tasks, downloads, work
-from app.compare_take import file_name
-from app.downloads import Shelf
+from app.jobs import compare_tasks
 from app.main import app  # noqa: F401  (the route hangs on it)
-from pruning.checkpoint.archive import move_into_zip
-from pruning.errors import Cancelled, HeadroomError
+from app.server import downloads
+from app.server.downloads import Shelf
+from app.session import visitor_jobs
+from app.views.compare.export import file_name
+from pruning.checkpoint.zip import move_into_zip
+from pruning.utils.errors import Cancelled, HeadroomError
 
 
 @pytest.fixture
@@ -122,8 +124,9 @@ def test_a_folder_becomes_one_zip_of_the_same_bytes(tmp_path):
         assert packed.testzip() is None
         assert {entry.compress_type for entry in packed.infolist()} == {zipfile.ZIP_STORED}
         assert sorted(packed.namelist()) == [
-            "tiny-pruned-compact/config.json", "tiny-pruned-compact/more/weights.safetensors"
-        ]  # fmt: skip
+            "tiny-pruned-compact/config.json",
+            "tiny-pruned-compact/more/weights.safetensors",
+        ]
         assert packed.read("tiny-pruned-compact/more/weights.safetensors") == weights
 
 
@@ -159,15 +162,16 @@ def test_compare_offers_a_download_until_it_ends(visit, shelf, monkeypatch):
     def packing(run, name, form, gguf_type, found, shelf, owner):
         asked.append((name, form, gguf_type, found, owner))
         return lambda progress, should_cancel: (
-            offered(shelf, owner, f"{name}.zip"), ("A bias was added.",)
-        )  # fmt: skip
+            offered(shelf, owner, f"{name}.zip"),
+            ("A bias was added.",),
+        )
 
     monkeypatch.setattr(compare_tasks, "packing", packing)
     add_run(0.2)
     at = visit("compare")
     at.radio(key="compare.form").set_value("uniform").run()
     button(at, "Prepare download").click().run()
-    job = work.manager().of(OWNER, "pack")[-1]
+    job = visitor_jobs.manager().of(OWNER, "pack")[-1]
     wait_for(lambda: not job.active)
     at.run()
     assert not at.exception

@@ -8,27 +8,46 @@ import numpy as np
 import pytest
 from stand_ins import fake_events, small_recipe
 
-from app import feed, state
 from app.charts import feed as pictures
 from app.charts import recovery
-from pruning.events import ModuleEvent
-from pruning.plan import ModulePlan
+from app.session import state
+from app.views.prune import decisions
+from pruning.artifacts.events import ModuleEvent
+from pruning.artifacts.plan import ModulePlan
 from pruning.planning import make_plan
 
 
 def attention(removed=(), criteria=(), values=(), partners=(), **more) -> ModulePlan:
     fields = {"units": 8, "groups": 8, "grouped": False, **more}
     return ModulePlan(
-        12, "attention", fields["units"], fields["groups"], fields["grouped"], removed, criteria,
-        values, partners, tuple(0 for _ in removed), more.get("removed_groups", ()),
-    )  # fmt: skip
+        12,
+        "attention",
+        fields["units"],
+        fields["groups"],
+        fields["grouped"],
+        removed,
+        criteria,
+        values,
+        partners,
+        tuple(0 for _ in removed),
+        more.get("removed_groups", ()),
+    )
 
 
 def event(module: ModulePlan, before=0.08, after=0.02) -> ModuleEvent:
     return ModuleEvent(
-        module.block, module.kind, module.units, module.removed, module.removed_groups,
-        before, after, 0.1, 1.0, 0.5, module,
-    )  # fmt: skip
+        module.block,
+        module.kind,
+        module.units,
+        module.removed,
+        module.removed_groups,
+        before,
+        after,
+        0.1,
+        1.0,
+        0.5,
+        module,
+    )
 
 
 ALIKE, SCORE = "similarity", "second_moment"
@@ -52,22 +71,33 @@ ALIKE, SCORE = "similarity", "second_moment"
         ),
         (attention((2,), ("by hand",), (0.0,), (-1,)), "head 2 goes, marked by hand"),
         (
-            attention((2, 3), (ALIKE,) * 2, (0.2, 0.2), (0, 0), groups=4, grouped=True,
-                      removed_groups=(1,)),
+            attention(
+                (2, 3),
+                (ALIKE,) * 2,
+                (0.2, 0.2),
+                (0, 0),
+                groups=4,
+                grouped=True,
+                removed_groups=(1,),
+            ),
             "key/value group 1 goes (2 heads), like group 0, JS 0.20",
         ),
         (attention(), "nothing goes here, but it makes up for what went before"),
     ],
-)  # fmt: skip
+)
 def test_one_sentence_per_decision(module, words):
-    assert feed.sentence(event(module)).startswith(f"Block 12 attention: {words}")
+    assert decisions.sentence(event(module)).startswith(f"Block 12 attention: {words}")
 
 
 def test_numbers_in_sentences():
-    assert feed.sentence(event(attention(), 0.3, 0.3)).endswith("; error 0.30")
-    assert [feed.number(e) for e in (0.5, 0.08, 0.0123, 0.0, 2e-6)] == [
-        "0.50", "0.08", "0.012", "0", "under 0.0001",
-    ]  # fmt: skip
+    assert decisions.sentence(event(attention(), 0.3, 0.3)).endswith("; error 0.30")
+    assert [decisions.number(e) for e in (0.5, 0.08, 0.0123, 0.0, 2e-6)] == [
+        "0.50",
+        "0.08",
+        "0.012",
+        "0",
+        "under 0.0001",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +106,27 @@ def events():
 
 
 def test_frames_follow_the_decisions(events):
-    start = feed.frame(events, 0)
+    start = decisions.frame(events, 0)
     assert start.newest is None and start.block == 2 and start.attention is None
-    first = feed.frame(events, 1)
+    first = decisions.frame(events, 1)
     assert first.attention == events[0].decision and first.ffn is None
-    end = feed.frame(events, 99)
+    end = decisions.frame(events, 99)
     assert end.step == len(events) and end.block == events[-1].block
     assert end.channels_gone == sum(len(e.removed) for e in events if e.kind == "ffn")
-    assert feed.frame([], 3).newest is None
+    assert decisions.frame([], 3).newest is None
 
 
 def test_the_share_that_is_left_ends_where_the_plan_ends(events):
     plan = make_plan(state.demo_measurement(), small_recipe())
-    assert feed.kept_so_far([], plan.shape) == 1.0
-    shares = [feed.kept_so_far(events[:n], plan.shape) for n in range(len(events) + 1)]
+    assert decisions.kept_so_far([], plan.shape) == 1.0
+    shares = [decisions.kept_so_far(events[:n], plan.shape) for n in range(len(events) + 1)]
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == pytest.approx(plan.kept_block_parameters)
-    assert feed.units_of([], 2, "attention", plan.shape) == 9
-    assert feed.units_of(events, 2, "ffn", None) == 1536 and feed.units_of([], 0, "ffn", None) == 0
+    assert decisions.units_of([], 2, "attention", plan.shape) == 9
+    assert (
+        decisions.units_of(events, 2, "ffn", None) == 1536
+        and decisions.units_of([], 0, "ffn", None) == 0
+    )
 
 
 def test_the_graph_loses_heads_and_their_lines():

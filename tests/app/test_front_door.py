@@ -11,13 +11,14 @@ from stand_ins import MAIN
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app import front_door, state
-from app.head_preview import fingerprint, fixed_positions
-from app.warm_up import warm_up
+from app.server import index_page
+from app.session import state
+from app.views.heads.preview import fingerprint, fixed_positions
+from app.warmup import warm_up
 
 
 def client() -> TestClient:
-    return TestClient(Starlette(routes=front_door.routes()))
+    return TestClient(Starlette(routes=index_page.routes()))
 
 
 def test_the_bare_address_leads_to_the_first_picture_with_its_query():
@@ -28,8 +29,8 @@ def test_the_bare_address_leads_to_the_first_picture_with_its_query():
 
 
 def test_every_page_is_streamlits_own_with_the_hints():
-    original = (front_door.STATIC / "index.html").read_text(encoding="utf-8")
-    for name in front_door.PAGES:
+    original = (index_page.STATIC / "index.html").read_text(encoding="utf-8")
+    for name in index_page.PAGES:
         answer = client().get(f"/{name}")
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-cache"
@@ -39,27 +40,27 @@ def test_every_page_is_streamlits_own_with_the_hints():
 
 
 def test_what_is_fetched_early_exists_and_is_complete():
-    page = front_door.front_page()
+    page = index_page.front_page()
     fetched = re.findall(r'href="\./static/js/([^"]+)"', page)
     assert len(fetched) == len(set(fetched))
-    scripts = front_door.STATIC / "static" / "js"
+    scripts = index_page.STATIC / "static" / "js"
     assert all((scripts / name).is_file() for name in fetched)
     assert any(name.startswith("PlotlyChart.") for name in fetched)
     # a script that waits for another one is not early
     for name in fetched:
-        assert all(needed in page for needed in front_door._imports(scripts / name))
+        assert all(needed in page for needed in index_page._imports(scripts / name))
 
 
 def test_another_streamlit_only_loses_the_early_scripts(tmp_path):
     (tmp_path / "index.html").write_text("<html><head></head><body></body></html>")
-    page = front_door.front_page(tmp_path)
+    page = index_page.front_page(tmp_path)
     assert "modulepreload" not in page
     assert page.endswith("</head><body></body></html>")
 
 
 def test_the_addresses_are_those_of_the_navigation():
     navigation = Path(MAIN).read_text(encoding="utf-8")
-    assert re.findall(r'url_path="(\w+)"', navigation) == list(front_door.PAGES)
+    assert re.findall(r'url_path="(\w+)"', navigation) == list(index_page.PAGES)
 
 
 def test_warming_up_reads_the_measurement_once(monkeypatch):
@@ -69,7 +70,7 @@ def test_warming_up_reads_the_measurement_once(monkeypatch):
     def again(*_):
         raise AssertionError("not warm")
 
-    monkeypatch.setattr("app.head_preview.node_positions", again)
+    monkeypatch.setattr("app.views.heads.preview.node_positions", again)
     assert len(fixed_positions(fingerprint(measurement), measurement)) == len(measurement.blocks)
 
 
@@ -81,7 +82,7 @@ def loaded_by(code: str) -> str:
 
 
 def test_warming_up_loads_neither_torch_nor_transformers():
-    assert loaded_by("from app.warm_up import warm_up; warm_up()") == ""
+    assert loaded_by("from app.warmup import warm_up; warm_up()") == ""
 
 
 def test_pandas_is_whole_before_a_page_can_draw():

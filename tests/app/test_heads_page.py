@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from stand_ins import OWNER, wait_for, words
 
-from app import head_preview, state, tasks, work
-from app.chart_data import overview_rows, pair_rows, pattern_rows
-from pruning.insight import count_similar
-from pruning.measure.patterns import AttentionPatterns
+from app.components.csv_export import overview_rows, pair_rows, pattern_rows
+from app.jobs import tasks
+from app.session import state, visitor_jobs
+from app.views.heads import preview
+from pruning.artifacts.recipe import LN2
+from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
-from pruning.recipe import LN2
+from pruning.planning.analysis import count_similar
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
     assert len(rows) == 36 and rows[-1]["divergence_nats"] == divergence[7, 8]
     plan = make_plan(measured, state.initial_recipe())
     counts = [count_similar(block.divergence, 0.1) for block in measured.blocks]
-    losses = head_preview.expected_losses(measured, plan)
+    losses = preview.expected_losses(measured, plan)
     table = overview_rows(plan, counts, losses)
     assert [row["edges"] for row in table] == [count.edges for count in counts]
     assert table[3]["expected_loss_ffn_nats"] == losses["ffn"][3]
@@ -237,7 +239,7 @@ def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
     monkeypatch.setattr(tasks, "looking", lambda *_: lambda progress, cancel: made)
     assert "needs the model itself" in words(heads)
     heads.button(key="heads.look").click().run()
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     heads.run()
     assert not heads.exception and "needs the model itself" not in words(heads)
     assert len(heads.get("plotly_chart")) == 6
@@ -248,8 +250,8 @@ def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
 def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
     draft = state.initial_recipe().changed(heads={"ratio": 0.34})
     losses = {"attention": [0.1] * 30, "ffn": [0.2] * 30}
-    monkeypatch.setattr(head_preview, "can_predict", lambda measurement: True)
-    monkeypatch.setattr(head_preview, "plan_losses", lambda measurement, plan: losses)
+    monkeypatch.setattr(preview, "can_predict", lambda measurement: True)
+    monkeypatch.setattr(preview, "plan_losses", lambda measurement, plan: losses)
     at = visit("heads", **{"headroom.draft": draft})
     assert trace(charts(at)["overview"], "loss, attention")["y"] == [0.1] * 30
     assert "expected to cost" in words(at)

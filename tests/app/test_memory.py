@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app import memory
-from app.jobs import JobManager
-from app.models import ModelStore
-from pruning.errors import Cancelled
-from pruning.recipe import ModelChoice
+from app.jobs import memory
+from app.jobs.model_store import ModelStore
+from app.jobs.queue import JobManager
+from pruning.artifacts.recipe import ModelChoice
+from pruning.utils.errors import Cancelled
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 MB = 1 << 20
@@ -30,9 +30,14 @@ def resident() -> int:
 
 def model() -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=256, hidden_size=1024, intermediate_size=4096, num_hidden_layers=3,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=256,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=64,
+    )
     made = LlamaForCausalLM(config)
     made.itself = [made]  # a cycle: only the collector can end it
     return made

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app import state
+from app.session import state
 
 EXPERTS = 4
 WHOLE = "The router stays whole."

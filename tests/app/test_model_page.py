@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from stand_ins import OWNER, button, failing, wait_for, words
 
-from app import state, tasks, work
+from app.jobs import tasks
+from app.session import state, visitor_jobs
 
 
 def test_model_shows_the_demo_without_loading(visit):
@@ -23,7 +24,7 @@ def test_model_refuses_a_path_outside_the_roots(visit, tmp_path, monkeypatch):
     at.text_input(key="model.folder").set_value("/etc").run()
     button(at, "Load").click().run()
     assert "outside the folders" in at.error[0].value
-    assert not work.manager().of(OWNER)
+    assert not visitor_jobs.manager().of(OWNER)
 
 
 def test_measuring_replaces_the_current_measurement(visit, engine, monkeypatch):
@@ -31,7 +32,7 @@ def test_measuring_replaces_the_current_measurement(visit, engine, monkeypatch):
     monkeypatch.setattr(tasks, "measuring", lambda *_: lambda progress, cancel: made)
     at = visit("model")
     button(at, "Measure").click().run()
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     at.run()
     assert "measured on random (2 ×" in words(at)
     assert "Measured." in words(at)
@@ -47,6 +48,6 @@ def test_a_failed_load_says_why(visit, engine, monkeypatch):
     monkeypatch.setattr(tasks, "loading", loading)
     at = visit("model")
     button(at, "Load").click().run()
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     at.run()
     assert at.error[0].value == "demo cannot be loaded: the disk is gone."

@@ -9,9 +9,10 @@ import huggingface_hub
 import pytest
 from stand_ins import OWNER, button, wait_for, words
 
-from app import tasks, work
-from pruning.events import stop_if
-from pruning.sources import estimate
+from app.jobs import tasks
+from app.session import visitor_jobs
+from pruning.artifacts.events import stop_if
+from pruning.models.loading import memory_estimate
 
 GPT2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 16}
 
@@ -34,7 +35,7 @@ def folder(visit, tmp_path, monkeypatch):
 
 def ended(at):
     """The page after its newest job."""
-    wait_for(lambda: not work.manager().of(OWNER)[-1].active)
+    wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     return at.run()
 
 
@@ -79,7 +80,7 @@ def test_a_folder_without_weights(folder):
 def test_memory_that_suffices_and_memory_that_does_not(folder, monkeypatch):
     at = folder(GPT2, "Check memory")
     assert not at.exception and not at.error and "GB free" in at.info[0].value
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: 1)
+    monkeypatch.setattr(memory_estimate, "free_bytes", lambda device: 1)
     at = folder(GPT2, "Check memory")
     assert "That does not fit" in at.warning[0].value
     one_sentence(folder(GPT2, "Load"), "does not fit")
@@ -108,13 +109,13 @@ def test_a_load_waits_its_turn_then_runs_and_is_cancelled(visit, engine, monkeyp
         return work_
 
     monkeypatch.setattr(tasks, "loading", loading)
-    first = work.manager().submit(
+    first = visitor_jobs.manager().submit(
         "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", lane="cpu"
     )
     wait_for(lambda: first.status == "running")
     at = visit("model")
     button(at, "Load").click().run()
-    job = work.manager().of(OWNER)[-1]
+    job = visitor_jobs.manager().of(OWNER)[-1]
     assert job.status == "queued" and button(at, "Load").disabled
     assert "waiting, 1 job ahead" in at.get("progress")[0].proto.text
     engine.gate.set()
@@ -126,7 +127,7 @@ def test_a_load_waits_its_turn_then_runs_and_is_cancelled(visit, engine, monkeyp
 
 
 def test_a_loaded_model_shows_its_facts(visit, monkeypatch):
-    from app import state
+    from app.session import state
 
     shape = state.demo_measurement().shape
     facts = tasks.Facts("demo", None, shape, 5, 20, "float32", "cpu", "Tokens", 99)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from stand_ins import OWNER, button, charts, failing, wait_for, words
 
-from app import page_top, recipe_form, state, work
-from app.recipe_words import group_note
-from pruning.criteria import SCORES
+from app.components import scroll_top
+from app.components.recipe_summary import group_note
+from app.session import state, visitor_jobs
+from app.views.prune import recipe_form
+from pruning.criteria import CRITERIA
 
 
 def html(at):
@@ -66,7 +68,7 @@ def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
 def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
     at = visit("prune")
     box = next(s for s in at.selectbox if s.label == "Score for FFN channels")
-    assert box.options == [entry.title for entry in SCORES]
+    assert box.options == [entry.title for entry in CRITERIA]
     box.select("taylor_element1").run()
     assert at.session_state["headroom.draft"].ffn.score == "taylor_element1"
     assert not at.exception and not at.error and not at.metric
@@ -76,7 +78,7 @@ def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
 
 def test_every_other_score_previews_on_the_demo(visit):
     at = visit("prune")
-    for entry in SCORES:
+    for entry in CRITERIA:
         if not entry.value.gradients:
             for label in ("Score for heads", "Score for FFN channels"):
                 next(s for s in at.selectbox if s.label == label).select(entry.name)
@@ -126,7 +128,7 @@ def test_a_run_is_replayed_without_computing(visit, engine):
     gone = at.metric[0].value
     at.slider(key="feed.step").set_value(3).run()
     assert "Block 3 " in html(at) and at.metric[0].value != gone
-    assert work.manager().of(OWNER) == [job]
+    assert visitor_jobs.manager().of(OWNER) == [job]
     assert "decisions.csv" in [b.label for b in at.get("download_button")]
     button(at, "Back to the recipe").click().run()
     assert 'role="status"' not in html(at) and button(at, "Run")
@@ -134,7 +136,7 @@ def test_a_run_is_replayed_without_computing(visit, engine):
 
 def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
     engine.submit()
-    second = work.manager().submit(
+    second = visitor_jobs.manager().submit(
         "prune", "Prune demo", engine.prune, owner="second", lane="cpu", about=engine.recipe
     )
     at = visit("prune", **{"headroom.owner": "second"})
@@ -147,7 +149,7 @@ def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
 
 def test_prune_failed(visit, engine, monkeypatch):
     brought_up = []
-    monkeypatch.setattr(page_top, "show_top", brought_up.append)
+    monkeypatch.setattr(scroll_top, "show_top", brought_up.append)
     job = engine.submit(failing("There is no disk space."), finish=True)
     at = visit("prune")
     assert at.error[0].value == "There is no disk space."

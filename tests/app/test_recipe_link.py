@@ -8,9 +8,9 @@ import pytest
 from stand_ins import MAIN, PATIENCE
 from streamlit.testing.v1 import AppTest
 
-from app import recipe_link, state
-from pruning.errors import UsageError
-from pruning.recipe import Recipe
+from app.session import recipe_link, state
+from pruning.artifacts.recipe import Recipe
+from pruning.utils.errors import UsageError
 
 
 def test_a_recipe_survives_the_address():
@@ -39,7 +39,7 @@ def test_the_address_restores_the_draft_and_follows_it(engine):
     at.query_params["recipe"] = recipe_link.encode(wanted)
     at.run()
     assert at.session_state["headroom.draft"] == wanted
-    at.switch_page("views/prune.py").run()
+    at.switch_page("views/prune/page.py").run()
     slider = next(s for s in at.slider if s.label == "FFN channels to remove")
     assert slider.value == 0.45
     slider.set_value(0.3).run()
@@ -53,7 +53,7 @@ def test_an_address_may_not_name_files_outside_the_roots(engine, monkeypatch, tm
     monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["recipe"] = recipe_link.encode(Recipe.parse({"model": {"source": "/etc"}}))
-    at.run().switch_page("views/prune.py").run()
+    at.run().switch_page("views/prune/page.py").run()
     assert at.session_state["headroom.draft"].model.source == "demo"
 
 

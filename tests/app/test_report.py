@@ -11,7 +11,10 @@ import xml.dom.minidom
 from found import Score, Text, add_run, found_things
 from stand_ins import FakeReport
 
-from app import chart_data, compare_tasks, report, report_html
+from app.components import csv_export
+from app.jobs import compare_tasks
+from app.report import html as report_html
+from app.report import report
 
 
 def test_the_report_holds_what_was_compared(engine):
@@ -46,8 +49,8 @@ def test_markdown_and_json_take_the_tokens(engine):
 
 
 def test_chart_data_reads_back_and_is_no_formula(engine):
-    rows = list(csv.DictReader(io.StringIO(chart_data.as_csv(chart_data.head_rows(engine.plan)))))
+    rows = list(csv.DictReader(io.StringIO(csv_export.as_csv(csv_export.head_rows(engine.plan)))))
     assert len(rows) == 270 and sum(row["kept"] == "False" for row in rows) > 0
-    assert len(chart_data.width_rows(engine.plan)) == 30
-    assert chart_data.as_csv([{"text": "=1+1"}]) == "text\n'=1+1\n"
-    assert chart_data.as_csv([]) == ""
+    assert len(csv_export.width_rows(engine.plan)) == 30
+    assert csv_export.as_csv([{"text": "=1+1"}]) == "text\n'=1+1\n"
+    assert csv_export.as_csv([]) == ""

@@ -6,8 +6,9 @@ import pytest
 from found import add_run
 from stand_ins import OWNER, button, failing, wait_for, words
 
-from app import compare_tasks, state, tasks, work
-from pruning.errors import Cancelled, OutOfMemory, Unsupported
+from app.jobs import compare_tasks, tasks
+from app.session import state, visitor_jobs
+from pruning.utils.errors import Cancelled, OutOfMemory, Unsupported
 
 # page, button that starts the work, module and function that make it
 WORK = {
@@ -53,7 +54,7 @@ def test_work_that_does_not_succeed_is_one_sentence(page, monkeypatch, ending):
 
     monkeypatch.setattr(module, function, make)
     button(at, label).click().run()
-    job = work.manager().of(OWNER)[-1]
+    job = visitor_jobs.manager().of(OWNER)[-1]
     wait_for(lambda: not job.active)
     at.run()
     assert not at.exception
@@ -64,13 +65,13 @@ def test_work_that_does_not_succeed_is_one_sentence(page, monkeypatch, ending):
 
 def test_work_that_waits_says_so_and_can_be_taken_back(page, engine, monkeypatch):
     at, label, module, function = page
-    first = work.manager().submit(
+    first = visitor_jobs.manager().submit(
         "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", lane="cpu"
     )
     wait_for(lambda: first.status == "running")
     monkeypatch.setattr(module, function, lambda *_: lambda progress, cancel: None)
     button(at, label).click().run()
-    job = work.manager().of(OWNER)[-1]
+    job = visitor_jobs.manager().of(OWNER)[-1]
     assert not at.exception and job.status == "queued"
     shown = [element.proto.text for element in at.get("progress")]
     assert any("waiting, 1 job ahead" in text for text in shown), shown

@@ -8,7 +8,8 @@ from pathlib import Path
 from stand_ins import OWNER, PATIENCE, button, wait_for, words
 from streamlit.testing.v1 import AppTest
 
-from app import state, tasks, work
+from app.jobs import tasks
+from app.session import state, visitor_jobs
 from pruning.sweep import Sweep, SweepPoint
 
 
@@ -31,7 +32,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
     at = visit("sweeps")
     assert not at.exception and "Choose what to vary" in words(at)
     button(at, "Start").click().run()
-    job = work.manager().of(OWNER, "sweep")[0]
+    job = visitor_jobs.manager().of(OWNER, "sweep")[0]
     wait_for(lambda: len(job.about.points) == 2)
     at.run()
     assert not at.exception and len(at.dataframe[0].value) == 2
@@ -64,10 +65,14 @@ def open_sweeps(**query):
 
 
 def test_the_address_says_what_is_swept(engine):
-    at = open_sweeps(**{
-        "sweep.axis": "tau", "sweep.presets": "flap,best", "sweep.values.tau": "0.2",
-        "sweep.text": "ptb",
-    })  # fmt: skip
+    at = open_sweeps(
+        **{
+            "sweep.axis": "tau",
+            "sweep.presets": "flap,best",
+            "sweep.values.tau": "0.2",
+            "sweep.text": "ptb",
+        }
+    )
     assert not at.exception and not at.error
     assert at.multiselect(key="sweep.presets").value == ["flap", "best"]
     assert at.button_group(key="sweep.axis").value == "tau"
@@ -105,7 +110,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     at.checkbox(key="methods.spare").check()
     at.slider(key="methods.kept").set_value(0.7).run()
     button(at, "Compare methods").click().run()
-    job = work.manager().of(OWNER, "methods")[0]
+    job = visitor_jobs.manager().of(OWNER, "methods")[0]
     wait_for(lambda: len(job.about.points) == 2)
     at.run()
     assert not at.exception and button(at, "Compare methods").disabled

@@ -17,5 +17,5 @@ def test_the_tour_leads_through_the_pages(visit, engine):
     assert seen == ["Heads", "Heads", "Activations", "Prune", "Prune", "Compare"]
     assert "of 6 ·" not in words(at)
     assert not any(
-        item.label == "Take the tour" for item in at.switch_page("views/heads.py").run().button
+        item.label == "Take the tour" for item in at.switch_page("views/heads/page.py").run().button
     )

@@ -57,14 +57,29 @@ def server(tmp_path_factory):
     cache = os.environ.get("HEADROOM_CACHE") or str(Path.home() / ".cache" / "headroom")
     roots = os.pathsep.join(map(str, (ROOT, tmp_path_factory.getbasetemp())))
     environment = {
-        **os.environ, "HOME": str(home), "HEADROOM_CACHE": cache, "HEADROOM_ROOTS": roots
-    }  # fmt: skip
+        **os.environ,
+        "HOME": str(home),
+        "HEADROOM_CACHE": cache,
+        "HEADROOM_ROOTS": roots,
+    }
     with open(home / "server.log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app/main.py",
-             "--server.port", str(port), "--server.address", "127.0.0.1"],
-            cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "streamlit",
+                "run",
+                "app/main.py",
+                "--server.port",
+                str(port),
+                "--server.address",
+                "127.0.0.1",
+            ],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(address, process)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from app.state import initial_recipe
-from pruning.recipe import Recipe
+from app.session.state import initial_recipe
+from pruning.artifacts.recipe import Recipe
 
 # the newest drawing: an outdated one stays on the page until the script has run to its end
 _CHART = """

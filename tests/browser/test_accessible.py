@@ -52,16 +52,54 @@ def in_order(names: list[str], wanted: list[str]) -> bool:
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [
-        ("heads", ["Heads", "Sweeps", "Block", "τ", "Heads to remove", "Prune with this τ",
-                   "Look", "Head", "Mark by hand", "Sentence", "Load and look"]),
-        ("prune", ["Prune", "Method", "Remove heads that attend alike", "Ratios",
-                   "Heads to remove", "FFN channels to remove", "Blocks", "Recovery",
-                   "Recipe file", "Run"]),
-        ("model", ["Model", "Embedded demo", "Device", "Number format", "Check memory", "Load",
-                   "Corpus", "Samples", "Measure"]),
+        (
+            "heads",
+            [
+                "Heads",
+                "Sweeps",
+                "Block",
+                "τ",
+                "Heads to remove",
+                "Prune with this τ",
+                "Look",
+                "Head",
+                "Mark by hand",
+                "Sentence",
+                "Load and look",
+            ],
+        ),
+        (
+            "prune",
+            [
+                "Prune",
+                "Method",
+                "Remove heads that attend alike",
+                "Ratios",
+                "Heads to remove",
+                "FFN channels to remove",
+                "Blocks",
+                "Recovery",
+                "Recipe file",
+                "Run",
+            ],
+        ),
+        (
+            "model",
+            [
+                "Model",
+                "Embedded demo",
+                "Device",
+                "Number format",
+                "Check memory",
+                "Load",
+                "Corpus",
+                "Samples",
+                "Measure",
+            ],
+        ),
         ("sweeps", ["Sweeps", "Ratio", "Values", "Methods", "Evaluate on", "Windows", "Start"]),
     ],
-)  # fmt: skip
+)
 def test_tab_goes_through_the_page_in_reading_order(visit, path, wanted):
     tab = visit()
     page = tab.open(path)

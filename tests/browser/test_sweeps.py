@@ -6,16 +6,19 @@ import time
 
 from steps import query, small_recipe, traces, until
 
-from app import recipe_link
+from app.session import recipe_link
 
 
 def opened(visit, values: str):
     # finished points are kept on disk: a seed of its own makes every sweep a new one
     recipe = small_recipe(seed=int(time.time()) % 2**31)
     address = {
-        "recipe": recipe_link.encode(recipe), "sweep.values.ratio": values,
-        "sweep.windows": "1", "sweep.seq_len": "32", "sweep.presets": "flap",
-    }  # fmt: skip
+        "recipe": recipe_link.encode(recipe),
+        "sweep.values.ratio": values,
+        "sweep.windows": "1",
+        "sweep.seq_len": "32",
+        "sweep.presets": "flap",
+    }
     page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
     # the field is there, and empty, before the address has been read
     page.wait_for_function(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pruning.measurement import Measurement
+from pruning.artifacts.measurement import Measurement
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from app.charts.graph import HeadNode, similarity_graph
 from app.charts.positions import node_positions
-from pruning.criteria.similarity import edges
-from pruning.insight import nearest
+from pruning.planning.analysis import nearest
+from pruning.planning.similarity import edges
 
 
 def random_divergence(heads: int, seed: int = 0) -> np.ndarray:

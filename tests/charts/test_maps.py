@@ -14,10 +14,15 @@ from app.charts.pattern import block_mosaic, pattern_alt, pattern_map
 from app.charts.picks import point_id
 from app.charts.positions import node_positions
 from app.charts.sheet import Tile, ordered, sheet_alt, sheet_of_graphs
-from pruning.insight import OUTLIER_FACTOR, count_similar, largest_channels, looking_habits
-from pruning.measurement import Measurement
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
+from pruning.planning.analysis import (
+    OUTLIER_FACTOR,
+    count_similar,
+    largest_channels,
+    looking_habits,
+)
 
 
 @pytest.mark.parametrize("heads", [1, 9, 64])

@@ -11,14 +11,15 @@ from app.charts.divergence import divergence_alt
 from app.charts.graph import graph_alt
 from app.charts.overview import overview_alt
 from app.charts.picks import picked
-from app.explain import explain_head, spans
-from pruning.criteria.similarity import edges
-from pruning.insight import count_similar, largest_channels
-from pruning.measurement import Measurement
-from pruning.plan import ModulePlan
+from app.components.text import spans
+from app.views.heads.explain import explain_head
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shapes import ModuleShape
 from pruning.planning import make_plan
-from pruning.recipe import Recipe
-from pruning.shape import ModuleShape
+from pruning.planning.analysis import count_similar, largest_channels
+from pruning.planning.similarity import edges
 
 
 def test_every_chart_has_a_text_alternative(demo: Measurement) -> None:
@@ -67,9 +68,18 @@ def test_a_head_whose_like_goes_too_says_who_is_left() -> None:
     def fate(removed: tuple[int, ...], partners: tuple[int, ...]) -> str:
         count = len(removed)
         module = ModulePlan(
-            0, "attention", 9, 9, False, removed, ("similarity",) * count, (0.05,) * count,
-            partners, (0,) * count, removed,
-        )  # fmt: skip
+            0,
+            "attention",
+            9,
+            9,
+            False,
+            removed,
+            ("similarity",) * count,
+            (0.05,) * count,
+            partners,
+            (0,) * count,
+            removed,
+        )
         return explain_head(0, divergence, 1, 1.0, module, shape, rule)[-1]
 
     assert fate((0,), (3,)) == "**✕ It would go:** like head 3, JS 0.050 nats."

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import pruning
-from pruning.recipe import Recipe
+from pruning.artifacts.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -82,10 +82,25 @@ def test_prune_recovers_and_reloads(demo, tmp_path):
 def test_command_line_on_the_demo(tmp_path):
     """``evaluate --json`` on the demo: one JSON object with the contract's names."""
     done = subprocess.run(
-        [sys.executable, "-m", "pruning", "evaluate", "demo", "--text", "sample",
-         "--seq-len", "64", "--windows", "2", "--json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pruning",
+            "evaluate",
+            "demo",
+            "--text",
+            "sample",
+            "--seq-len",
+            "64",
+            "--windows",
+            "2",
+            "--json",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {"perplexity", "nll", "tokens", "windows", "seq_len", "dtype", "seconds"} <= set(result)

@@ -23,12 +23,12 @@ from transformers import (
 
 from pruning.adapters import adapter_for
 from pruning.adapters.base import DepthTwo
-from pruning.corpora import Windows, calibration_windows
-from pruning.plan import BY_HAND, BlockPlan, ModulePlan, Plan
-from pruning.recipe import Recipe
-from pruning.shape import ModelShape, ModuleShape
-from pruning.sources.loaded import LoadedModel
-from pruning.streaming import attention_implementation
+from pruning.artifacts.plan import BY_HAND, BlockPlan, ModulePlan, Plan
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shapes import ModelShape, ModuleShape
+from pruning.data import Windows, calibration_windows
+from pruning.models.execution.blockwise import attention_implementation
+from pruning.models.loading.loaded import LoadedModel
 
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 
@@ -36,20 +36,32 @@ SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "sample" / "train.txt"
 def llama_grouped(**changes: Any) -> nn.Module:
     """Six query heads on two key/value heads; heads wider than hidden size / heads."""
     settings = {
-        "hidden_size": 48, "intermediate_size": 37, "num_hidden_layers": BLOCKS,
-        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
-        "vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS,
-        "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
-    }  # fmt: skip
+        "hidden_size": 48,
+        "intermediate_size": 37,
+        "num_hidden_layers": BLOCKS,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": POSITIONS,
+        "tie_word_embeddings": False,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
     return LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
 
 
 def llama_biased() -> nn.Module:
     """Multi-head attention, biases everywhere, tied embeddings."""
     return llama_grouped(
-        hidden_size=40, intermediate_size=33, num_attention_heads=4, num_key_value_heads=4,
-        attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
-    )  # fmt: skip
+        hidden_size=40,
+        intermediate_size=33,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        attention_bias=True,
+        mlp_bias=True,
+        tie_word_embeddings=True,
+    )
 
 
 def gpt2() -> nn.Module:
@@ -64,7 +76,7 @@ def gpt2() -> nn.Module:
             n_positions=POSITIONS,
             bos_token_id=0,
             eos_token_id=1,
-        )  # fmt: skip
+        )
     )
 
 
@@ -194,13 +206,24 @@ def module_by_hand(block: int, shape: ModuleShape, removed: Sequence[int]) -> Mo
     count = len(removed)
     per_group = shape.units_per_group
     gone = [
-        group for group in range(shape.groups)
+        group
+        for group in range(shape.groups)
         if all(group * per_group + member in removed for member in range(per_group))
-    ]  # fmt: skip
+    ]
     return ModulePlan(
-        block, shape.kind, shape.units, shape.groups, False, removed, (BY_HAND,) * count,
-        (0.0,) * count, (-1,) * count, (0,) * count, tuple(gone), experts=shape.experts,
-    )  # fmt: skip
+        block,
+        shape.kind,
+        shape.units,
+        shape.groups,
+        False,
+        removed,
+        (BY_HAND,) * count,
+        (0.0,) * count,
+        (-1,) * count,
+        (0,) * count,
+        tuple(gone),
+        experts=shape.experts,
+    )
 
 
 def plan_by_hand(

@@ -12,9 +12,17 @@ UNEVEN = {**CUT, "blocks": {"start": 1, "end": 3}}
 FFN_ONLY = {"ffn__ratio": 0.4}
 
 WITHOUT_SWITCH = {
-    "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "stablelm", "stablelm_parallel",
-    "phi3", "phi4_mini",
-}  # fmt: skip
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "olmo2",
+    "stablelm",
+    "stablelm_parallel",
+    "phi3",
+    "phi4_mini",
+}
 """Families whose config cannot give both output layers a bias."""
 
 EXPERTS_AND_HEADS = {"mixtral", "qwen2_moe", "qwen2_moe_some_blocks"}
@@ -34,8 +42,8 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 def ungrouped(loaded, **changes):
     """A run in which every query head that is left has its own key/value head."""
     run = prune(
-        loaded, families.recipe(heads__ratio=0.67, heads__policy="ungroup", ffn__ratio=0.3,
-                                **changes)
-    )  # fmt: skip
+        loaded,
+        families.recipe(heads__ratio=0.67, heads__policy="ungroup", ffn__ratio=0.3, **changes),
+    )
     assert all(width.heads == width.kv_heads == 2 for width in run.widths)
     return run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import families
 import torch
 
-from pruning import placement
 from pruning.evaluate.perplexity import batched_losses
+from pruning.models.execution import offload
 
 
 def losses(loaded, ids):
@@ -18,7 +18,7 @@ def values(loaded):
     """What every tensor of a model holds, by name."""
     blocks = loaded.adapter.blocks(loaded.model)
     state = loaded.model.state_dict(keep_vars=True)
-    return {name: placement.value_of(blocks, tensor) for name, tensor in state.items()}
+    return {name: offload.value_of(blocks, tensor) for name, tensor in state.items()}
 
 
 def same(one, other):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from pruning.criteria import unit_scores
-from pruning.measurement import (
+from pruning.artifacts.measurement import (
     CURVE_POINTS,
     ActivationSummary,
     BlockMeasurement,
     Measurement,
     ModuleMeasurement,
 )
-from pruning.shape import BlockShape, ModelShape, ModuleShape
+from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleShape
+from pruning.criteria import unit_scores
 
 WIDTH, HIDDEN = 4, 24
 
@@ -33,18 +33,34 @@ def shape(blocks: int = 3, heads: int = 6, groups: int = 2, channels: int = 37) 
     ffn = ModuleShape("ffn", channels, 0, 1, 3 * HIDDEN, 0, 0, 0, 0)
     block = BlockShape(attention, ffn, 2 * HIDDEN)
     return ModelShape(
-        "LlamaForCausalLM", "llama", HIDDEN, 100, 64, (block,) * blocks, 2 * 100 * HIDDEN,
-        100 * HIDDEN, "float32",
-    )  # fmt: skip
+        "LlamaForCausalLM",
+        "llama",
+        HIDDEN,
+        100,
+        64,
+        (block,) * blocks,
+        2 * 100 * HIDDEN,
+        100 * HIDDEN,
+        "float32",
+    )
 
 
 def measurement(seed: int = 0, **sizes: int) -> Measurement:
     """Random positive statistics and divergences."""
     random, made = np.random.default_rng(seed), shape(**sizes)
     return Measurement(
-        "synthetic", None, "float32", "random", "abc", 4, 16, seed, made,
-        tuple(_block(random, block) for block in made.blocks), 0.0,
-    )  # fmt: skip
+        "synthetic",
+        None,
+        "float32",
+        "random",
+        "abc",
+        4,
+        16,
+        seed,
+        made,
+        tuple(_block(random, block) for block in made.blocks),
+        0.0,
+    )
 
 
 def _block(random: np.random.Generator, block: BlockShape) -> BlockMeasurement:
@@ -53,11 +69,12 @@ def _block(random: np.random.Generator, block: BlockShape) -> BlockMeasurement:
     summary = ActivationSummary(0.0, 1.0, 1.0, 2.0, (0.5,), (1.0,), (0,), (2.0,))
     return BlockMeasurement(
         (upper + upper.T).astype(np.float32),
-        _module(random, heads * WIDTH, query=heads * WIDTH, key=groups * WIDTH,
-                value=groups * WIDTH),
+        _module(
+            random, heads * WIDTH, query=heads * WIDTH, key=groups * WIDTH, value=groups * WIDTH
+        ),
         _module(random, block.ffn.units, up=block.ffn.units, gate=block.ffn.units),
         dict.fromkeys(("residual", "attention", "ffn"), summary),
-    )  # fmt: skip
+    )
 
 
 def _module(random: np.random.Generator, inputs: int, **rows: int) -> ModuleMeasurement:
@@ -75,8 +92,11 @@ def predictable(seed: int = 0, **sizes: int) -> Measurement:
     made, random = measurement(seed, **sizes), np.random.default_rng(seed + 1)
     for size, block in zip(made.shape.blocks, made.blocks, strict=True):
         heads, groups = size.attention.units, size.attention.groups
-        lengths = {"expected_loss": heads, "query_expected_loss": heads // groups,
-                   "kv_group_expected_loss": groups}  # fmt: skip
+        lengths = {
+            "expected_loss": heads,
+            "query_expected_loss": heads // groups,
+            "kv_group_expected_loss": groups,
+        }
         for module, curves in (
             (block.attention, lengths),
             (block.ffn, {"expected_loss": CURVE_POINTS}),

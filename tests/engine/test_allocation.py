@@ -11,16 +11,16 @@ import pytest
 import synthetic
 import torch
 
-from pruning.allocation import ALLOCATIONS
-from pruning.allocation.predicted import cheapest
-from pruning.allocation.ranking import nearest_heads, standardised, weakest
-from pruning.errors import NeedsMeasurement, UsageError
-from pruning.measurement import CURVE_POINTS
+from pruning.artifacts.measurement import CURVE_POINTS
+from pruning.artifacts.plan import check
+from pruning.artifacts.recipe import Recipe
 from pruning.pipeline import measure_model
-from pruning.plan import check
-from pruning.planning import make_plan, needs_curves, needs_gradients
-from pruning.prediction import Choice, ffn_losses, plan_losses
-from pruning.recipe import Recipe
+from pruning.planning.allocation import ALLOCATIONS
+from pruning.planning.allocation.predicted import cheapest
+from pruning.planning.allocation.ranking import nearest_heads, standardised, weakest
+from pruning.planning.expected_loss import Choice, ffn_losses, plan_losses
+from pruning.planning.planner import make_plan, needs_curves, needs_gradients
+from pruning.utils.errors import NeedsMeasurement, UsageError
 
 BUDGETED = ["uniform", "adaptive_layers", "adaptive_modules", "adaptive", "predicted"]
 

@@ -8,11 +8,11 @@ import families
 import pytest
 import torch
 
-from pruning.apply import apply
+from pruning.models.execution.blockwise import block_contexts
 from pruning.pipeline import measure_model, prune, windows_for
 from pruning.planning import make_plan
-from pruning.streaming import block_contexts
-from pruning.surgery import shared_copy
+from pruning.surgery.apply import apply
+from pruning.surgery.cut import shared_copy
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -49,9 +49,8 @@ def test_a_plan_beyond_the_recipes_range_is_carried_out(tiny):
 @pytest.mark.parametrize("rescore", [True, False])
 def test_scores_are_taken_again_on_the_pruned_stream(tiny, rescore):
     recipe = families.recipe(
-        ffn__ratio=0.5, calibration__samples=30, recovery__scope="pruned",
-        recovery__rescore=rescore,
-    )  # fmt: skip
+        ffn__ratio=0.5, calibration__samples=30, recovery__scope="pruned", recovery__rescore=rescore
+    )
     planned = make_plan(measure_model(tiny, recipe), recipe)
     size = planned.shape.blocks[0].ffn
     # block 0 keeps two channels only, so that block 1 sees quite another stream
@@ -91,7 +90,7 @@ def test_bfloat16_runs_without_nan(tiny_model, tiny, method):
 @pytest.mark.parametrize("kept_bytes", [0, 2**30])
 def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
     """And one module a second time only where the inputs of its level 2 could not be kept."""
-    monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", kept_bytes)
+    monkeypatch.setattr("pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", kept_bytes)
     recipe = families.recipe(ffn__ratio=0.3, calibration__samples=30, recovery__scope="pruned")
     plan = make_plan(measure_model(tiny, recipe), recipe)
     windows = windows_for(tiny, recipe)
@@ -111,8 +110,8 @@ def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
                 handles.append(layer.register_forward_hook(count((who, index))))
         return pruned
 
-    monkeypatch.setattr("pruning.apply.shared_copy", copied)
-    monkeypatch.setattr("pruning.apply.block_contexts", lambda *_: contexts)
+    monkeypatch.setattr("pruning.surgery.apply.shared_copy", copied)
+    monkeypatch.setattr("pruning.surgery.apply.block_contexts", lambda *_: contexts)
     contexts = block_contexts(tiny.model, tiny.adapter, windows.ids.shape[1])
     try:
         done = apply(tiny.model, plan, recipe, windows)
@@ -133,7 +132,9 @@ def test_what_was_kept_gives_what_running_again_does(tiny, monkeypatch, method):
     plan = make_plan(measure_model(tiny, recipe), recipe)
     windows, found = windows_for(tiny, recipe), []
     for kept_bytes in (0, 2**30):
-        monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", kept_bytes)
+        monkeypatch.setattr(
+            "pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", kept_bytes
+        )
         found.append(apply(tiny.model, plan, recipe, windows))
     summed, kept = found
     removed = [
@@ -147,8 +148,10 @@ def test_what_was_kept_gives_what_running_again_does(tiny, monkeypatch, method):
         assert one.error_after == pytest.approx(other.error_after, rel=1e-3)
     torch.testing.assert_close(
         families.logits(summed.model, windows.ids[:4]),
-        families.logits(kept.model, windows.ids[:4]), rtol=1e-3, atol=1e-3,
-    )  # fmt: skip
+        families.logits(kept.model, windows.ids[:4]),
+        rtol=1e-3,
+        atol=1e-3,
+    )
 
 
 def _keep_all(plan):

@@ -8,10 +8,10 @@ import families
 import pytest
 import torch
 
-from pruning import arithmetic
-from pruning.arithmetic import products_dtype, products_name
+from pruning.models.execution.blockwise import run_tapped
 from pruning.pipeline import prune, recovery_windows
-from pruning.streaming import run_tapped
+from pruning.utils import precision
+from pruning.utils.precision import products_dtype, products_name
 
 CUT = {"heads__ratio": 0.34, "ffn__ratio": 0.4, "calibration__samples": 40}
 
@@ -22,7 +22,7 @@ def test_only_float32_weights_are_given_another_format(monkeypatch):
 
     single, half = model(torch.float32), model(torch.float16)
     for units, wanted in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(arithmetic, "_has_bfloat16_units", lambda _device, units=units: units)
+        monkeypatch.setattr(precision, "_has_bfloat16_units", lambda _device, units=units: units)
         assert products_dtype("auto", single) is wanted
         assert products_name("auto", single) == ("bfloat16" if units else "float32")
         assert products_dtype("model", single) is None

@@ -22,16 +22,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import pruning
-from pruning import placement
-from pruning.apply import apply
-from pruning.checkpoint.shards import write_shards
-from pruning.errors import Cancelled
+from pruning.checkpoint.rewrite.shards import write_shards
 from pruning.measure import measure, with_gradients
+from pruning.models.execution import offload
+from pruning.models.execution.prefetch import Sender
+from pruning.models.loading import loader as opening
+from pruning.models.loading.memory_estimate import estimate
 from pruning.pipeline import measure_model, memory_task
 from pruning.planning import make_plan
-from pruning.sources import open as opening
-from pruning.sources.estimate import estimate
-from pruning.transfers import Sender
+from pruning.surgery.apply import apply
+from pruning.utils.errors import Cancelled
 
 
 def _parameter_bytes():
@@ -45,7 +45,7 @@ def _parameter_bytes():
 def _counted(monkeypatch):
     """Bytes of block tensors brought from disk, each time one is entered: those of the store,
     and those of every parameter that is alive in this process."""
-    store, alive, enter = [], [], placement.BlockStore._enter
+    store, alive, enter = [], [], offload.BlockStore._enter
 
     def counting(self, block):
         enter(self, block)
@@ -55,7 +55,7 @@ def _counted(monkeypatch):
             alive.append(_parameter_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(placement.BlockStore, "_enter", counting)
+        patch.setattr(offload.BlockStore, "_enter", counting)
         yield store, alive
 
 
@@ -164,14 +164,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
 
 def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
     loaded = pruning.load(str(many_blocks(tmp_path, 5)), device="cpu", placement="disk")
-    read, reads = placement.Stored.read, []
+    read, reads = offload.Stored.read, []
 
     def reading(self, dtype):
         ahead = threading.current_thread() is not threading.main_thread()
         reads.append((int(self.name.split(".")[2]), ahead, self.name))
         return read(self, dtype)
 
-    monkeypatch.setattr(placement.Stored, "read", reading)
+    monkeypatch.setattr(offload.Stored, "read", reading)
     windows = families.windows(loaded)
     recipe = families.recipe(ffn__ratio=0.3)
     measured = measure(loaded.model, windows, name="tiny")
@@ -201,8 +201,10 @@ def test_the_next_block_is_sent_while_one_computes(tmp_path, monkeypatch, where,
     folder = many_blocks(tmp_path, 5)
     whole = pruning.load(str(folder), device="cpu", placement="whole")
     monkeypatch.setattr(opening, "compute_devices", lambda _device: [card])
-    monkeypatch.setattr("pruning.transfers.Sender.serves", lambda _sender, device: device == card)
-    monkeypatch.setattr("pruning.transfers.Sender.send", send)
+    monkeypatch.setattr(
+        "pruning.models.execution.prefetch.Sender.serves", lambda _sender, device: device == card
+    )
+    monkeypatch.setattr("pruning.models.execution.prefetch.Sender.send", send)
     loaded = pruning.load(str(folder), device="cpu", placement=where)
     recipe = families.recipe(ffn__ratio=0.3, heads__ratio=0.2)
     windows = families.windows(loaded)
@@ -225,9 +227,9 @@ def test_what_was_read_ahead_is_forgotten_when_cancelled(tmp_path):
     loaded = pruning.load(str(many_blocks(tmp_path, 4)), device="cpu", placement="disk")
     blocks = loaded.adapter.blocks(loaded.model)
     store = blocks[0].block_store
-    with pytest.raises(Cancelled), placement.resident(blocks[0], then=blocks[1:2]):
+    with pytest.raises(Cancelled), offload.resident(blocks[0], then=blocks[1:2]):
         assert store._coming
-        with placement.resident(blocks[0]):  # nested, as a block's own forward pass is
+        with offload.resident(blocks[0]):  # nested, as a block's own forward pass is
             assert store._coming
         raise Cancelled
     assert not store._coming and not store._here

@@ -12,14 +12,19 @@ from safetensors.torch import load_file, save_file
 
 import pruning
 from pruning.checkpoint import Evaluation, export, save
-from pruning.errors import SourceError, UsageError
 from pruning.pipeline import prune
+from pruning.utils.errors import SourceError, UsageError
 
 CUT = {"heads__threshold": 0.3, "heads__ratio": 0.2, "ffn__ratio": 0.4}
 WAYS = [
-    ("none", "auto"), ("bias", "auto"), ("refit", "auto"), ("refit", "add"),
-    ("reconstruct", "auto"), ("full", "auto"), ("full", "add"),
-]  # fmt: skip
+    ("none", "auto"),
+    ("bias", "auto"),
+    ("refit", "auto"),
+    ("refit", "add"),
+    ("reconstruct", "auto"),
+    ("full", "auto"),
+    ("full", "add"),
+]
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -160,9 +165,17 @@ def test_a_broken_config(copy):
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 @pytest.mark.parametrize(
     "name",
-    ["config.json", "plan.json", "recipe.yaml", "report.json", "tokenizer.json",
-     "tokenizer_config.json", "generation_config.json", "evaluation.json"],
-)  # fmt: skip
+    [
+        "config.json",
+        "plan.json",
+        "recipe.yaml",
+        "report.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "evaluation.json",
+    ],
+)
 def test_any_file_that_is_missing_or_cut_is_one_line(whole, tmp_path, name, damage):
     """Nothing is written then, and no form loses a part silently."""
     folder, out = shutil.copytree(whole, tmp_path / "copy"), tmp_path / "out"

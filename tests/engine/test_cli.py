@@ -12,8 +12,8 @@ from families import SAMPLE
 from test_imports import ROOT
 
 import pruning
+from pruning.artifacts.measurement import Measurement
 from pruning.cli.main import main
-from pruning.measurement import Measurement
 
 SMALL = ["--samples", "4", "--seq-len", "16", "--device", "cpu"]
 
@@ -71,9 +71,18 @@ def test_wrong_use_found_with_the_model(run, model_folder, tmp_path):
         ("evaluate", model_folder, "--text", "sample", "--seq-len", "999", "--device", "cpu"),
         ("evaluate", model_folder, "--text", "sample", "--device", "tpu"),
         ("generate", model_folder, "--prompt", " ", "--device", "cpu"),
-        ("prune", model_folder, "--out", tmp_path / "x", "--blocks", "0:9", "--calibration",
-         "random", *SMALL),
-    ):  # fmt: skip
+        (
+            "prune",
+            model_folder,
+            "--out",
+            tmp_path / "x",
+            "--blocks",
+            "0:9",
+            "--calibration",
+            "random",
+            *SMALL,
+        ),
+    ):
         status, out, err = run(*arguments)
         assert (status, out) == (2, ""), err
         last = err.splitlines()[-1]
@@ -86,12 +95,27 @@ def test_failed_work_is_one_line_and_status_1(run, model_folder, tmp_path):
     for arguments in (
         ("evaluate", tmp_path / "absent", "--text", "sample"),
         ("evaluate", tmp_path, "--text", "sample"),
-        ("evaluate", model_folder, "--text", tmp_path / "empty.txt", "--seq-len", 16,
-         "--device", "cpu"),
+        (
+            "evaluate",
+            model_folder,
+            "--text",
+            tmp_path / "empty.txt",
+            "--seq-len",
+            16,
+            "--device",
+            "cpu",
+        ),
         ("generate", tmp_path / "absent.gguf", "--prompt", "hello"),
-        ("measure", model_folder, "--calibration", "random", *SMALL, "--out",
-         tmp_path / "empty.txt" / "m.json"),
-    ):  # fmt: skip
+        (
+            "measure",
+            model_folder,
+            "--calibration",
+            "random",
+            *SMALL,
+            "--out",
+            tmp_path / "empty.txt" / "m.json",
+        ),
+    ):
         status, out, err = run(*arguments)
         assert (status, out) == (1, ""), err
         lines = [line for line in err.splitlines() if not line.startswith("[")]
@@ -101,9 +125,17 @@ def test_failed_work_is_one_line_and_status_1(run, model_folder, tmp_path):
 def test_measure(run, model_folder, tmp_path):
     out = tmp_path / "m.json"
     status, printed, err = run(
-        "measure", model_folder, "--calibration", "sample", *SMALL, "--seed", 5, "--out", out,
+        "measure",
+        model_folder,
+        "--calibration",
+        "sample",
+        *SMALL,
+        "--seed",
+        5,
+        "--out",
+        out,
         "--json",
-    )  # fmt: skip
+    )
     assert status == 0, err
     result, measured = json.loads(printed), Measurement.read(out)
     assert (measured.samples, measured.seq_len, measured.seed) == (4, 16, 5)
@@ -117,24 +149,47 @@ def test_scores_that_need_a_gradient_pass(run, model_folder, tmp_path):
     assert status == 0 and "Gradients of block 0" in err, err
     assert "taylor_vector" in Measurement.read(out).blocks[0].attention.statistics
     status, _, err = run(
-        "prune", model_folder, *common, "--ffn-ratio", "0.3", "--ffn-score", "taylor_element2",
-        "--out", tmp_path / "pruned",
-    )  # fmt: skip
+        "prune",
+        model_folder,
+        *common,
+        "--ffn-ratio",
+        "0.3",
+        "--ffn-score",
+        "taylor_element2",
+        "--out",
+        tmp_path / "pruned",
+    )
     assert status == 0 and "[prune " in err, err
 
 
 PRUNE_KEYS = {
-    "parameters_before", "parameters_after", "kept_block_parameters", "seconds",
-    "peak_memory_bytes", "blocks",
-}  # fmt: skip
+    "parameters_before",
+    "parameters_after",
+    "kept_block_parameters",
+    "seconds",
+    "peak_memory_bytes",
+    "blocks",
+}
 
 
 def test_prune_then_evaluate_then_generate(run, model_folder, tmp_path):
     out = tmp_path / "pruned"
     status, printed, err = run(
-        "prune", model_folder, "--calibration", "random", *SMALL, "--head-ratio", "0.4",
-        "--ffn-ratio", "0.3", "--blocks", "1:3", "--out", out, "--json",
-    )  # fmt: skip
+        "prune",
+        model_folder,
+        "--calibration",
+        "random",
+        *SMALL,
+        "--head-ratio",
+        "0.4",
+        "--ffn-ratio",
+        "0.3",
+        "--blocks",
+        "1:3",
+        "--out",
+        out,
+        "--json",
+    )
     assert status == 0, err
     result = json.loads(printed)
     assert result.keys() >= PRUNE_KEYS
@@ -151,21 +206,43 @@ def test_prune_then_evaluate_then_generate(run, model_folder, tmp_path):
     assert sum(p.numel() for p in live.parameters()) == result["parameters_after"]
 
     status, printed, err = run(
-        "evaluate", out, "--text", SAMPLE, "--seq-len", 16, "--windows", 3, "--device", "cpu",
+        "evaluate",
+        out,
+        "--text",
+        SAMPLE,
+        "--seq-len",
+        16,
+        "--windows",
+        3,
+        "--device",
+        "cpu",
         "--json",
-    )  # fmt: skip
+    )
     assert status == 0, err
     result = json.loads(printed)
     assert result.keys() >= {
-        "perplexity", "nll", "tokens", "windows", "seq_len", "dtype", "seconds"
-    }  # fmt: skip
+        "perplexity",
+        "nll",
+        "tokens",
+        "windows",
+        "seq_len",
+        "dtype",
+        "seconds",
+    }
     assert (result["tokens"], result["windows"], result["seq_len"]) == (45, 3, 16)
     assert result["dtype"] == "float32" and result["perplexity"] > 1
 
     status, printed, err = run(
-        "generate", out, "--prompt", "the city of", "--max-new-tokens", 5, "--device", "cpu",
+        "generate",
+        out,
+        "--prompt",
+        "the city of",
+        "--max-new-tokens",
+        5,
+        "--device",
+        "cpu",
         "--json",
-    )  # fmt: skip
+    )
     assert status == 0, err
     assert 1 <= json.loads(printed)["new_tokens"] <= 5
 
@@ -177,9 +254,22 @@ def test_options_override_the_recipe(run, model_folder, tmp_path):
         "ffn: {ratio: 0.5, score: second_moment}\nrecovery: {method: none}\nseed: 4\n"
     )
     status, printed, err = run(
-        "prune", model_folder, "--recipe", recipe, "--ffn-ratio", "0.1", "--head-threshold", "0.2",
-        "--recovery", "bias", "--device", "cpu", "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
+        "prune",
+        model_folder,
+        "--recipe",
+        recipe,
+        "--ffn-ratio",
+        "0.1",
+        "--head-threshold",
+        "0.2",
+        "--recovery",
+        "bias",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
     assert status == 0, err
     saved = pruning.Recipe.read(tmp_path / "out" / "recipe.yaml")
     assert saved.ffn.ratio == 0.1 and saved.ffn.score == "second_moment"
@@ -198,24 +288,43 @@ def test_a_foreign_folder_is_refused_before_any_work(run, tmp_path):
 
 def test_readable_output_without_json(run, model_folder):
     status, out, _ = run(
-        "evaluate", model_folder, "--text", SAMPLE, "--seq-len", 16, "--windows", 2,
-        "--device", "cpu",
-    )  # fmt: skip
+        "evaluate",
+        model_folder,
+        "--text",
+        SAMPLE,
+        "--seq-len",
+        16,
+        "--windows",
+        2,
+        "--device",
+        "cpu",
+    )
     assert status == 0 and "perplexity: " in out and "tokens: 30" in out
 
 
 def _process(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "pruning", *map(str, arguments)], cwd=ROOT, text=True,
-        capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )  # fmt: skip
+        [sys.executable, "-m", "pruning", *map(str, arguments)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
 
 
 def test_a_real_process_prints_nothing_but_the_object(model_folder):
     done = _process(
-        "generate", model_folder, "--prompt", "the", "--max-new-tokens", 2, "--device", "cpu",
+        "generate",
+        model_folder,
+        "--prompt",
+        "the",
+        "--max-new-tokens",
+        2,
+        "--device",
+        "cpu",
         "--json",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert isinstance(json.loads(done.stdout), dict) and _one_line(done.stdout)
     assert all(line.startswith("[") for line in done.stderr.splitlines()), done.stderr

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import pruning
-from pruning.errors import UsageError
+from pruning.artifacts.plan import check
+from pruning.models.execution.blockwise import attention_implementation, block_contexts, embed
+from pruning.models.loading.memory_estimate import estimate
 from pruning.pipeline import measure_model, prune, recovery_windows
-from pruning.plan import check
-from pruning.sources.estimate import estimate
-from pruning.streaming import attention_implementation, block_contexts, embed
+from pruning.utils.errors import UsageError
 
 SEEDS = (0, 1)
 PLAIN = {"recovery__method": "none", "recovery__rescore": False}
@@ -25,9 +25,12 @@ CUTS = {
     "channels": {"ffn__ratio": 0.3},
 }
 REFIT = {
-    "heads__ratio": 0.4, "ffn__ratio": 0.4, "calibration__samples": 20,
-    "recovery__intercept": "add", "recovery__damping": 0.1,
-}  # fmt: skip
+    "heads__ratio": 0.4,
+    "ffn__ratio": 0.4,
+    "calibration__samples": 20,
+    "recovery__intercept": "add",
+    "recovery__damping": 0.1,
+}
 
 
 @pytest.fixture(params=families.EVERY_FAMILY, scope="module")

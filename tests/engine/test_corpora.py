@@ -6,8 +6,8 @@ import families
 import pytest
 import torch
 
-from pruning.corpora import CORPORA, calibration_windows, evaluation_windows
-from pruning.errors import SourceError, UsageError
+from pruning.data import CORPORA, calibration_windows, evaluation_windows
+from pruning.utils.errors import SourceError, UsageError
 
 
 class Letters:

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 import torch
 
-from pruning.criteria import SCORES, unit_scores
+from pruning.criteria import CRITERIA, unit_scores
 from pruning.pipeline import measure_model, windows_for
 from pruning.planning import make_plan
 
@@ -193,6 +193,6 @@ def test_random_plans_repeat_with_the_seed_and_differ_without():
 
 
 def test_every_criterion_says_what_it_is():
-    for entry in SCORES:
+    for entry in CRITERIA:
         assert entry.title and entry.summary.endswith(".") and entry.source
         assert "\n" not in entry.summary

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from pruning.drawing import drawn
+from pruning.artifacts.measurement import CURVE_POINTS
 from pruning.measure import measure
-from pruning.measure.curves import CURVE_DAMPINGS, with_curves
+from pruning.measure.loss_curves import CURVE_DAMPINGS, with_curves
 from pruning.measure.output_gradients import output_gradients
-from pruning.measurement import CURVE_POINTS
+from pruning.models.execution.sampling import drawn
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -113,7 +113,7 @@ def test_all_of_the_odd_texts_are_probed_and_few_copies(
         seen.append(ids)
         return output_gradients(model, adapter, ids, *rest, **more)
 
-    monkeypatch.setattr("pruning.measure.curves.output_gradients", gradients)
+    monkeypatch.setattr("pruning.measure.loss_curves.output_gradients", gradients)
     with_curves(measurement, loaded.model, windows)
     assert len(seen[0]) == probed
     odd = windows.ids.unflatten(0, (texts, -1))[1::2, 0]
@@ -127,7 +127,7 @@ def test_dampings_chosen_on_some_probes_are_about_the_best_of_all(tiny_model, mo
     measurement = measure(loaded.model, windows, name="tiny")
     found = []
     for choosing in (32 * windows.ids.shape[1], 100, 0):
-        monkeypatch.setattr("pruning.measure.curves.CHOOSING", choosing)
+        monkeypatch.setattr("pruning.measure.loss_curves.CHOOSING", choosing)
         blocks = with_curves(measurement, loaded.model, windows).blocks
         found.append(np.stack([b.ffn.statistics["expected_loss"] for b in blocks]))
     exact, chosen, none = found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.drawing import drawn
-from pruning.errors import Unsupported
+from pruning.models.execution.sampling import drawn
+from pruning.utils.errors import Unsupported
 
 ODDS = torch.tensor([[0.0, 0.5, 0.0, 0.3, 0.2, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
 

@@ -9,16 +9,16 @@ import torch
 
 import pruning
 from pruning.adapters.experts import Mixture
-from pruning.apply import apply
-from pruning.criteria import SCORES, unit_scores
-from pruning.errors import Unsupported, UsageError
-from pruning.expert_fit import ExpertLevels, relative
-from pruning.least_squares import NormalEquations
-from pruning.level_two import LevelTwo
+from pruning.artifacts.plan import check
+from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure import measure, with_gradients
-from pruning.measure.stream import FEW_TOKENS
+from pruning.measure.forward_pass import FEW_TOKENS
 from pruning.pipeline import measure_model, prune, recovery_windows
-from pruning.plan import check
+from pruning.recovery.solvers.expert_fit import ExpertLevels, relative
+from pruning.recovery.solvers.layer_fit import LevelTwo
+from pruning.recovery.solvers.normal_equations import NormalEquations
+from pruning.surgery.apply import apply
+from pruning.utils.errors import Unsupported, UsageError
 
 MIXTURES = ("mixtral", "qwen2_moe", "qwen2_moe_some_blocks", "qwen3_moe", "olmoe")
 FFN = {"ffn__ratio": 0.4, "calibration__samples": 20}
@@ -67,8 +67,8 @@ def test_statistics_are_those_of_the_tokens_routed_to_an_expert(tiny):
 
 def test_every_expert_loses_its_own_weakest_channels(tiny):
     measured = measure_model(tiny, families.recipe(**FFN))
-    for name in SCORES.names():
-        if SCORES[name].gradients:
+    for name in CRITERIA.names():
+        if CRITERIA[name].gradients:
             continue
         plan = pruning.make_plan(measured, families.recipe(**FFN, ffn__score=name))
         check(pruning.Plan.from_json(plan.to_json()))
@@ -248,7 +248,7 @@ def test_each_token_passes_its_experts_once(name, tiny_model, monkeypatch):
     plan = pruning.make_plan(measure_model(tiny, recipe), recipe)
     monkeypatch.setattr(Mixture, "level1", one)
     monkeypatch.setattr(type(tiny.model.model.layers[0].mlp.experts), "forward", all_at_once)
-    monkeypatch.setattr("pruning.measure.stream.FEW_TOKENS", 1)
+    monkeypatch.setattr("pruning.measure.forward_pass.FEW_TOKENS", 1)
     due = windows.ids.numel() * tiny.model.config.num_experts_per_tok
     experts = [block.mlp.experts for block in tiny.model.model.layers]
     measure(tiny.model, windows, name="tiny")

@@ -12,10 +12,10 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 import pruning
 from pruning.adapters import adapter_for
-from pruning.adapters.phi3 import OwnHeads
-from pruning.errors import SourceError, Unsupported
+from pruning.adapters.families.phi3 import OwnHeads
+from pruning.models.execution.blockwise import attention_implementation
 from pruning.pipeline import prune, recovery_windows
-from pruning.streaming import attention_implementation
+from pruning.utils.errors import SourceError, Unsupported
 
 NORMED = {"gemma2", "gemma3", "olmo2", "opt_norm_after", "bloom_norm_residual"}
 CUT = {"heads__ratio": 0.4, "ffn__ratio": 0.4}

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 import pruning
 from pruning.checkpoint import FORMS, FormOptions, export, parts_of, save
-from pruning.checkpoint.padding import padded_model
-from pruning.errors import SourceError, UsageError
+from pruning.checkpoint.rewrite.pad import padded_model
+from pruning.models.loading.loaded import LoadedModel
 from pruning.pipeline import prune
-from pruning.sources.loaded import LoadedModel
+from pruning.utils.errors import SourceError, UsageError
 
 
 def test_the_forms_are_described():

@@ -8,8 +8,8 @@ import torch
 from form_cases import FFN_ONLY
 
 from pruning.checkpoint import FormOptions, save
-from pruning.errors import Unsupported
 from pruning.pipeline import prune
+from pruning.utils.errors import Unsupported
 
 
 def test_gguf_holds_every_width_and_weight(uneven_run, tmp_path):
@@ -35,11 +35,18 @@ def test_gguf_holds_every_width_and_weight(uneven_run, tmp_path):
 
 
 def test_gguf_rows_that_q8_cannot_hold_are_told(tmp_path):
-    model = families.llama_grouped(hidden_size=64, num_attention_heads=4, num_key_value_heads=2,
-                                   head_dim=16, intermediate_size=96)  # fmt: skip
+    model = families.llama_grouped(
+        hidden_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=96,
+    )
     families.randomise(model, 2)
-    run = prune(families.wrap(model.eval().requires_grad_(False), "even"),
-                families.recipe(ffn__ratio=0.4, recovery__method="none"))  # fmt: skip
+    run = prune(
+        families.wrap(model.eval().requires_grad_(False), "even"),
+        families.recipe(ffn__ratio=0.4, recovery__method="none"),
+    )
     save(run, tmp_path / "out", "gguf", options=FormOptions(gguf_type="q8_0"))
     card = (tmp_path / "out" / "README.md").read_text()
     assert "3 matrices have rows that are no multiple of 32" in card
@@ -56,15 +63,17 @@ def test_gguf_tokenizers(tmp_path, tokenizer):
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from pruning.checkpoint.gguf_tokenizer import vocabulary
+    from pruning.checkpoint.gguf.tokenizer import vocabulary
 
     rules = {
         "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
         "smollm": pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True),
-             pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
         ),
-    }  # fmt: skip
+    }
     for name, rule in rules.items():
         made = Tokenizer(models.BPE())
         made.pre_tokenizer = rule

@@ -10,16 +10,16 @@ import pytest
 import synthetic
 import torch
 
-from pruning.criteria import SCORES, unit_scores
-from pruning.errors import Cancelled, NeedsMeasurement, Unsupported
+from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure import measure, with_gradients
 from pruning.pipeline import gradient_windows, measure_model, prune
-from pruning.planning import make_plan, needs_gradients
+from pruning.planning.planner import make_plan, needs_gradients
+from pruning.utils.errors import Cancelled, NeedsMeasurement, Unsupported
 
 BLOCK = 1
 KINDS = ("attention", "ffn")
 SAMPLES, LENGTH = 5, 12
-GRADIENTS = [entry.name for entry in SCORES if entry.value.gradients]
+GRADIENTS = [entry.name for entry in CRITERIA if entry.value.gradients]
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -40,7 +40,9 @@ def plain(tiny, windows):
 @pytest.fixture(scope="module")
 def measured(tiny, windows, plain):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pruning.streaming.TOKENS_PER_BATCH", 2 * LENGTH)  # the last one alone
+        patch.setattr(
+            "pruning.models.execution.blockwise.TOKENS_PER_BATCH", 2 * LENGTH
+        )  # the last one alone
         return with_gradients(plain, tiny.model, windows)
 
 
@@ -86,12 +88,15 @@ def unit_parts(tiny, kind):
         else:
             level1, level2 = {
                 "attention": (
-                    [("self_attn.q_proj", own, 1), ("self_attn.k_proj", shared, sharers),
-                     ("self_attn.v_proj", shared, sharers)],
+                    [
+                        ("self_attn.q_proj", own, 1),
+                        ("self_attn.k_proj", shared, sharers),
+                        ("self_attn.v_proj", shared, sharers),
+                    ],
                     "self_attn.o_proj",
                 ),
                 "ffn": ([("mlp.gate_proj", own, 1), ("mlp.up_proj", own, 1)], "mlp.down_proj"),
-            }[kind]  # fmt: skip
+            }[kind]
         found = [(f"{prefix}{name}.weight", rows, 1, share) for name, rows, share in level1]
         parts.append([*found, (f"{prefix}{level2}.weight", own, 0, 1)])
     return parts
@@ -210,7 +215,7 @@ def test_no_two_modules_hold_weight_gradients_at_once(tiny, windows, plain, monk
     import gc
     import weakref
 
-    import pruning.measure.gradients as gradients
+    import pruning.measure.gradient_pass as gradients
 
     made, alive = [], []
 
@@ -299,8 +304,11 @@ def test_windows_of_the_gradient_pass(tiny):
 @pytest.mark.parametrize("name", ["random", *GRADIENTS])
 def test_rescoring_leaves_decisions_that_cannot_be_taken_again(tiny, name):
     recipe = families.recipe(
-        heads__score=name, heads__ratio=0.4, ffn__score=name, ffn__ratio=0.3,
+        heads__score=name,
+        heads__ratio=0.4,
+        ffn__score=name,
+        ffn__ratio=0.3,
         recovery={"method": "full", "rescore": True},
-    )  # fmt: skip
+    )
     plan = make_plan(measure_model(tiny, recipe), recipe)
     assert prune(tiny, recipe).plan == plan

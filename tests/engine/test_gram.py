@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.gram import gram
+from pruning.recovery.solvers.gram import gram
 
 TOKENS, CHANNELS = 4096, 192
 

@@ -27,7 +27,7 @@ def _imports(path: Path) -> set[str]:
 
 def test_the_scan_sees_the_engine():
     assert len(FILES) > 30
-    assert "torch" in _imports(ROOT / "pruning" / "apply.py")
+    assert "torch" in _imports(ROOT / "pruning" / "surgery" / "apply.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -46,12 +46,13 @@ def _modules_after(statement: str) -> set[str]:
 
 def test_planning_needs_no_torch():
     loaded = _modules_after(
-        "import pruning, pruning.recipe, pruning.plan, pruning.planning, pruning.measurement, "
-        "pruning.criteria, pruning.criteria.similarity, pruning.recovery, pruning.allocation, "
-        "pruning.corpora, pruning.shape, pruning.events, pruning.cli.main, pruning.cli.parser, "
-        "pruning.checkpoint.forms, pruning.provenance"
+        "import pruning, pruning.artifacts.recipe, pruning.artifacts.plan, "
+        "pruning.planning.planner, pruning.artifacts.measurement, pruning.criteria, "
+        "pruning.planning.similarity, pruning.recovery, pruning.planning.allocation, "
+        "pruning.data, pruning.artifacts.shapes, pruning.artifacts.events, pruning.cli.main, "
+        "pruning.cli.parser, pruning.checkpoint.forms, pruning.artifacts.provenance"
     )
-    assert "pruning.planning" in loaded
+    assert "pruning.planning.planner" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "accelerate", "safetensors"}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.collected import CollectedRows, equations
-from pruning.least_squares import DAMPINGS, DEFAULT_DAMPING, NormalEquations
-from pruning.level_two import LevelTwo, best_damping
-from pruning.token_rows import TokenRows
+from pruning.recovery.solvers.activation_buffer import CollectedRows, equations
+from pruning.recovery.solvers.dual import TokenRows
+from pruning.recovery.solvers.layer_fit import LevelTwo, best_damping
+from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
 TOKENS, INPUTS, OUTPUTS = 200, 12, 7
 
@@ -221,8 +221,9 @@ def test_compensation_adds_the_mean_output_of_what_goes(had_bias):
     x, target, weight, bias = _data(13)
     bias = bias if had_bias else None
     kept, gone = torch.tensor([0, 1, 2, 5, 6, 9]), [3, 4, 7, 8, 10, 11]
-    level = _level(_equations(x[:150], target[:150]), _equations(x[150:], target[150:]),
-                   weight, bias, kept)  # fmt: skip
+    level = _level(
+        _equations(x[:150], target[:150]), _equations(x[150:], target[150:]), weight, bias, kept
+    )
     fit = level.compensated()
     expected = x.double().mean(0)[gone] @ weight[gone] + (bias if had_bias else 0.0)
     torch.testing.assert_close(fit.bias, expected, rtol=1e-5, atol=1e-5)
@@ -276,7 +277,9 @@ def _collected(x, target, tokens):
 
 @pytest.mark.parametrize("kept", [[0, 3, 4, 10], range(INPUTS)])
 def test_collected_rows_have_the_equations_of_their_channels(kept, monkeypatch):
-    monkeypatch.setattr("pruning.collected.TOKENS_PER_BATCH", 130)  # parts are joined and not
+    monkeypatch.setattr(
+        "pruning.recovery.solvers.activation_buffer.TOKENS_PER_BATCH", 130
+    )  # parts are joined and not
     x, target, present, bias = _data(17)
     kept = torch.tensor(kept)
     rows = _collected(x, target, TOKENS)
@@ -294,7 +297,9 @@ def test_collected_rows_have_the_equations_of_their_channels(kept, monkeypatch):
 def test_the_tokens_are_kept_while_they_fit(monkeypatch):
     cpu = torch.device("cpu")
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
-        monkeypatch.setattr("pruning.collected.COLLECTED_BYTES", 100 * (12 * size + 7 * 4))
+        monkeypatch.setattr(
+            "pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", 100 * (12 * size + 7 * 4)
+        )
         assert isinstance(equations(100, 12, 7, cpu, dtype), CollectedRows)
         assert isinstance(equations(101, 12, 7, cpu, dtype), NormalEquations)
     assert isinstance(equations(11, 12, 7, cpu, torch.float32), CollectedRows)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import synthetic
 
-from pruning.allocation import ALLOCATIONS
-from pruning.apply import apply
-from pruning.errors import UsageError
-from pruning.plan import BY_HAND, SIMILARITY, Plan, check
-from pruning.planning import make_plan, rescored
+from pruning.artifacts.plan import BY_HAND, SIMILARITY, Plan, check
+from pruning.planning.allocation import ALLOCATIONS
+from pruning.planning.channels import rescored
+from pruning.planning.planner import make_plan
+from pruning.surgery.apply import apply
+from pruning.utils.errors import UsageError
 
 POLICIES = ("query", "kv_group", "ungroup", "auto")
 
@@ -42,8 +43,9 @@ def test_marks_win_over_every_criterion(threshold, drop, ratio):
         assert {7, 11} <= set(module.removed) and not {0, 3, 4} & set(module.removed)
         assert why(module)[7] == why(module)[11] == BY_HAND
         assert module.reason(7) == "marked by hand" and module.held == (0, 3, 4)
-        partners = {p for p, c in zip(module.partners, module.criteria, strict=True)
-                    if c == SIMILARITY}  # fmt: skip
+        partners = {
+            p for p, c in zip(module.partners, module.criteria, strict=True) if c == SIMILARITY
+        }
         assert not partners & {7, 11}, "a dropped head speaks for no one"
         if threshold is None:
             assert len(module.removed) == max(2, min(round(12 * ratio), 9))
@@ -82,8 +84,9 @@ def test_a_group_marked_whole_goes_whole():
 
 def test_a_marked_head_takes_its_group_along():
     measured = synthetic.measurement(heads=12, groups=4)
-    module = heads_of(measured, {"drop": [4], "keep": [0]}, heads__policy="kv_group",
-                      heads__ratio=0.5)  # fmt: skip
+    module = heads_of(
+        measured, {"drop": [4], "keep": [0]}, heads__policy="kv_group", heads__ratio=0.5
+    )
     assert len(module.removed_groups) == 2 and 1 in module.removed_groups
     assert 0 not in module.removed_groups
     assert module.reason(4) == module.reason(3) == "key/value group 1 marked by hand"
@@ -114,15 +117,21 @@ REFUSED = {
     "every head": ({0: {"drop": range(12)}}, {}, "keep at least one"),
     "uneven groups": ({0: {"drop": [0, 1], "keep": [3, 4]}}, {}, "group 0 would give up 2"),
     "a group torn apart": (
-        {0: {"drop": [0], "keep": [1]}}, {"heads__policy": "kv_group"}, "goes or stays whole"
+        {0: {"drop": [0], "keep": [1]}},
+        {"heads__policy": "kv_group"},
+        "goes or stays whole",
     ),
     "every group": (
-        {0: {"drop": [0, 3, 6, 9]}}, {"heads__policy": "kv_group"}, "every key/value group"
+        {0: {"drop": [0, 3, 6, 9]}},
+        {"heads__policy": "kv_group"},
+        "every key/value group",
     ),
     "no policy at all": (
-        {0: {"drop": [0], "keep": [1, *range(3, 12)]}}, {"heads__policy": "auto"}, "cannot be"
+        {0: {"drop": [0], "keep": [1, *range(3, 12)]}},
+        {"heads__policy": "auto"},
+        "cannot be",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

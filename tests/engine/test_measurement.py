@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pruning.errors import Cancelled
 from pruning.measure import measure
+from pruning.measure.forward_pass import weight_statistics
 from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
-from pruning.measure.stream import weight_statistics
+from pruning.utils.errors import Cancelled
 
 BLOCK = 1
 BIN = 2 ** (1 / 128)  # bfloat16 numbers are no farther apart
@@ -29,7 +29,9 @@ def windows(tiny):
 @pytest.fixture(scope="module")
 def measured(tiny, windows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pruning.streaming.TOKENS_PER_BATCH", 34)  # two windows, the last one alone
+        patch.setattr(
+            "pruning.models.execution.blockwise.TOKENS_PER_BATCH", 34
+        )  # two windows, the last one alone
         return measure(tiny.model, windows, name="tiny")
 
 

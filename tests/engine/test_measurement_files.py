@@ -10,11 +10,11 @@ import families
 import numpy as np
 import pytest
 
-from pruning.errors import SourceError
-from pruning.files import cache_root
+from pruning.artifacts.measurement import Measurement
 from pruning.measure import measurement_key
-from pruning.measurement import Measurement
 from pruning.pipeline import measure_model
+from pruning.utils.errors import SourceError
+from pruning.utils.files import cache_root
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 import pruning
-from pruning.errors import OutOfMemory, UsageError
-from pruning.sources import estimate as estimates
-from pruning.sources.estimate import estimate
-from pruning.sources.sizes import EVALUATION, Sizes, Task
+from pruning.models.loading import memory_estimate as estimates
+from pruning.models.loading.memory_estimate import estimate
+from pruning.models.loading.sizes import EVALUATION, Sizes, Task
+from pruning.utils.errors import OutOfMemory, UsageError
 
 GIB = 2**30
 
@@ -18,14 +18,27 @@ GIB = 2**30
 def _big(device="cpu", free=24.0, free_cpu=None, cards=1, **task):
     """A Llama of 7B in float32 with so much free."""
     sizes = Sizes(
-        parameters=6_738_415_616, block_parameters=32 * 202_383_360, largest_block=202_383_360,
-        hidden=4096, inner=11008, active=11008, experts=1, heads=32, vocabulary=32000,
-        streams=3, blocks=32,
-    )  # fmt: skip
+        parameters=6_738_415_616,
+        block_parameters=32 * 202_383_360,
+        largest_block=202_383_360,
+        hidden=4096,
+        inner=11008,
+        active=11008,
+        experts=1,
+        heads=32,
+        vocabulary=32000,
+        streams=3,
+        blocks=32,
+    )
     found = estimates.MemoryEstimate(
-        sizes, Task(**task), "float32", device, int(free * GIB),
-        int((free if free_cpu is None else free_cpu) * GIB), cards,
-    )  # fmt: skip
+        sizes,
+        Task(**task),
+        "float32",
+        device,
+        int(free * GIB),
+        int((free if free_cpu is None else free_cpu) * GIB),
+        cards,
+    )
     return found
 
 
@@ -39,8 +52,11 @@ def test_the_arithmetic_adds_up():
     assert found.activation_bytes == 3 * 32 * 128 * 4096 * 4
     assert found.placement() == "whole"
     # on the device one block at a time, so the number of blocks makes no difference
-    short = replace(found.sizes, parameters=found.parameters - 16 * 202_383_360,
-                    block_parameters=16 * 202_383_360)  # fmt: skip
+    short = replace(
+        found.sizes,
+        parameters=found.parameters - 16 * 202_383_360,
+        block_parameters=16 * 202_383_360,
+    )
     fewer = replace(found, sizes=short, device="cuda")
     assert fewer.needs("disk")[0] == replace(found, device="cuda").needs("disk")[0]
     assert fewer.needs("memory")[1] < replace(found, device="cuda").needs("memory")[1]

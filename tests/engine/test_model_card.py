@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pruning.checkpoint import Evaluation, export, save
-from pruning.checkpoint.origin import front_matter
-from pruning.sources.loaded import LoadedModel
+from pruning.checkpoint.base_model import front_matter
+from pruning.models.loading.loaded import LoadedModel
 
 
 def test_the_card_in_the_hubs_form(uneven_run, tmp_path):
@@ -20,8 +20,16 @@ def test_the_card_in_the_hubs_form(uneven_run, tmp_path):
     head = front_matter(folder / "README.md")
     assert (head["base_model"], head["license"]) == ("some/one", "mit")
     assert head["library_name"] == "transformers" and "structured-pruning" in head["tags"]
-    for part in ("12.50", "14.75", "some text (test), 4 windows.", "trust_remote_code=True",
-                 "pruning.load", "What was removed", "provenance:", "Limits"):  # fmt: skip
+    for part in (
+        "12.50",
+        "14.75",
+        "some text (test), 4 windows.",
+        "trust_remote_code=True",
+        "pruning.load",
+        "What was removed",
+        "provenance:",
+        "Limits",
+    ):
         assert part in card, part
     assert "Stored as" not in card
     export(folder, tmp_path / "padded", "padded", dtype="bfloat16")

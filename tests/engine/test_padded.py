@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import pruning
 from pruning.checkpoint import parts_of, save
-from pruning.checkpoint.padding import padded_model
-from pruning.errors import Unsupported
+from pruning.checkpoint.rewrite.pad import padded_model
 from pruning.pipeline import prune
+from pruning.utils.errors import Unsupported
 
 WAYS = [("bias", "auto"), ("full", "auto"), ("refit", "add")]
 

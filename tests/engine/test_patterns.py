@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pruning.errors import Cancelled, SourceError, UsageError
-from pruning.measure.patterns import attention_patterns
+from pruning.measure.attention_maps import attention_patterns
+from pruning.utils.errors import Cancelled, SourceError, UsageError
 
 SENTENCE = "the cat sat on the mat and looked at the moon"
 

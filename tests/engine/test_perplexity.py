@@ -12,8 +12,8 @@ import torch
 from families import SAMPLE
 
 import pruning
-from pruning.errors import Cancelled, SourceError, UsageError
 from pruning.evaluate import generate, perplexity
+from pruning.utils.errors import Cancelled, SourceError, UsageError
 
 
 @pytest.fixture(scope="module")

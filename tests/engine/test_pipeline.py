@@ -6,9 +6,9 @@ import families
 import pytest
 import torch
 
-from pruning.errors import Cancelled
+from pruning.artifacts.recipe import Recipe
 from pruning.pipeline import prune, recovery_windows, windows_for
-from pruning.recipe import Recipe
+from pruning.utils.errors import Cancelled
 
 
 def recipe(copies: int, samples: int | None = None, method: str = "refit") -> Recipe:

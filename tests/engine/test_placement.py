@@ -12,12 +12,12 @@ from placed_models import losses, same
 from safetensors.torch import load_file, save_file
 
 import pruning
-from pruning import placement
 from pruning.cli.main import main
-from pruning.errors import SourceError, Unsupported
+from pruning.models.execution import offload
+from pruning.models.loading import loader as opening
+from pruning.models.loading.from_disk import spread_map
 from pruning.pipeline import measure_model
-from pruning.sources import open as opening
-from pruning.sources.placing import spread_map
+from pruning.utils.errors import SourceError, Unsupported
 
 PLACED = ("llama_grouped", "gpt2", "gptj", "bloom", "stablelm", "gemma2", "opt_norm_after")
 RULES = {"ffn__ratio": 0.3, "heads__ratio": 0.2, "recovery__copies": 1}
@@ -134,7 +134,7 @@ def test_blocks_go_round_the_cards(folder, monkeypatch):
         monkeypatch.setattr(opening, "compute_devices", lambda _device, found=devices: found)
         loaded = pruning.load(str(folder), device="cpu", placement=where)
         blocks = loaded.adapter.blocks(loaded.model)
-        assert [placement.device_of(block) for block in blocks] == [*devices, cards[0]]
+        assert [offload.device_of(block) for block in blocks] == [*devices, cards[0]]
         run = pruning.prune(loaded, recipe)
         assert run.plan == one.plan
         same(one.pruned, run.pruned)
@@ -155,12 +155,15 @@ def test_the_device_map_takes_cards_in_turn(tiny_model):
 def test_generation_from_disk(model_folder):
     texts = [
         pruning.generate(
-            *(getattr(pruning.load(str(model_folder), device="cpu", placement=where), name)
-              for name in ("model", "tokenizer")),
-            "The water", max_new_tokens=5,
+            *(
+                getattr(pruning.load(str(model_folder), device="cpu", placement=where), name)
+                for name in ("model", "tokenizer")
+            ),
+            "The water",
+            max_new_tokens=5,
         ).text
         for where in ("whole", "disk")
-    ]  # fmt: skip
+    ]
     assert texts[0] == texts[1]
 
 
@@ -178,8 +181,17 @@ def test_the_command_line_places_blocks(model_folder, tmp_path, capsys):
         scores.append(found["perplexity"])
     assert scores[0] == scores[1]
     small = ("--calibration", "sample", "--samples", 4, "--seq-len", 16, "--ffn-ratio", 0.3)
-    status, found, _ = run("prune", model_folder, *small, "--out", tmp_path / "out",
-                           "--placement", "disk", "--evaluate", "none")  # fmt: skip
+    status, found, _ = run(
+        "prune",
+        model_folder,
+        *small,
+        "--out",
+        tmp_path / "out",
+        "--placement",
+        "disk",
+        "--evaluate",
+        "none",
+    )
     assert status == 0 and (tmp_path / "out" / "config.json").is_file()
     status, _, err = run("evaluate", model_folder, "--text", "sample", "--placement", "moon")
     assert status == 2 and "Unknown placement" in err

@@ -64,12 +64,18 @@ def _saved(model, tmp_path, method):
 
 def _load_elsewhere(folders, tmp_path):
     environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "HF_MODULES_CACHE": str(tmp_path / "modules"),
-    }  # fmt: skip
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+    }
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, folders)], cwd=tmp_path, text=True,
-        capture_output=True, timeout=600, env=environment,
-    )  # fmt: skip
+        [sys.executable, "-c", SCRIPT, *map(str, folders)],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        env=environment,
+    )
 
 
 def test_every_family_loads_with_equal_logits(tiny_model, tmp_path):

@@ -8,11 +8,11 @@ import families
 import pytest
 import synthetic
 
-from pruning.apply import apply
-from pruning.errors import UsageError
-from pruning.plan import Plan, check
+from pruning.artifacts.plan import Plan, check
+from pruning.artifacts.shapes import Widths, footprint, full_widths
 from pruning.planning import make_plan
-from pruning.shape import Widths, footprint, full_widths
+from pruning.surgery.apply import apply
+from pruning.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

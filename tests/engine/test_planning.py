@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import synthetic
 
+from pruning.artifacts.plan import BY_HAND, SIMILARITY, check
 from pruning.criteria import unit_scores
-from pruning.errors import UsageError
-from pruning.plan import BY_HAND, SIMILARITY, check
-from pruning.planning import make_plan, removed_count, rescored
+from pruning.planning.channels import rescored
+from pruning.planning.heads import removed_count
+from pruning.planning.planner import make_plan
+from pruning.utils.errors import UsageError
 
 
 def plan_of(measured=None, **changes):
@@ -74,8 +76,10 @@ def test_groups_stay_even(policy, groups, threshold):
     for seed, ratio in enumerate((0.0, 0.2, 0.5, 0.8, 0.999)):
         plan = plan_of(
             synthetic.measurement(seed, heads=12, groups=groups),
-            heads__ratio=ratio, heads__policy=policy, heads__threshold=threshold,
-        )  # fmt: skip
+            heads__ratio=ratio,
+            heads__policy=policy,
+            heads__threshold=threshold,
+        )
         check(plan)
         per_group = 12 // groups
         for block in plan.blocks:
@@ -94,8 +98,10 @@ def test_groups_stay_even(policy, groups, threshold):
 def test_every_removed_unit_has_a_reason():
     plan = plan_of(
         synthetic.measurement(heads=12, groups=12),
-        heads__threshold=0.1, heads__ratio=0.6, ffn__ratio=0.5,
-    )  # fmt: skip
+        heads__threshold=0.1,
+        heads__ratio=0.6,
+        ffn__ratio=0.5,
+    )
     seen = set()
     for block in plan.blocks:
         for module in (block.attention, block.ffn):
@@ -106,9 +112,12 @@ def test_every_removed_unit_has_a_reason():
                 seen.add(phrase.split()[0] if phrase else None)
     assert {"like", "second", None} <= seen
     similar = next(
-        (m, u) for b in plan.blocks for m in (b.attention,) for u, c in
-        zip(m.removed, m.criteria, strict=True) if c == SIMILARITY
-    )  # fmt: skip
+        (m, u)
+        for b in plan.blocks
+        for m in (b.attention,)
+        for u, c in zip(m.removed, m.criteria, strict=True)
+        if c == SIMILARITY
+    )
     row = similar[0].removed.index(similar[1])
     assert similar[0].reason(similar[1]) == (
         f"like head {similar[0].partners[row]}, JS {similar[0].values[row]:.3f} nats"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import families
 import pytest
 
-from pruning.errors import UsageError
+from pruning.artifacts.recipe import Recipe
 from pruning.pipeline import prune
 from pruning.presets import PRESETS, with_preset
-from pruning.recipe import Recipe
+from pruning.utils.errors import UsageError
 
 MINE = Recipe.parse(
     {
@@ -28,8 +28,11 @@ MINE = Recipe.parse(
 def test_a_preset_sets_the_method_and_nothing_else(name):
     found = with_preset(MINE, name)
     assert (found.model, found.blocks, found.budget, found.seed) == (
-        MINE.model, MINE.blocks, MINE.budget, MINE.seed
-    )  # fmt: skip
+        MINE.model,
+        MINE.blocks,
+        MINE.budget,
+        MINE.seed,
+    )
     assert (found.calibration.source, found.calibration.samples) == ("random", 7)
     assert (found.heads.ratio, found.ffn.ratio, found.ffn.multiple) == (0.4, 0.3, 8)
     assert found.heads.threshold is None and found.recovery.damping == "auto"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers.utils import logging as told
 
-from pruning.apply import apply
-from pruning.caching import CachedReader
+from pruning.models.execution.kv_cache import CachedReader
 from pruning.pipeline import windows_for
+from pruning.surgery.apply import apply
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")

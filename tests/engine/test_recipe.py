@@ -7,26 +7,44 @@ import math
 
 import pytest
 
-from pruning.errors import UsageError
-from pruning.recipe import Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.utils.errors import UsageError
 
 FULL = {
     "model": {"source": "some/model", "revision": "abc", "dtype": "bfloat16"},
-    "calibration": {"source": "wikitext2", "samples": 16, "seq_len": 64,
-                    "gradient_samples": 4, "gradient_seq_len": 32},
+    "calibration": {
+        "source": "wikitext2",
+        "samples": 16,
+        "seq_len": 64,
+        "gradient_samples": 4,
+        "gradient_seq_len": 32,
+    },
     "blocks": {"start": 3, "end": 28},
-    "heads": {"threshold": 0.16, "ratio": 0.25, "score": "second_moment_exact",
-              "policy": "kv_group", "drop": "first"},
+    "heads": {
+        "threshold": 0.16,
+        "ratio": 0.25,
+        "score": "second_moment_exact",
+        "policy": "kv_group",
+        "drop": "first",
+    },
     "ffn": {"ratio": 0.267, "score": "second_moment", "multiple": 8},
     "budget": {"kept": 0.8, "of": "model", "megabytes": None, "spare_heads": True},
     "allocation": "by_hand",
     "by_hand": {3: {"heads": 0.1, "ffn": 0.2}},
     "marks": {4: {"keep": (1,), "drop": (0, 7)}},
-    "recovery": {"method": "full", "target": "dense", "damping": 0.3, "rescore": False,
-                 "intercept": "add", "scope": "pruned", "samples": 64, "copies": 2,
-                 "compute": "bfloat16"},
+    "recovery": {
+        "method": "full",
+        "target": "dense",
+        "damping": 0.3,
+        "rescore": False,
+        "intercept": "add",
+        "scope": "pruned",
+        "samples": 64,
+        "copies": 2,
+        "compute": "bfloat16",
+    },
     "seed": 7,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("data", [{}, FULL, {"ffn": {"ratio": 0.1}}])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from families import matrix
 
-from pruning.apply import apply
-from pruning.least_squares import DAMPINGS
 from pruning.pipeline import prune, recovery_windows
+from pruning.recovery.solvers.normal_equations import DAMPINGS
+from pruning.surgery.apply import apply
 
 SLACK = 1 + 1e-9
 
@@ -26,10 +26,13 @@ def test_no_module_gets_worse(tiny, method, damping, intercept):
     run = prune(
         tiny,
         families.recipe(
-            heads__ratio=0.4, ffn__ratio=0.4, recovery__method=method,
-            recovery__damping=damping, recovery__intercept=intercept,
+            heads__ratio=0.4,
+            ffn__ratio=0.4,
+            recovery__method=method,
+            recovery__damping=damping,
+            recovery__intercept=intercept,
         ),
-    )  # fmt: skip
+    )
     assert len(run.events) == 2 * families.BLOCKS
     assert all(event.error_after <= event.error_before * SLACK for event in run.events)
     assert any(event.error_after < 0.9 * event.error_before for event in run.events)
@@ -66,9 +69,14 @@ def test_the_logits_come_closer_to_the_dense_ones(tiny):
 def test_errors_are_those_of_collected_activations(tiny, method, intercept):
     """Block 1's FFN is cut first, so its inputs and its target are the dense model's own."""
     recipe = families.recipe(
-        blocks__start=1, blocks__end=2, ffn__ratio=0.4, recovery__method=method,
-        recovery__intercept=intercept, recovery__damping=0.1, calibration__samples=30,
-    )  # fmt: skip
+        blocks__start=1,
+        blocks__end=2,
+        ffn__ratio=0.4,
+        recovery__method=method,
+        recovery__intercept=intercept,
+        recovery__damping=0.1,
+        calibration__samples=30,
+    )
     run = prune(tiny, recipe)
     event, ids = run.events[0], recovery_windows(tiny, recipe).ids
     dense = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
@@ -93,9 +101,12 @@ def test_errors_are_those_of_collected_activations(tiny, method, intercept):
 def test_later_modules_are_fitted_to_the_target(tiny, target):
     """After a cut in block 1 the attention of block 2 is refitted, with nothing removed."""
     recipe = families.recipe(
-        blocks__start=1, blocks__end=3, recovery__target=target, calibration__samples=30,
+        blocks__start=1,
+        blocks__end=3,
+        recovery__target=target,
+        calibration__samples=30,
         recovery__damping=0.1,
-    )  # fmt: skip
+    )
     shape = tiny.adapter.model_shape(tiny.model)
     plan = families.plan_by_hand(shape, {}, {1: range(12)})
     windows = recovery_windows(tiny, recipe)
@@ -126,9 +137,14 @@ def test_later_modules_are_fitted_to_the_target(tiny, target):
 
 def test_the_damping_is_chosen_on_every_tenth_window(tiny):
     recipe = families.recipe(
-        blocks__start=1, blocks__end=2, ffn__ratio=0.4, calibration__samples=30,
-        recovery__rescore=False, recovery__scope="pruned", recovery__copies=0,
-    )  # fmt: skip
+        blocks__start=1,
+        blocks__end=2,
+        ffn__ratio=0.4,
+        calibration__samples=30,
+        recovery__rescore=False,
+        recovery__scope="pruned",
+        recovery__copies=0,
+    )
     run = prune(tiny, recipe)
     layer = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
     with families.seen({"level2": layer}) as found:
@@ -151,9 +167,11 @@ def test_the_damping_is_chosen_on_every_tenth_window(tiny):
 @pytest.mark.parametrize("method", ["reconstruct", "full"])
 def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
     recipe = families.recipe(
-        calibration__samples=30, recovery__damping=0.1, recovery__method=method,
+        calibration__samples=30,
+        recovery__damping=0.1,
+        recovery__method=method,
         recovery__scope="pruned",
-    )  # fmt: skip
+    )
     shape, windows = tiny.adapter.model_shape(tiny.model), recovery_windows(tiny, recipe)
     plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
     done = apply(tiny.model, plan, recipe, windows).model

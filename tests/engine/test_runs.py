@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_conformance import PLAIN, check_counts
 
-from pruning.errors import Cancelled
 from pruning.pipeline import prune
+from pruning.utils.errors import Cancelled
 
 CASES = [(family, seed) for family in families.FAMILIES for seed in (0, 1)]
 MIXED = {"heads__threshold": 0.3, "ffn__ratio": 0.5}

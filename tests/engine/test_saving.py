@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 from test_imports import ROOT
 
 import pruning
+from pruning.artifacts.provenance import Provenance
 from pruning.checkpoint import FormOptions, save
-from pruning.checkpoint.archive import move_into_zip
-from pruning.checkpoint.folder import file_aside, written_aside
+from pruning.checkpoint.zip import move_into_zip
 from pruning.cli.main import main
-from pruning.errors import HeadroomError, SourceError, UsageError
 from pruning.pipeline import prune
-from pruning.provenance import Provenance
+from pruning.utils.atomic_dir import file_aside, written_aside
+from pruning.utils.errors import HeadroomError, SourceError, UsageError
 
 SMALL = ["--samples", "4", "--seq-len", "16", "--device", "cpu"]
 
@@ -68,10 +68,15 @@ def test_killed_while_saving_never_leaves_a_broken_folder(tmp_path):
     target = tmp_path / "model"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", SAVE_AND_DIE, str(target)], cwd=ROOT, env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", SAVE_AND_DIE, str(target)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         one_save = float(process.stdout.readline())
         whole = 0
@@ -186,8 +191,19 @@ def _command(capsys, *arguments):
 def first(model_folder, tmp_path_factory):
     """A run of the command line on disk, read only."""
     out = tmp_path_factory.mktemp("first") / "pruned"
-    arguments = ["prune", model_folder, "--calibration", "sample", *SMALL, "--ffn-ratio", "0.3",
-                 "--head-ratio", "0.4", "--out", out]  # fmt: skip
+    arguments = [
+        "prune",
+        model_folder,
+        "--calibration",
+        "sample",
+        *SMALL,
+        "--ffn-ratio",
+        "0.3",
+        "--head-ratio",
+        "0.4",
+        "--out",
+        out,
+    ]
     assert main([str(argument) for argument in arguments]) == 0
     return out
 
@@ -212,14 +228,27 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
     data["provenance"]["products"] = "bfloat16"
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(data))
     status, _, err = _command(
-        capsys, "prune", model_folder, "--recipe", tmp_path / "r.yaml", "--device", "cpu",
-        "--out", tmp_path / "out", "--evaluate", "none",
-    )  # fmt: skip
+        capsys,
+        "prune",
+        model_folder,
+        "--recipe",
+        tmp_path / "r.yaml",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+        "--evaluate",
+        "none",
+    )
     assert status == 0
     (note,) = [line for line in err.splitlines() if line.startswith("headroom: note")]
-    for part in ("weights (revision abc then, None now)", "calibration tokens", "torch (1.0 then",
-                 "the seed (5 then, 0 now)",
-                 "the format of the products (bfloat16 then, float32 now)"):  # fmt: skip
+    for part in (
+        "weights (revision abc then, None now)",
+        "calibration tokens",
+        "torch (1.0 then",
+        "the seed (5 then, 0 now)",
+        "the format of the products (bfloat16 then, float32 now)",
+    ):
         assert part in note, note
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Perplexity was not measured" in card
@@ -244,9 +273,23 @@ def test_a_recipe_from_the_future(first, model_folder, tmp_path, capsys):
 
 def test_a_form_that_does_not_fit_keeps_the_run(model_folder, tmp_path, capsys):
     status, out, err = _command(
-        capsys, "prune", model_folder, "--calibration", "random", *SMALL, "--blocks", "1:3",
-        "--ffn-ratio", "0.3", "--form", "uniform", "--out", tmp_path / "out", "--evaluate", "none",
-    )  # fmt: skip
+        capsys,
+        "prune",
+        model_folder,
+        "--calibration",
+        "random",
+        *SMALL,
+        "--blocks",
+        "1:3",
+        "--ffn-ratio",
+        "0.3",
+        "--form",
+        "uniform",
+        "--out",
+        tmp_path / "out",
+        "--evaluate",
+        "none",
+    )
     assert (status, out) == (1, "")
     assert "differ in width" in err and "compact form was written" in err.splitlines()[-1]
     assert pruning.load(str(tmp_path / "out"), device="cpu").model is not None

@@ -8,14 +8,9 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from pruning.criteria.similarity import (
-    candidates,
-    edges,
-    group_divergence,
-    weaker_candidates,
-)
 from pruning.measure import measure
-from pruning.measure.divergence import DivergenceSum
+from pruning.measure.js_divergence import DivergenceSum
+from pruning.planning.similarity import candidates, edges, group_divergence, weaker_candidates
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -56,7 +51,9 @@ def test_the_sum_agrees_with_scipy(tiny):
 
 
 def test_the_measurement_agrees_with_scipy(tiny, monkeypatch):
-    monkeypatch.setattr("pruning.streaming.TOKENS_PER_BATCH", 40)  # several batches
+    monkeypatch.setattr(
+        "pruning.models.execution.blockwise.TOKENS_PER_BATCH", 40
+    )  # several batches
     windows = families.windows(tiny, samples=7, seq_len=18)
     measured = measure(tiny.model, windows, name="tiny")
     for block, patterns in zip(measured.blocks, _attentions(tiny.model, windows.ids), strict=True):
@@ -70,7 +67,7 @@ def test_how_many_samples_go_at_once_does_not_matter(monkeypatch):
     patterns = scores.masked_fill(above, -torch.inf).softmax(-1)
     results = []
     for entries in (1, 2 * 5 * 45, 10**6):
-        monkeypatch.setattr("pruning.measure.divergence._ENTRIES", {True: entries})
+        monkeypatch.setattr("pruning.measure.js_divergence._ENTRIES", {True: entries})
         total = DivergenceSum(5)
         total.add(patterns)
         results.append(total.result())
@@ -178,8 +175,10 @@ def test_edges_are_the_pairs_below_the_threshold():
     divergence = _random_divergence(np.random.default_rng(1), 8)
     expected = [
         (i, j, float(divergence[i, j]))
-        for i in range(8) for j in range(i + 1, 8) if divergence[i, j] < 0.25
-    ]  # fmt: skip
+        for i in range(8)
+        for j in range(i + 1, 8)
+        if divergence[i, j] < 0.25
+    ]
     assert expected and edges(divergence, 0.25) == expected
 
 

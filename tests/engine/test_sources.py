@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, T5Config
 
 import pruning
-from pruning.errors import SourceError, Unsupported, UsageError
-from pruning.sources.estimate import estimate
+from pruning.models.loading.memory_estimate import estimate
+from pruning.utils.errors import SourceError, Unsupported, UsageError
 
 
 def _refused(kind, source, *words, **options):
@@ -106,9 +106,7 @@ def test_pickled_weights_are_never_read(copy):
 def test_code_of_the_models_author_is_never_run(copy):
     """A custom class is asked for in the config; the folder's code must not be imported."""
     config = json.loads((copy / "config.json").read_text())
-    config["auto_map"] = {
-        "AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"
-    }  # fmt: skip
+    config["auto_map"] = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
     (copy / "config.json").write_text(json.dumps(config))
     trap = copy / "was-run"
     (copy / "evil.py").write_text(f"open({str(trap)!r}, 'w').close()\n")

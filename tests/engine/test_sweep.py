@@ -7,13 +7,13 @@ import json
 import pytest
 
 import pruning
+from pruning.artifacts.recipe import Recipe
 from pruning.cli.main import main
-from pruning.errors import Cancelled, UsageError
 from pruning.evaluate import perplexity
-from pruning.files import cache_root
 from pruning.pipeline import prune
-from pruning.recipe import Recipe
 from pruning.sweep import Sweep, sweep
+from pruning.utils.errors import Cancelled, UsageError
+from pruning.utils.files import cache_root
 
 BASE = Recipe.parse({"calibration": {"samples": 8, "seq_len": 16}, "ffn": {"ratio": 0.25}})
 TEXT = {"text": "sample", "seq_len": 16, "windows": 4}
@@ -57,8 +57,7 @@ def test_a_point_is_a_run_and_its_perplexity(tiny):
 
 
 @pytest.mark.parametrize(
-    ("axis", "values", "field"),
-    [("tau", (0.05, 0.5), "heads"), ("samples", (4, 8), "calibration")],
+    ("axis", "values", "field"), [("tau", (0.05, 0.5), "heads"), ("samples", (4, 8), "calibration")]
 )
 def test_other_axes_change_one_setting(tiny, axis, values, field):
     wanted = Sweep(BASE, axis, values, ("fast",), **TEXT)
@@ -125,10 +124,26 @@ def test_wrong_use_is_refused_before_any_work(wrong):
 
 def test_the_command_prints_the_points(model_folder, capsys):
     status = main(
-        ["sweep", str(model_folder), "--values", "0.2,0.4", "--presets", "fast,l2", "--samples",
-         "8", "--seq-len", "16", "--text-seq-len", "16", "--windows", "3", "--device", "cpu",
-         "--json"]
-    )  # fmt: skip
+        [
+            "sweep",
+            str(model_folder),
+            "--values",
+            "0.2,0.4",
+            "--presets",
+            "fast,l2",
+            "--samples",
+            "8",
+            "--seq-len",
+            "16",
+            "--text-seq-len",
+            "16",
+            "--windows",
+            "3",
+            "--device",
+            "cpu",
+            "--json",
+        ]
+    )
     out, err = capsys.readouterr()
     data = json.loads(out)
     assert status == 0 and len(data["points"]) == 5 and "[sweep] l2 at 0.4" in err

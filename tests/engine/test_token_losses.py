@@ -7,11 +7,11 @@ import math
 import pytest
 
 import pruning
-from pruning.errors import Cancelled, UsageError
+from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import generate, perplexity, token_losses
 from pruning.evaluate.token_losses import pieces
 from pruning.pipeline import prune
-from pruning.recipe import Recipe
+from pruning.utils.errors import Cancelled, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,11 @@ def test_generation_can_be_cancelled_between_tokens(run):
     heard: list[str] = []
     with pytest.raises(Cancelled):
         generate(
-            run.dense.model, run.dense.tokenizer, "the water", max_new_tokens=40,
-            on_text=heard.append, should_cancel=lambda: len(heard) > 2,
-        )  # fmt: skip
+            run.dense.model,
+            run.dense.tokenizer,
+            "the water",
+            max_new_tokens=40,
+            on_text=heard.append,
+            should_cancel=lambda: len(heard) > 2,
+        )
     assert len(heard) < 40

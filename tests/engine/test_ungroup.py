@@ -10,12 +10,12 @@ import synthetic
 import torch
 
 import pruning
-from pruning.apply import apply
+from pruning.artifacts.plan import Plan, check
 from pruning.checkpoint import save
-from pruning.head_plans import attention_parameters
 from pruning.pipeline import prune, windows_for
-from pruning.plan import Plan, check
 from pruning.planning import make_plan
+from pruning.planning.heads import attention_parameters
+from pruning.surgery.apply import apply
 
 PLAIN = {"recovery__method": "none", "recovery__rescore": False}
 

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 import pruning
 from pruning.checkpoint import parts_of, save
-from pruning.checkpoint.resizing import uniform_model
-from pruning.errors import Unsupported
+from pruning.checkpoint.rewrite.resize import uniform_model
 from pruning.pipeline import prune
+from pruning.utils.errors import Unsupported
 
 
 @pytest.fixture(params=families.EVERY_FAMILY, scope="module")

@@ -15,11 +15,15 @@ def main():
     asked = json.load(sys.stdin)
     longest = max(len(ids) for ids in asked["windows"])
     model = Llama(
-        asked["file"], n_ctx=max(longest, len(asked["prompt"]) + asked["new_tokens"]) + 8,
-        logits_all=True, n_gpu_layers=0, verbose=False,
+        asked["file"],
+        n_ctx=max(longest, len(asked["prompt"]) + asked["new_tokens"]) + 8,
+        logits_all=True,
+        n_gpu_layers=0,
+        verbose=False,
         # one thread: llama.cpp's threads spin while they wait, which starves a busy machine
-        n_threads=1, n_threads_batch=1,
-    )  # fmt: skip
+        n_threads=1,
+        n_threads_batch=1,
+    )
     text = asked["text"]
     tokens = model.tokenize(text.encode(), add_bos=False, special=False) if text else []
     written = _written(model, asked["prompt"], asked["new_tokens"])

@@ -54,20 +54,31 @@ def converted(folder, file):
     path = os.pathsep.join([str(HOME / "converter"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [CONVERTER_PYTHON, CONVERTER, str(folder), "--outfile", str(file), "--outtype", "f32"],
-        capture_output=True, text=True, timeout=900, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return file
 
 
 def ask(file, windows, prompt, new_tokens=16, text=""):
     """llama.cpp's answers, see ask.py."""
-    asked = {"file": str(file), "text": text, "windows": windows, "prompt": prompt,
-             "new_tokens": new_tokens}  # fmt: skip
+    asked = {
+        "file": str(file),
+        "text": text,
+        "windows": windows,
+        "prompt": prompt,
+        "new_tokens": new_tokens,
+    }
     done = subprocess.run(
-        [PYTHON, str(Path(__file__).with_name("ask.py"))], input=json.dumps(asked), text=True,
-        capture_output=True, timeout=900,
-    )  # fmt: skip
+        [PYTHON, str(Path(__file__).with_name("ask.py"))],
+        input=json.dumps(asked),
+        text=True,
+        capture_output=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -98,15 +109,17 @@ TINY = {
     "grouped": {},
     "scaled": {
         "rope_parameters": {
-            "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 2.0, "original_max_position_embeddings": 16,
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 2.0,
+            "original_max_position_embeddings": 16,
         }
     },
-    "stretched": {
-        "rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
-    },
+    "stretched": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
     "biased": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
-}  # fmt: skip
+}
 
 
 def tiny(kind):
@@ -125,9 +138,8 @@ def test_uneven_widths_and_added_biases(kind, method, tmp_path, monkeypatch):
     families.randomise(model, 5)
     dense = families.wrap(model.eval().requires_grad_(False), f"{kind}-{method}")
     recipe = families.recipe(
-        heads__ratio=0.34, ffn__ratio=0.4, recovery__method=method,
-        blocks={"start": 1, "end": 3},
-    )  # fmt: skip
+        heads__ratio=0.34, ffn__ratio=0.4, recovery__method=method, blocks={"start": 1, "end": 3}
+    )
     run = prune(dense, recipe)
     assert len(set(run.widths)) > 1
     windows = families.token_ids(4, 30).tolist()
@@ -258,8 +270,9 @@ def sentencepiece_like():
     data["pre_tokenizer"] = None
     data["added_tokens"] = [t for t in data["added_tokens"] if not t["content"].startswith("<0x")]
     again = Tokenizer.from_str(json.dumps(data))
-    again.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(),
-                                       decoders.Fuse()])  # fmt: skip
+    again.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=again, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )

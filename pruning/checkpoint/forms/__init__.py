@@ -1,6 +1,6 @@
-"""Forms a pruned model can be saved in. Adding one is adding a file and importing it here."""
+"""Forms that a pruned model can be saved in; a file that is dropped here is found."""
 
-from pruning.checkpoint.forms.base import FORMS, GGUF_TYPES, Form, FormOptions
-from pruning.checkpoint.forms import compact, uniform, padded, gguf  # noqa: F401  (they register)
+from pruning.checkpoint.forms.base import FORMS, Form, FormOptions
+from pruning.checkpoint.gguf.types import GGUF_TYPES
 
 __all__ = ["FORMS", "GGUF_TYPES", "Form", "FormOptions"]

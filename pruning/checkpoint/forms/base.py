@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pruning.checkpoint.older_readers import tell_older_readers
-from pruning.registry import Registry
+from pruning import registries
+from pruning.checkpoint.gguf.types import GgufType
+from pruning.checkpoint.rewrite.legacy_config import tell_older_readers
+from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from pruning.checkpoint.parts import Parts
 
 SHARD = "5GB"
-GgufType = Literal["f32", "f16", "q8_0"]
-GGUF_TYPES: tuple[GgufType, ...] = ("f32", "f16", "q8_0")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Form(ABC):
         """Markdown that says how to load it."""
 
 
-FORMS: Registry[Form] = Registry("form")
+FORMS: Registry[Form] = registries.FORMS
 
 
 def write_model(
@@ -58,8 +58,8 @@ def write_model(
     """Weights in shards, config and generation config of ``model``; tokenizer and chat template
     when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose blocks
     come and go is written under its live names, one shard in memory at a time."""
-    from pruning.checkpoint.shards import write_shards
-    from pruning.placement import comes_and_goes
+    from pruning.checkpoint.rewrite.shards import write_shards
+    from pruning.models.execution.offload import comes_and_goes
 
     blocks = parts.adapter.blocks(model)
     if comes_and_goes(blocks[0]):

@@ -17,9 +17,9 @@ class Compact(Form):
     """Safetensors, the widths under our key of the config, and a modelling file beside them."""
 
     def write(self, parts, place, options):
-        from pruning.checkpoint.layout import layout
-        from pruning.checkpoint.load import skeleton
-        from pruning.checkpoint.widths import KEY, Record, counted, plain_config, to_config
+        from pruning.models.compact.config_key import KEY, Record, counted, plain_config, to_config
+        from pruning.models.compact.layout import layout
+        from pruning.models.compact.load import skeleton
 
         model = parts.model
         architecture = type(model).__name__
@@ -55,7 +55,9 @@ Other tools need another form: `python -m pruning export THIS_FOLDER --form unif
 
 def modelling_file(architecture: str) -> str:
     """The source of the modelling file for one architecture class of transformers."""
-    source = (Path(__file__).parents[1] / f"{MODULE}.py").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[2] / "models" / "compact" / f"{MODULE}.py").read_text(
+        encoding="utf-8"
+    )
     assert source.count(_IMPORT) == 1
     return source.replace(_IMPORT, _IMPORT.replace("LlamaForCausalLM", architecture))
 
@@ -78,4 +80,5 @@ FORMS.add(
     summary="Smallest and exact; loads with Headroom, or with transformers through the short "
     "modelling file in the folder.",
     source="transformers custom models (auto_map)",
+    place=10,
 )

@@ -11,8 +11,8 @@ class Gguf(Form):
     single_file = ".gguf"
 
     def write(self, parts, place, options):
-        from pruning.checkpoint.gguf_file import write_file
-        from pruning.checkpoint.origin import short_name
+        from pruning.checkpoint.base_model import short_name
+        from pruning.checkpoint.gguf.writer import write_file
 
         if place.is_dir():
             name = f"{short_name(parts.origin.name)}-pruned-{options.gguf_type}.gguf"
@@ -34,4 +34,5 @@ FORMS.add(
     title="GGUF",
     summary="One file for llama.cpp and its kin, with per-block widths; Llama-type models only.",
     source="llama.cpp, architecture deci",
+    place=40,
 )

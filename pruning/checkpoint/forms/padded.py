@@ -9,7 +9,7 @@ class Padded(Form):
     """Loads everywhere as the original architecture and saves nothing."""
 
     def write(self, parts, place, options):
-        from pruning.checkpoint.padding import padded_model
+        from pruning.checkpoint.rewrite.pad import padded_model
 
         model, remarks = padded_model(parts)
         write_model(model, parts, place, options)
@@ -34,4 +34,5 @@ FORMS.add(
     summary="Zeros in place of what was removed; loads everywhere as the original architecture "
     "and saves nothing. For checks, and tools that need the original shape.",
     source="the original architecture",
+    place=30,
 )

@@ -9,7 +9,7 @@ class Uniform(Form):
     """A vanilla checkpoint of smaller sizes: no code, no key of ours."""
 
     def write(self, parts, place, options):
-        from pruning.checkpoint.resizing import uniform_model
+        from pruning.checkpoint.rewrite.resize import uniform_model
 
         model, remarks = uniform_model(parts)
         write_model(model, parts, place, options)
@@ -33,4 +33,5 @@ FORMS.add(
     summary="An ordinary smaller checkpoint for transformers, vLLM, TGI and llama.cpp's "
     "converter; needs the same widths in every block.",
     source="the original architecture",
+    place=20,
 )

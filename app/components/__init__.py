@@ -1,0 +1,1 @@
+"""Pieces of pages that know the visitor's state but no single page."""

@@ -1,0 +1,140 @@
+"""Pieces that several pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from app.session import state
+from pruning.data.corpora.base import CORPORA, TextCorpus
+from pruning.utils.errors import NeedsMeasurement
+from pruning.utils.registry import Registry
+
+
+def page_header(title: str, lead: str, *, measured_model: bool = True) -> None:
+    """Title, one sentence on what the page is for, and what is being looked at."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.title(title, anchor=False, width="content")
+        if measured_model:
+            measured = state.current_measurement()
+            st.caption(
+                f"**{state.current_model_name()}** · measured on {measured.corpus} "
+                f"({measured.samples} × {measured.seq_len} tokens, seed {measured.seed})"
+            )
+    st.markdown(lead)
+
+
+def drafted(
+    widget: Callable[..., Any],
+    label: str,
+    section: str | None,
+    field: str,
+    *,
+    shown: Callable[[Any], Any] = lambda value: value,
+    stored: Callable[[Any], Any] = lambda value: value,
+    **options: Any,
+) -> Any:
+    """A widget bound to one field of the draft recipe, in both directions.
+
+    ``shown`` turns the recipe's value into the widget's, ``stored`` turns it back. The draft is
+    the truth: other pages and uploads change it too, so the widget takes its value each time.
+    """
+    key = f"draft.{section or 'recipe'}.{field}.{widget.__name__}"
+
+    def changed() -> None:
+        value = stored(st.session_state[key])
+        state.set_draft(**({section: {field: value}} if section else {field: value}))
+
+    draft = state.draft_recipe()
+    st.session_state[key] = shown(getattr(getattr(draft, section) if section else draft, field))
+    return widget(label, key=key, on_change=changed, **options)
+
+
+def choose(label: str, registry: Registry, section: str | None, field: str, **options: Any) -> str:
+    """A drafted select box over a registry: titles to choose from, summaries as help."""
+    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in registry)
+    intro = options.pop("intro", "")
+    return drafted(
+        st.selectbox,
+        label,
+        section,
+        field,
+        options=registry.names(),
+        format_func=lambda name: registry.entry(name).title,
+        help=f"{intro}\n\n{lines}".strip(),
+        **options,
+    )
+
+
+def corpus_options(*, texts_only: bool = False, chosen: str | None = None) -> dict[str, Any]:
+    """Options of a select box over the corpora that also takes the path of a file."""
+    entries = [e for e in CORPORA if not texts_only or isinstance(e.value, TextCorpus)]
+    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in entries)
+    names = [entry.name for entry in entries]
+    if chosen is not None and chosen not in names:
+        names.append(chosen)
+    return {
+        "options": names,
+        "format_func": lambda name: CORPORA.entry(name).title if name in CORPORA else name,
+        "accept_new_options": True,
+        "help": "Pick a corpus, or type the path of a text, JSON Lines or parquet file on the "
+        f"server.\n\n{lines}",
+    }
+
+
+def calibration_fields() -> None:
+    """The draft's calibration: corpus, samples, length and seed."""
+    source = state.draft_recipe().calibration.source
+    drafted(st.selectbox, "Corpus", "calibration", "source", **corpus_options(chosen=source))
+    samples, length, seed = st.columns(3)
+    with samples:
+        drafted(
+            st.number_input,
+            "Samples",
+            "calibration",
+            "samples",
+            min_value=1,
+            max_value=65536,
+            step=8,
+            help="Windows of text. More give steadier decisions and take longer.",
+        )
+    with length:
+        drafted(
+            st.number_input,
+            "Tokens each",
+            "calibration",
+            "seq_len",
+            min_value=2,
+            max_value=131072,
+            step=32,
+            help="Length of one window in tokens; 128 is the usual choice for Llama models.",
+        )
+    with seed:
+        drafted(
+            st.number_input,
+            "Seed",
+            None,
+            "seed",
+            min_value=0,
+            max_value=2**31 - 1,
+            step=1,
+            help="Decides which windows are drawn. Same recipe and seed, same result.",
+        )
+
+
+def needs_measurement(error: NeedsMeasurement) -> str:
+    """What to do here about a measurement that lacks a pass."""
+    return (
+        f"{error.title} needs {error.what}, which this measurement was made without. Measure "
+        "on the Model page makes it for this recipe."
+    )
+
+
+def show_problem() -> None:
+    """The sentence about a refused change, if there is one."""
+    place = st.container()  # always there: what follows must not move, or its state is lost
+    problem = state.take_problem()
+    if problem:
+        place.error(problem)

@@ -1,0 +1,112 @@
+"""One piece of long work, as a page reads it while a worker does it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.jobs.progress import Track
+from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, ProgressCallback
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+Work = Callable[[ProgressCallback, CancelCheck], Any]
+"""``work(progress, should_cancel) -> result``; runs in a worker thread."""
+Weigh = Callable[[Any], Mapping[int, int]]
+"""``result -> {storage: bytes}``: what a result holds in memory; results may share storages."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
+
+    ``weigh`` is given for results that hold a model; ``lighten`` gives what is kept of such a
+    result when its memory is needed (None: the whole job is forgotten). ``track`` knows how far
+    the work is.
+    """
+
+    id: str
+    owner: str
+    kind: str
+    title: str
+    lane: str
+    work: Work | None
+    weigh: Weigh | None = None
+    about: Any = None
+    track: Track = field(default_factory=Track)
+    status: Status = "queued"
+    progress: Progress | None = None
+    events: list[ModuleEvent] = field(default_factory=list)
+    result: Any = None
+    error: str | None = None
+    created: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    finished: float | None = None
+    abandoned: bool = False
+    weight: Mapping[int, int] = field(default_factory=dict)
+    lighten: Callable[[Any], Any] | None = None
+    _cancel: threading.Event = field(default_factory=threading.Event)
+    _pause: threading.Event = field(default_factory=threading.Event)
+    _held: float = 0.0
+    _held_since: float | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.status in ("queued", "running")
+
+    @property
+    def cancelling(self) -> bool:
+        """Asked to stop, but still at work until its next safe point."""
+        return self.active and self._cancel.is_set()
+
+    @property
+    def paused(self) -> bool:
+        """Asked to rest after the present module."""
+        return self.status == "running" and self._pause.is_set()
+
+    @property
+    def resting(self) -> bool:
+        """Paused, and the worker has come to rest."""
+        return self._held_since is not None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds at work so far (waiting and pauses do not count)."""
+        if self.started is None:
+            return 0.0
+        now = self.finished or time.monotonic()
+        resting = 0.0 if self._held_since is None else now - self._held_since
+        return now - self.started - self._held - resting
+
+    @property
+    def fraction(self) -> float:
+        """Share of the whole job that is done, in [0, 1]."""
+        return 1.0 if self.status == "done" else self.track.fraction
+
+    @property
+    def remaining(self) -> float | None:
+        """Estimated seconds of work to come; None while there is no telling."""
+        return self.track.remaining(self.elapsed) if self.status == "running" else None
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next safe point; a waiting job never starts."""
+        self._cancel.set()
+
+    def pause(self) -> None:
+        """Let the work rest at its next report, until :meth:`resume`."""
+        self._pause.set()
+
+    def resume(self) -> None:
+        self._pause.clear()
+
+    def should_cancel(self) -> bool:
+        return self._cancel.is_set()
+
+    def report(self, progress: Progress) -> None:
+        """The ``progress=`` callback of the engine."""
+        self.track.see(progress, self.elapsed)
+        self.progress = progress
+        if progress.event is not None:
+            self.events.append(progress.event)

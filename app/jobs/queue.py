@@ -1,0 +1,249 @@
+"""Long work outside the page script: one queue and one worker thread per device.
+
+Nothing here knows Streamlit, and workers never call it: pages read a job's fields instead, and
+say by :meth:`JobManager.seen` that somebody is still there to read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from app.jobs import memory
+from app.jobs.job import Job, Status, Weigh, Work
+from app.jobs.progress import Step, Track
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
+from pruning.utils.errors import Cancelled, HeadroomError
+
+GRACE = 30 * 60.0
+"""Seconds that a job goes on with nobody looking."""
+PAUSE_STEP = 0.1
+
+log = logging.getLogger("headroom.jobs")
+
+
+class JobManager:
+    """Queues jobs by lane (device) and remembers finished ones within bounds."""
+
+    def __init__(
+        self,
+        *,
+        keep: int = 200,
+        keep_heavy_each: int = 3,
+        heavy_bytes: int = 8 << 30,
+        grace: float = GRACE,
+        held_elsewhere: Callable[[], Collection[int]] = frozenset,
+    ) -> None:
+        """``held_elsewhere``: storages that would stay in memory if a result were dropped."""
+        self._jobs: dict[str, Job] = {}
+        self._lanes: dict[str, deque[Job]] = {}
+        self._wake = threading.Condition()
+        self._keep, self._keep_heavy_each = keep, keep_heavy_each
+        self._heavy_bytes = heavy_bytes
+        self._grace, self._held_elsewhere = grace, held_elsewhere
+        self._seen: dict[str, float] = {}
+
+    def submit(
+        self,
+        kind: str,
+        title: str,
+        work: Work,
+        *,
+        owner: str,
+        lane: str,
+        weigh: Weigh | None = None,
+        lighten: Callable[[Any], Any] | None = None,
+        about: Any = None,
+        steps: Sequence[Step] = (),
+    ) -> Job:
+        """Queue ``work`` behind the lane's other jobs and return at once."""
+        name = secrets.token_urlsafe(16)
+        job = Job(name, owner, kind, title, lane, work, weigh, about, Track(steps), lighten=lighten)
+        with self._wake:
+            self._seen[owner] = time.monotonic()
+            self._jobs[job.id] = job
+            if lane not in self._lanes:
+                self._lanes[lane] = deque()
+                # a daemon: closing the server must not wait for an hour of pruning
+                threading.Thread(
+                    target=self._serve, args=(lane,), name=f"headroom-{lane}", daemon=True
+                ).start()
+            self._lanes[lane].append(job)
+            self._forget_old()
+            self._wake.notify_all()
+        return job
+
+    def get(self, job_id: str | None) -> Job | None:
+        """The job with this id, or None when it never was or was forgotten."""
+        return self._jobs.get(job_id) if job_id else None
+
+    def of(self, owner: str, *kinds: str) -> list[Job]:
+        """The owner's jobs (of these kinds), oldest first."""
+        with self._wake:
+            return [
+                job
+                for job in self._jobs.values()
+                if job.owner == owner and (not kinds or job.kind in kinds)
+            ]
+
+    def seen(self, owner: str) -> None:
+        """The owner has a page open: its jobs are wanted. Pages say so at every redraw."""
+        with self._wake:
+            if owner in self._seen:  # those without a job need no memory
+                self._seen[owner] = time.monotonic()
+            for lane in self._lanes.values():
+                for job in [job for job in lane if self._is_abandoned(job)]:
+                    lane.remove(job)
+                    _finish(job, "cancelled", error=self._farewell())
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs run before this one starts; 0 once it runs."""
+        with self._wake:
+            if job.status != "queued":
+                return 0
+            waiting = list(self._lanes[job.lane])
+            return waiting.index(job) + (self._at_work(job.lane) is not None)
+
+    def running_ahead(self, job: Job) -> Job | None:
+        """The job that a waiting one waits for at this moment."""
+        with self._wake:
+            return self._at_work(job.lane) if job.status == "queued" else None
+
+    def others_wait(self, job: Job) -> bool:
+        """Whether jobs wait for this running one."""
+        with self._wake:
+            return bool(self._lanes[job.lane])
+
+    def _at_work(self, lane: str) -> Job | None:
+        running = (j for j in self._jobs.values() if j.lane == lane and j.status == "running")
+        return next(running, None)
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job; one that still waits is taken out of the queue at once."""
+        job.cancel()
+        with self._wake:
+            if job.status == "queued" and job in self._lanes[job.lane]:
+                self._lanes[job.lane].remove(job)
+                _finish(job, "cancelled", error="Cancelled before it started.")
+
+    def _serve(self, lane: str) -> None:
+        queue = self._lanes[lane]
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: queue)
+                job = queue.popleft()
+                job.status, job.started = "running", time.monotonic()
+            self._run(job)
+            with self._wake:
+                dropped = self._forget_old()
+            held = job.status != "done"  # a run that stopped half way leaves a model behind
+            del job  # a waiting worker must not keep the last result in memory
+            if dropped or held:
+                del dropped
+                memory.give_back()
+
+    def _run(self, job: Job) -> None:
+        def should_cancel() -> bool:
+            if self._is_abandoned(job):
+                job.abandoned = True
+                job.cancel()
+            return job.should_cancel()
+
+        def report(progress: Progress) -> None:
+            job.report(progress)
+            self._rest(job, should_cancel)
+
+        if should_cancel():
+            _finish(job, "cancelled")
+        else:
+            _run(job, report, should_cancel)
+        if job.abandoned and job.status == "cancelled":
+            job.error = self._farewell()
+
+    def _rest(self, job: Job, should_cancel: CancelCheck) -> None:
+        """Hold a paused job's worker; never while others wait, and not for a closed page."""
+        if not job.paused:
+            return
+        job._held_since = time.monotonic()
+        while job.paused and not should_cancel() and not self.others_wait(job):
+            time.sleep(PAUSE_STEP)
+        job._held += time.monotonic() - job._held_since
+        job._held_since = None
+
+    def _is_abandoned(self, job: Job) -> bool:
+        return time.monotonic() - self._seen.get(job.owner, job.created) > self._grace
+
+    def _farewell(self) -> str:
+        minutes = max(1, round(self._grace / 60))
+        return f"Ended: nobody had it open for {minutes} min; the model is as it was."
+
+    def _forget_old(self) -> list[Job]:
+        """Drop the oldest finished jobs beyond the bounds; pruned models are few and large."""
+        finished = [job for job in self._jobs.values() if not job.active]
+        dropped = finished[: -self._keep] if len(finished) > self._keep else []
+        heavy = [job for job in finished if job.weight]
+        for name in {job.owner for job in heavy}:
+            dropped += [job for job in heavy if job.owner == name][: -self._keep_heavy_each]
+        left = [job for job in heavy if job not in dropped]
+        apart = self._held_elsewhere()
+        # the newest stays whatever it weighs
+        while len(left) > 1 and _bytes_of(left, apart) > self._heavy_bytes:
+            dropped.append(left.pop(0))
+        beyond = set(finished[: -self._keep])
+        for job in dropped:
+            if job.lighten is None or job in beyond:
+                self._jobs.pop(job.id, None)
+            else:
+                job.result, job.weight = job.lighten(job.result), {}
+        owners = {job.owner for job in self._jobs.values()}
+        self._seen = {name: when for name, when in self._seen.items() if name in owners}
+        return dropped
+
+
+def _bytes_of(jobs: Sequence[Job], apart: Collection[int]) -> int:
+    """Bytes that only these results hold; what they share counts once."""
+    held: dict[int, int] = {}
+    for job in jobs:
+        held.update(job.weight)
+    return sum(size for storage, size in held.items() if storage not in apart)
+
+
+def _run(job: Job, report: ProgressCallback, should_cancel: CancelCheck) -> None:
+    try:
+        result = job.work(report, should_cancel)
+    except Cancelled as error:
+        _finish(job, "cancelled", error=str(error))
+    except HeadroomError as error:
+        _finish(job, "failed", error=str(error))
+    except MemoryError:
+        _finish(
+            job,
+            "failed",
+            error="There is not enough memory for this; choose a smaller "
+            "model, fewer samples or a shorter length.",
+        )
+    except Exception as error:
+        log.exception("job %r failed", job.title)
+        line = (str(error).strip().splitlines() or [""])[0][:160]
+        reason = f"{type(error).__name__}: {line}" if line else type(error).__name__
+        _finish(
+            job,
+            "failed",
+            error=f"{job.title} failed unexpectedly ({reason.rstrip('.')}); "
+            "the server's log has the details.",
+        )
+    else:
+        _finish(job, "done", result=result)
+
+
+def _finish(job: Job, status: Status, result: Any = None, error: str | None = None) -> None:
+    job.work = None  # it may close over a model
+    job.result, job.error = result, error
+    job.weight = job.weigh(result) if job.weigh is not None and status == "done" else {}
+    job.finished = time.monotonic()
+    job.status = status  # last: readers look at the rest only once this says so

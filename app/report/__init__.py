@@ -1,0 +1,1 @@
+"""The report that a visitor takes away, as HTML, Markdown and JSON."""

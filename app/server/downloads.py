@@ -1,0 +1,174 @@
+"""Files made on the server for one visitor to download, known by ids that cannot be guessed.
+
+The browser takes them from a route of their own, in pieces from the disk: a model never passes
+through the app's memory. An address holds an id and nothing of a path.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Route
+from streamlit import config
+
+from pruning.utils.errors import HeadroomError
+from pruning.utils.files import cache_root
+
+ADDRESS = "download"
+KEEP = 2 * 60 * 60.0
+"""Seconds that a file stays after it was made or last asked for."""
+ENDED = (
+    "<!doctype html><meta charset=utf-8><meta name=color-scheme content='light dark'>"
+    "<title>Download ended</title><p style='font: 1.1rem sans-serif; margin: 3rem'>"
+    "This download has ended or never was. Prepare it again on the Compare page."
+)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A finished file. ``size`` in bytes."""
+
+    id: str
+    owner: str
+    path: Path
+    size: int
+    used: float
+
+
+class Shelf:
+    """What may be downloaded: the newest file of each owner, for a while."""
+
+    def __init__(self, folder: Path, *, keep: float = KEEP) -> None:
+        self._folder, self._keep = folder, keep
+        self._lock = threading.Lock()
+        self._items: dict[str, Download] = {}
+
+    @contextmanager
+    def room(self, needed: int) -> Iterator[Path]:
+        """An empty folder to make one file in; removed with what is left in it when the block
+        fails. Raises HeadroomError when ``needed`` bytes are not free."""
+        self.sweep()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._folder).free
+            if free < needed:
+                raise HeadroomError(
+                    f"The download needs about {needed / 1e9:.2f} GB of the server's disk for a "
+                    f"while, and {free / 1e9:.2f} GB are free in its cache folder; make room "
+                    "there, or save to a folder on another disk."
+                )
+            place = self._folder / secrets.token_hex(16)
+            place.mkdir(mode=0o700)
+        except OSError as error:
+            raise HeadroomError(
+                f"The server's cache folder cannot be written: {error.strerror or error}."
+            ) from None
+        try:
+            yield place
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+
+    def offer(self, file: Path, owner: str) -> Download:
+        """Let ``file``, made in a :meth:`room`, be downloaded; the owner's earlier one ends."""
+        item = Download(
+            secrets.token_urlsafe(24), owner, file, file.stat().st_size, time.monotonic()
+        )
+        with self._lock:
+            before = [old for old in self._items.values() if old.owner == owner]
+            self._items[item.id] = item
+        self._remove(before)
+        timer = threading.Timer(self._keep + 1.0, self.sweep)
+        timer.daemon = True
+        timer.start()
+        return item
+
+    def find(self, name: str) -> Download | None:
+        """The download of this id, or None when it has ended."""
+        self.sweep()
+        item = self._items.get(name)
+        return item if item is not None and item.path.is_file() else None
+
+    def touch(self, item: Download) -> None:
+        """Somebody asks for it: it stays for another while."""
+        with self._lock:
+            if item.id in self._items:
+                self._items[item.id] = replace(item, used=time.monotonic())
+        with suppress(OSError):
+            os.utime(item.path.parent)  # other processes with this cache folder go by that
+
+    def sweep(self) -> None:
+        """Remove what is too old, and what a server that is gone has left."""
+        now = time.monotonic()
+        with self._lock:
+            old = [item for item in self._items.values() if now - item.used > self._keep]
+            known = {item.path.parent for item in self._items.values()}
+        self._remove(old)
+        if not self._folder.is_dir():
+            return
+        for place in self._folder.iterdir():
+            if place not in known and time.time() - _changed(place) > self._keep:
+                shutil.rmtree(place, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove everything: the server ends."""
+        with self._lock:
+            every = list(self._items.values())
+        self._remove(every)
+
+    def _remove(self, items: list[Download]) -> None:
+        with self._lock:
+            for item in items:
+                self._items.pop(item.id, None)
+        for item in items:
+            shutil.rmtree(item.path.parent, ignore_errors=True)
+
+
+def _changed(place: Path) -> float:
+    """When anything in ``place`` was last written (Unix time); now for what has just gone."""
+    try:
+        return max(p.stat().st_mtime for p in (place, *place.rglob("*")))
+    except OSError:
+        return time.time()
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """The one of this process."""
+    return Shelf(cache_root() / "downloads")
+
+
+def route() -> Route:
+    """The address that sends a file by its id."""
+
+    # not async: it looks at the disk, and Starlette then calls it in a thread of its own
+    def send(request: Request) -> Response:
+        found = shelf().find(request.path_params["name"])
+        if found is None:
+            return HTMLResponse(ENDED, 404, {"Cache-Control": "no-store"})
+        shelf().touch(found)
+        is_zip = found.path.suffix == ".zip"
+        return FileResponse(
+            found.path,
+            filename=found.path.name,
+            media_type="application/zip" if is_zip else "application/octet-stream",
+            headers={
+                "Cache-Control": "private, no-store",
+                "X-Content-Type-Options": "nosniff",
+                "Content-Encoding": "identity",  # weights hardly shrink: never gzipped on the way
+            },
+        )
+
+    base = (config.get_option("server.baseUrlPath") or "").strip("/")
+    return Route(f"/{base}/{ADDRESS}/{{name}}" if base else f"/{ADDRESS}/{{name}}", send)

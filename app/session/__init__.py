@@ -1,0 +1,1 @@
+"""One visitor's state: draft, jobs, address, allowed paths."""

@@ -1,0 +1,138 @@
+"""The one place that touches the session: what is measured, drafted, chosen and running."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
+from pruning.utils.errors import HeadroomError
+
+DEMO_MEASUREMENT = Path(__file__).resolve().parents[2] / "assets" / "demo-measurement.json.gz"
+
+MEASUREMENT = "headroom.measurement"
+_DRAFT = "headroom.draft"
+_BLOCK = "headroom.block"
+_DEVICE = "headroom.device"
+_OWNER = "headroom.owner"
+_PROBLEM = "headroom.problem"
+
+
+@st.cache_resource(show_spinner=False)
+def demo_measurement() -> Measurement:
+    """The committed measurement of the embedded model; shared, read only."""
+    return Measurement.read(DEMO_MEASUREMENT)
+
+
+def current_measurement() -> Measurement:
+    """What every page shows: the demo until this session measures a model."""
+    return st.session_state.get(MEASUREMENT) or demo_measurement()
+
+
+def set_measurement(measurement: Measurement, recipe: Recipe) -> None:
+    """Show ``measurement`` on every page; the draft then prunes the model it describes."""
+    st.session_state[MEASUREMENT] = measurement
+    blocks = recipe.blocks.model_dump()
+    if (recipe.blocks.end or 0) > len(measurement.blocks):
+        blocks = {"start": 0, "end": None}
+    draft = draft_recipe()
+    # marks are about the heads of one model
+    same = draft.model.source == recipe.model.source
+    st.session_state[_DRAFT] = draft.changed(
+        marks={} if same else dict.fromkeys(draft.marks, {}),
+        model=recipe.model.model_dump(),
+        calibration=recipe.calibration.model_dump(),
+        seed=recipe.seed,
+        blocks=blocks,
+    )
+    set_block(0)
+
+
+def current_model_name() -> str:
+    """The measured model as people call it."""
+    return model_name(current_measurement().model)
+
+
+def model_name(source: str) -> str:
+    """A model source as people call it."""
+    return "SmolLM2-135M-Instruct (embedded demo)" if source == "demo" else source
+
+
+def initial_recipe() -> Recipe:
+    """A gentle first draft that fits the demo measurement, so the preview shows something."""
+    measured = demo_measurement()
+    return Recipe.parse(
+        {
+            "calibration": {
+                "source": measured.corpus,
+                "samples": measured.samples,
+                "seq_len": measured.seq_len,
+            },
+            "ffn": {"ratio": 0.2},
+            "seed": measured.seed,
+        }
+    )
+
+
+def draft_recipe() -> Recipe:
+    """The recipe being edited; shared by all pages of the session."""
+    if _DRAFT not in st.session_state:
+        st.session_state[_DRAFT] = initial_recipe()
+    return st.session_state[_DRAFT]
+
+
+def set_draft(**sections: Any) -> None:
+    """Change the draft; a dict updates that section. An invalid change is refused with one
+    sentence, which :func:`take_problem` gives to the page."""
+    try:
+        st.session_state[_DRAFT] = draft_recipe().changed(**sections)
+    except HeadroomError as error:
+        set_problem(str(error))
+
+
+def replace_draft(recipe: Recipe) -> None:
+    """Edit ``recipe`` from now on (an uploaded one, or that of a run)."""
+    st.session_state[_DRAFT] = recipe
+
+
+def set_problem(sentence: str) -> None:
+    """Let the page show ``sentence`` the next time it draws."""
+    st.session_state[_PROBLEM] = sentence
+
+
+def take_problem() -> str | None:
+    """The sentence about the last refused change, once."""
+    return st.session_state.pop(_PROBLEM, None)
+
+
+def current_block() -> int:
+    """The block that Heads and Activations have open."""
+    return min(st.session_state.get(_BLOCK, 0), len(current_measurement().blocks) - 1)
+
+
+def set_block(index: int) -> None:
+    """Open block ``index``; out of range is clamped when read."""
+    st.session_state[_BLOCK] = max(0, int(index))
+
+
+def device() -> str:
+    """The device that this session's work runs on."""
+    return st.session_state.get(_DEVICE, "auto")
+
+
+def set_device(name: str) -> None:
+    st.session_state[_DEVICE] = name
+
+
+def owner() -> str:
+    """Unguessable name of this session's jobs."""
+    return st.session_state.setdefault(_OWNER, secrets.token_urlsafe(16))
+
+
+def adopt(owner_id: str) -> None:
+    """Take over the jobs of an earlier session (a reloaded tab)."""
+    st.session_state[_OWNER] = owner_id

@@ -1,0 +1,126 @@
+"""Jobs as the pages see them: submit, find again after a reload, take over results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import streamlit as st
+
+from app.jobs import devices
+from app.jobs.job import Job, Weigh, Work
+from app.jobs.model_store import ModelStore, default_byte_limit
+from app.jobs.progress import expected_steps
+from app.jobs.queue import GRACE, JobManager
+from app.session import state
+
+JOB_PARAM = "job"
+_TAKEN = "headroom.taken"
+
+
+@st.cache_resource(show_spinner=False)
+def manager() -> JobManager:
+    """The one queue of this process."""
+    # dense models may take half of the memory, pruned ones half of the rest
+    return JobManager(
+        heavy_bytes=default_byte_limit() // 2,
+        grace=_grace(),
+        held_elsewhere=lambda: models().addresses(),
+    )
+
+
+def _grace() -> float:
+    """Seconds that jobs outlive their page: HEADROOM_GRACE_MINUTES, or the usual."""
+    try:
+        return 60 * max(1.0, float(os.environ["HEADROOM_GRACE_MINUTES"]))
+    except (KeyError, ValueError):
+        return GRACE
+
+
+@st.cache_resource(show_spinner=False)
+def models() -> ModelStore:
+    """The dense models of this process, shared by all visitors."""
+    return ModelStore()
+
+
+def submit(
+    kind: str,
+    title: str,
+    work: Work,
+    *,
+    device: str,
+    weigh: Weigh | None = None,
+    lighten: Callable[[Any], Any] | None = None,
+    about: Any = None,
+) -> Job:
+    """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
+    job = manager().submit(
+        kind,
+        title,
+        work,
+        owner=state.owner(),
+        lane=devices.lane(device),
+        weigh=weigh,
+        about=about,
+        steps=expected_steps(kind, about),
+        lighten=lighten,
+    )
+    st.query_params[JOB_PARAM] = job.id
+    return job
+
+
+def jobs(*kinds: str) -> list[Job]:
+    """This session's jobs of these kinds, oldest first."""
+    return manager().of(state.owner(), *kinds)
+
+
+def latest(*kinds: str) -> Job | None:
+    """The newest of :func:`jobs`."""
+    return (jobs(*kinds) or [None])[-1]
+
+
+def active(kinds: Iterable[str] = ()) -> Job | None:
+    """The oldest job of this session that still waits or runs."""
+    return next((job for job in jobs(*kinds) if job.active), None)
+
+
+def runs() -> list[Job]:
+    """Finished prune runs, newest first; the models of older ones have been let go."""
+    return [job for job in reversed(jobs("prune")) if job.status == "done"]
+
+
+def reattach() -> None:
+    """Before a page draws: find the jobs of a reloaded tab, take over what has finished.
+
+    The job id in the address is unguessable, so holding it is the right to see its session's
+    jobs.
+    """
+    found = manager().get(st.query_params.get(JOB_PARAM))
+    if found is not None and found.owner != state.owner() and not jobs():
+        state.adopt(found.owner)
+        _restore_draft()
+    still_here()
+    newest = latest()
+    if newest is not None and st.query_params.get(JOB_PARAM) != newest.id:
+        st.query_params[JOB_PARAM] = newest.id
+    _take_over_measurement()
+
+
+def still_here() -> None:
+    """Say that this session has a page open; without it its jobs end after a while."""
+    manager().seen(state.owner())
+
+
+def _restore_draft() -> None:
+    run = latest("prune")
+    if run is not None:
+        state.replace_draft(run.about)
+
+
+def _take_over_measurement() -> None:
+    """A finished measurement becomes the current one, once."""
+    done = [job for job in jobs("measure") if job.status == "done"]
+    if done and st.session_state.get(_TAKEN) != done[-1].id:
+        st.session_state[_TAKEN] = done[-1].id
+        state.set_measurement(done[-1].result, done[-1].about)

@@ -1,0 +1,1 @@
+"""Compare: dense and pruned, before and after."""

@@ -1,0 +1,178 @@
+"""Compare: several methods at one size, as one job."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import streamlit as st
+
+from app.charts import theme
+from app.charts.runs import methods_by_size
+from app.components.csv_export import csv_button
+from app.components.job_progress import outcome, watch
+from app.jobs.queue import Job
+from app.session import state, visitor_jobs
+from app.session.live_sweep import start
+from app.views.compare import evaluation
+from pruning.presets import PRESETS
+from pruning.sweep import Sweep, SweepPoint
+from pruning.utils.errors import HeadroomError
+
+KIND = "methods"
+START = ("paper", "fast", "best")
+
+
+def section() -> None:
+    """Choose methods and a size, run them, see who does best."""
+    st.markdown(
+        "Several methods, each left to choose what goes until the same share of the block "
+        "parameters is left, on the same text. Finished methods are kept on the server's disk."
+    )
+    wanted = _form()
+    job = visitor_jobs.latest(KIND)
+    busy = job is not None and job.active
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(
+            "Compare methods",
+            type="primary",
+            icon=":material/play_arrow:",
+            key="methods.start",
+            disabled=busy or wanted is None,
+        ):
+            start(wanted, KIND, f"Comparison of {len(wanted.presets)} methods")
+        _rest(state.draft_recipe())
+    if job is None:
+        return
+    if job.active:
+        _live(job)
+    else:
+        outcome(job)
+        _found(job)
+
+
+def _form() -> Sweep | None:
+    """What to compare; says in one sentence what is wrong with it."""
+    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
+    left, right = st.columns([2, 1], gap="large")
+    methods = left.multiselect(
+        "Methods",
+        PRESETS.names(),
+        default=START,
+        key="methods.presets",
+        help=lines,
+        format_func=lambda name: PRESETS.entry(name).title,
+        persist_state="session",
+    )
+    kept = right.slider(
+        "Block parameters to keep",
+        0.1,
+        0.99,
+        0.8,
+        0.01,
+        format="percent",
+        key="methods.kept",
+        persist_state="session",
+    )
+    spare = right.checkbox(
+        "Spare the heads",
+        key="methods.spare",
+        persist_state="session",
+        help="Take FFN channels only",
+    )
+    try:
+        ratio = round(1.0 - kept, 9)
+        draft = state.draft_recipe().changed(
+            budget={"kept": kept, "megabytes": None, "spare_heads": spare}
+        )
+        return Sweep(draft, "ratio", (ratio,), tuple(methods), *evaluation.text_choice())
+    except HeadroomError as error:
+        st.error(str(error))
+        return None
+
+
+def _rest(draft: Any) -> None:
+    """What is taken from elsewhere."""
+    source, seq_len, windows = evaluation.text_choice()
+    text = draft.calibration
+    st.caption(
+        f"Model {state.model_name(draft.model.source)}, calibrated on {text.samples} × "
+        f"{text.seq_len} tokens of {text.source} (from the recipe on Prune), seed {draft.seed}; "
+        f"evaluated on {windows} windows of {seq_len} tokens of {source} (as under One run)."
+    )
+
+
+@st.fragment(run_every=1.0)
+def _live(job: Job) -> None:
+    watch(job)
+    _found(job)
+
+
+def _found(job: Job) -> None:
+    """Table and chart of the methods that are done; a chosen row opens its recipe."""
+    wanted, points = job.about.wanted, list(job.about.points)
+    if not points:
+        return
+    titles = job.about.titles
+    dense = next((p.perplexity for p in points if p.value is None), None)
+    rows = [_row(point, titles, dense) for point in points]
+    table, chart = st.columns([3, 2], gap="large")
+    with table:
+        picked = st.dataframe(
+            rows,
+            hide_index=True,
+            width="stretch",
+            column_config=_COLUMNS,
+            key=f"methods.table.{job.id}",
+            on_select="rerun",
+            selection_mode="single-row",
+            placeholder="–",
+        )
+        st.caption(f"Perplexity: {points[0].protocol} Choose a row to open its recipe.")
+        chosen = [points[row] for row in picked.selection.rows if row < len(points)]
+        with st.container(horizontal=True):
+            if chosen and chosen[0].value is not None:
+                _open(wanted, chosen[0], titles)
+            if not job.active:
+                csv_button(lambda: [asdict(p) for p in points], "methods", "methods.csv")
+    with chart:
+        st.plotly_chart(
+            methods_by_size(points, titles),
+            config=theme.chart_config("methods"),
+            key=f"methods.chart.{job.id}",
+            alt="Perplexity against the share of block parameters kept, one mark for each of: "
+            + ", ".join(titles.values()),
+        )
+
+
+def _open(wanted: Sweep, point: SweepPoint, titles: dict[str, str]) -> None:
+    if st.button(
+        f"Open the recipe of {titles[point.preset]} on Prune",
+        key="methods.open",
+        icon=":material/folder_open:",
+    ):
+        state.replace_draft(wanted.recipe_at(point.preset, point.value))
+        st.switch_page("views/prune/page.py")
+
+
+_COLUMNS = {
+    "perplexity": st.column_config.NumberColumn(format="%.2f"),
+    "÷ dense": st.column_config.NumberColumn(format="%.3f"),
+    "blocks kept": st.column_config.NumberColumn(format="percent"),
+    "parameters": st.column_config.NumberColumn(format="compact"),
+    "seconds": st.column_config.NumberColumn(
+        format="%.0f", help="Pruning and evaluating; a measurement that methods share counts once"
+    ),
+}
+
+
+def _row(point: SweepPoint, titles: dict[str, str], dense: float | None) -> dict[str, Any]:
+    known = point.perplexity is not None and dense is not None
+    return {
+        "method": titles.get(point.preset, "Dense"),
+        "perplexity": point.perplexity,
+        "÷ dense": point.perplexity / dense if known else None,
+        "blocks kept": point.kept,
+        "parameters": point.parameters,
+        "seconds": point.seconds,
+    }

@@ -1,0 +1,1 @@
+"""Heads: which attention heads say the same thing."""

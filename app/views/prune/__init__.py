@@ -1,0 +1,1 @@
+"""Prune: what goes, and watching it go."""

@@ -1,0 +1,175 @@
+"""One frame of the decision feed: its sentence, the block at work, totals and errors.
+
+Made to be understood from the back of a room: full width, large type, one sentence per decision.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas
+import streamlit as st
+
+from app.charts import feed as pictures
+from app.charts import recovery, theme
+from app.charts.positions import node_positions
+from app.jobs.job import Job
+from app.session import state
+from app.views.prune import decisions
+from app.views.prune.decisions import Frame
+from pruning.artifacts.shapes import ModelShape
+from pruning.planning.similarity import edges
+
+EARLIER = 3
+"""Decisions before the newest that stay readable below the picture."""
+
+_LARGER = """<style>
+@media (min-width: 1700px) and (min-height: 900px) {
+  .st-key-feed-stage { zoom: 1.3 }
+  .st-key-feed-stage [data-testid=stPlotlyChart] { zoom: calc(1 / 1.3) }
+}
+</style>"""
+"""On a large screen type grows; charts measure their place themselves."""
+
+
+def draw(job: Job, frame: Frame, headline: str) -> None:
+    """Sentence, the block that is at work, totals and errors."""
+    st.html(_LARGER)
+    with st.container(key="feed-stage"):
+        _stage(job, frame, headline)
+    if frame.events:
+        with st.expander("All decisions so far"):
+            st.dataframe(
+                _table(frame), hide_index=True, height=300, width="stretch", column_config=COLUMNS
+            )
+
+
+def _stage(job: Job, frame: Frame, headline: str) -> None:
+    # a polite live region: screen readers speak each decision; two lines keep the rest still
+    st.html(
+        '<div role="status" aria-live="polite" style="font-size:clamp(1.5rem,2.1vw,2rem);'
+        f'font-weight:600;line-height:1.2;min-height:2.4em">{escape(headline)}</div>'
+    )
+    shape = _shape(job)
+    left, right = st.columns([5, 7], gap="medium")
+    with left:
+        _block(job, frame, shape)
+    with right:
+        _totals(frame, shape)
+        _errors(job, frame, shape)
+    earlier = [decisions.sentence(event) for event in frame.events[-1 - EARLIER : -1][::-1]]
+    st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
+
+
+def _shape(job: Job) -> ModelShape | None:
+    """Shape of the job's model, as far as this session knows it."""
+    if job.status == "done":
+        return job.result.plan.shape
+    measurement = state.current_measurement()
+    return measurement.shape if measurement.model == job.about.model.source else None
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _positions(divergence: np.ndarray) -> np.ndarray:
+    return node_positions(divergence)
+
+
+def _graph(job: Job, block: int, count: int) -> tuple[np.ndarray, list]:
+    """Positions and edges as on the Heads page where this model is measured; else a ring."""
+    measurement = state.current_measurement()
+    if measurement.model == job.about.model.source and block < len(measurement.blocks):
+        divergence = measurement.blocks[block].divergence
+        if len(divergence) == count:
+            return _positions(divergence), edges(divergence, job.about.heads.threshold or 0.0)
+    return pictures.ring_positions(count), []
+
+
+def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
+    block = frame.block if job.events else job.about.blocks.start
+    heads = decisions.units_of(job.events, block, "attention", shape)
+    channels = decisions.units_of(job.events, block, "ffn", shape)
+    st.markdown(
+        f"##### Block {block}: heads",
+        help="Lines join heads whose attention patterns are alike (JS divergence below τ). "
+        "Hollow with a ✕: pruned; a thick line shows which head it is like.",
+    )
+    if heads:
+        positions, pairs = _graph(job, block, heads)
+        fresh = frame.newest is not None and frame.newest.kind == "attention"
+        st.plotly_chart(
+            pictures.heads(positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()),
+            config=theme.chart_config("feed-heads"),
+            key="feed.heads",
+            alt=pictures.heads_alt(block, heads, frame.attention),
+        )
+    st.markdown(f"##### Block {block}: FFN channels")
+    if channels:
+        kept = channels - (len(frame.ffn.removed) if frame.ffn else 0)
+        st.plotly_chart(
+            pictures.ffn_bar(channels, kept),
+            key="feed.ffn",
+            config=theme.chart_config("feed-channels"),
+            alt=pictures.ffn_alt(block, channels, kept),
+        )
+
+
+def _totals(frame: Frame, shape: ModelShape | None) -> None:
+    """What has gone in all, so far."""
+    columns = st.columns(3)
+    every = {"attention": "", "ffn": ""}
+    if shape is not None:
+        every = {k: f" of {sum(b.module(k).units for b in shape.blocks):,}" for k in every}
+    columns[0].metric("Heads gone", f"{frame.heads_gone:,}{every['attention']}")
+    columns[1].metric("Channels gone", f"{frame.channels_gone:,}{every['ffn']}")
+    if shape is not None:
+        left = decisions.kept_so_far(frame.events, shape)
+        columns[2].metric("Block parameters left", f"{left:.1%}")
+
+
+def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
+    blocks = len(shape.blocks) if shape else max((e.block for e in job.events), default=0) + 1
+    start = job.about.blocks.start
+    reach = range(start, max(blocks, start + 1))
+    st.markdown(
+        "##### Reconstruction error",
+        help="Squared error of the module's output on the calibration text over the squared size "
+        "of the dense output. 'Cut': with the remaining weights as they were. 'Recovered': after "
+        "the solve.",
+    )
+    among = [] if job.active else job.events
+    st.plotly_chart(
+        recovery.errors(frame.events, reach, height=300, large=True, among=among),
+        config=theme.chart_config("feed-errors"),
+        key="feed.errors",
+        alt=recovery.errors_alt(frame.events),
+    )
+
+
+COLUMNS: dict[str, Any] = {
+    "error, cut": st.column_config.NumberColumn(format="%.4f"),
+    "error, recovered": st.column_config.NumberColumn(format="%.4f"),
+    "damping": st.column_config.NumberColumn(
+        format="%.3g", help="How firmly the solve was held near the present weights"
+    ),
+    "seconds": st.column_config.NumberColumn(format="%.1f"),
+}
+
+
+def _table(frame: Frame) -> pandas.DataFrame:
+    """One row per module, newest first."""
+    return pandas.DataFrame(
+        [
+            {
+                "block": event.block,
+                "module": "FFN" if event.kind == "ffn" else "attention",
+                "removed": f"{len(event.removed)} of {event.units}",
+                "error, cut": event.error_before,
+                "error, recovered": event.error_after,
+                "damping": event.damping,
+                "seconds": event.seconds,
+            }
+            for event in reversed(frame.events)
+        ]
+    )

@@ -1,0 +1,64 @@
+"""What the first visitor would wait for, done in the background while the server comes up."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from streamlit.starlette import App
+
+from app.server import downloads
+
+
+@asynccontextmanager
+async def warming(app: App) -> AsyncIterator[None]:
+    """Lifespan of the server. Nobody waits for the thread: a page that is opened sooner does the
+    same work itself. At the end, files made for download go."""
+    threading.Thread(target=_in_background, name="warm-up", daemon=True).start()
+    try:
+        yield
+    finally:
+        downloads.shelf().clear()
+
+
+def _in_background() -> None:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)  # meanwhile the server has to answer many small requests
+    try:
+        warm_up()
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def warm_up() -> None:
+    """Import what the pages import, read the embedded measurement and draw the first page's
+    charts once. Nothing here may import torch."""
+    # imported here, so that the server answers before
+    from app import tour  # noqa: F401
+    from app.charts.divergence import divergence_heatmap
+    from app.charts.overview import blocks_overview
+    from app.charts.sheet import sheet_of_graphs
+    from app.session import (
+        recipe_link,  # noqa: F401
+        state,
+        visitor_jobs,  # noqa: F401
+    )
+    from app.views.heads import attention_maps as pattern_section  # noqa: F401
+    from app.views.heads import preview
+    from pruning.planning import make_plan
+
+    measurement = state.demo_measurement()
+    inspect.stack()  # Streamlit asks this once; the first answer reads every module's path
+    key = preview.fingerprint(measurement)
+    tau = preview.FIRST_LOOK
+    preview.fixed_positions(key, measurement)
+    counts = preview.counts_per_block(key, tau, measurement)
+    plan = make_plan(measurement, state.initial_recipe().changed(heads={"threshold": tau}))
+    tiles = preview.tiles(measurement, tau, plan)
+    losses = preview.expected_losses(measurement, plan)
+    divergence_heatmap(measurement.blocks[0].divergence, tau).to_json()
+    blocks_overview(plan, counts, open_block=0, losses=losses).to_json()
+    sheet_of_graphs(tiles, tau, open_block=0).to_json()

@@ -1,0 +1,36 @@
+"""Gemma 2: norms before and after each module, alternating windows, soft-capped scores."""
+
+from __future__ import annotations
+
+from pruning.adapters.base import FAMILIES
+from pruning.adapters.post_norm import PostNormAdapter
+from pruning.utils.errors import Unsupported
+
+
+class Gemma2Adapter(PostNormAdapter):
+    """Each block gets the mask of its own window from the model; heads have their own width."""
+
+    model_types = ("gemma2",)
+    kernel = "eager"  # others leave out the soft cap; older transformers choose one of them
+
+    def check_config(self, config):
+        if config.use_bidirectional_attention:
+            raise Unsupported(
+                "A Gemma whose attention is bidirectional cannot be pruned; use a causal one."
+            )
+
+    def attention_input(self, block, hidden):
+        return block.input_layernorm(hidden)
+
+    def ffn_input(self, block, hidden):
+        return block.pre_feedforward_layernorm(hidden)
+
+
+FAMILIES.add(
+    "gemma2",
+    Gemma2Adapter(),
+    title="Gemma 2",
+    summary="Gemma 2: grouped queries, gated FFN, norms before and after each module.",
+    source="transformers Gemma2ForCausalLM",
+    place=50,
+)

@@ -1,0 +1,62 @@
+"""GPT-2: transposed Conv1D layers, fused query/key/value, biases everywhere, plain FFN."""
+
+from __future__ import annotations
+
+from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.projection import Projection
+from pruning.utils.errors import Unsupported
+
+
+class GPT2Adapter(ModelAdapter):
+    """``c_attn`` holds Q, K, V side by side in its columns; ``c_proj`` is level 2."""
+
+    model_types = ("gpt2",)
+
+    def check_config(self, config):
+        if config.add_cross_attention:
+            raise Unsupported(
+                "GPT-2 with cross-attention cannot be pruned; use a decoder-only one."
+            )
+
+    def backbone(self, model):
+        return model.transformer
+
+    def blocks(self, model):
+        return model.transformer.h
+
+    def attention(self, block):
+        layer = block.attn
+        width = layer.c_attn.nf // 3
+        return DepthTwo(
+            kind="attention",
+            level1=Projection.in_turn(
+                layer.c_attn, dict.fromkeys(("query", "key", "value"), width)
+            ),
+            level2=layer.c_proj,
+            units=width // layer.head_dim,
+            groups=width // layer.head_dim,
+            unit_width=layer.head_dim,
+        )
+
+    def ffn(self, block):
+        return DepthTwo.of_ffn(block.mlp.c_fc, block.mlp.c_proj)
+
+    def run_attention(self, block, hidden, context):
+        return block.attn(block.ln_1(hidden), **context)
+
+    def run_ffn(self, block, hidden):
+        return block.mlp(block.ln_2(hidden))
+
+    def set_widths(self, block, heads, groups):
+        block.attn.num_heads = heads
+        block.attn.split_size = heads * block.attn.head_dim
+
+
+FAMILIES.add(
+    "gpt2",
+    GPT2Adapter(),
+    title="GPT-2",
+    summary="GPT-2 of every size: fused attention weights and biases, plain FFN.",
+    source="transformers GPT2LMHeadModel",
+    place=150,
+)

@@ -1,0 +1,79 @@
+"""Where a saved run came from, kept beside its recipe so that a second run can say what differs.
+
+It never influences a run: the recipe alone does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pruning.utils.errors import UsageError
+
+SECTION = "provenance"
+
+
+class Provenance(BaseModel):
+    """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries;
+    ``seed`` that of the run; ``products`` the number format in which the passes multiplied, which
+    the recipe may leave to the hardware (both None in files of before they were recorded)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    model_revision: str | None = None
+    model_weights: str
+    corpus: str
+    seed: int | None = None
+    device: str
+    products: str | None = None
+    versions: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Provenance | None:
+        """The section of a recipe file, or None when it has none; raises UsageError."""
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            line = str(error).splitlines()[0]
+            raise UsageError(f"The recipe {path} cannot be read: {line}.") from None
+        section = data.get(SECTION) if isinstance(data, dict) else None
+        if section is None:
+            return None
+        try:
+            return cls.model_validate(section)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise UsageError(
+                f"The recipe {path} has a damaged provenance section at {where or SECTION}; "
+                "remove the section."
+            ) from None
+
+    def to_yaml(self) -> str:
+        """A section for the end of a recipe file."""
+        return yaml.safe_dump({SECTION: self.model_dump()}, sort_keys=False, allow_unicode=True)
+
+    def differences(self, now: Provenance) -> list[str]:
+        """Phrases, one for each thing that was not so when this was recorded."""
+        found = []
+        if self.model_weights != now.model_weights:
+            was, is_ = self.model_revision, now.model_revision
+            revisions = f" (revision {was} then, {is_} now)" if was != is_ else ""
+            found.append(f"the model's weights{revisions}")
+        elif self.model_revision != now.model_revision:
+            found.append(f"the revision ({self.model_revision} then, {now.model_revision} now)")
+        if self.corpus != now.corpus:
+            found.append("the calibration tokens")
+        if self.seed is not None and self.seed != now.seed:
+            found.append(f"the seed ({self.seed} then, {now.seed} now)")
+        if self.device != now.device:
+            found.append(f"the device ({self.device} then, {now.device} now)")
+        if self.products is not None and self.products != now.products:
+            found.append(f"the format of the products ({self.products} then, {now.products} now)")
+        for name in sorted(self.versions.keys() | now.versions.keys()):
+            then, today = self.versions.get(name, "none"), now.versions.get(name, "none")
+            if then != today:
+                found.append(f"{name} ({then} then, {today} now)")
+        return found

@@ -1,0 +1,1 @@
+"""GGUF: the file, its tokenizer, its types."""

@@ -1,0 +1,56 @@
+"""Writes a model whose blocks come and go, with one shard in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pruning.models.compact.load import INDEX, SINGLE
+from pruning.models.execution.offload import value_of
+
+SHARD_BYTES = 2 * 10**9
+
+
+def write_shards(
+    model: nn.Module, blocks: Sequence[nn.Module], place: Path, limit: int = SHARD_BYTES
+) -> None:
+    """Weights in shards of about ``limit`` bytes under the model's own names, config and
+    generation config; a tied weight is stored once. Raises OSError, SafetensorError."""
+    shards = list(_shards(model, limit))
+    names = [SINGLE]
+    if len(shards) > 1:
+        names = [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, 1 + len(shards))]
+    written = 0
+    for file, shard in zip(names, shards, strict=True):
+        values = {name: value_of(blocks, tensor).contiguous() for name, tensor in shard.items()}
+        save_file(values, place / file, metadata={"format": "pt"})
+        written += sum(value.nbytes for value in values.values())
+        del values
+    if len(shards) > 1:
+        where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        index = {"metadata": {"total_size": written}, "weight_map": where}
+        (place / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(place)
+    if model.can_generate():
+        model.generation_config.save_pretrained(place)
+
+
+def _shards(model: nn.Module, limit: int) -> Iterator[dict[str, Tensor]]:
+    """Tensors by name, not more than ``limit`` bytes at once unless one alone is larger."""
+    shard: dict[str, Tensor] = {}
+    size, seen = 0, set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        if shard and size + tensor.nbytes > limit:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    yield shard

@@ -1,0 +1,31 @@
+"""What a corpus is; importing needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pruning import registries
+from pruning.utils.registry import Registry
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """``read(split)`` gives the whole text of a split, rows joined as the field does."""
+
+    read: Callable[[Split], str]
+
+
+@dataclass(frozen=True)
+class TokenCorpus:
+    """``draw(model, tokenizer, samples, seq_len, seed)`` gives token ids [samples, seq_len]."""
+
+    draw: Callable[[Any, Any, int, int, int], Any]
+
+
+Corpus = TextCorpus | TokenCorpus
+
+CORPORA: Registry[Corpus] = registries.CORPORA

@@ -1,0 +1,40 @@
+"""Text that the model writes itself: data-free, yet close to what it expects."""
+
+from __future__ import annotations
+
+from pruning.data.corpora.base import CORPORA, TokenCorpus
+
+_BATCH = 16
+
+
+def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
+    """Ids [samples, seq_len], int64: each window starts at a random token and is sampled from
+    the model at temperature 1; end-of-text is not allowed to end it early."""
+    import torch
+
+    from pruning.models.execution.kv_cache import CachedReader
+    from pruning.models.execution.sampling import drawn
+
+    generator = torch.Generator().manual_seed(seed)
+    high = min(model.config.vocab_size, len(tokenizer)) if tokenizer else model.config.vocab_size
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, samples, _BATCH):
+            count = min(_BATCH, samples - start)
+            ids = torch.randint(0, high, (count, 1), generator=generator)
+            reader, step = CachedReader(model), ids
+            for _ in range(seq_len - 1):
+                logits = reader.read(step.to(model.device), logits_to_keep=1)
+                step = drawn(logits[:, -1].float().softmax(-1), 1, generator)
+                ids = torch.cat([ids, step], dim=1)
+            rows.append(ids)
+    return torch.cat(rows)
+
+
+CORPORA.add(
+    "self",
+    TokenCorpus(draw),
+    title="Self-generated",
+    summary="The model writes its own calibration text; needs no data.",
+    source="Headroom; data-free setting of Li, Dong, Lei, CPAL 2025",
+)

@@ -1,0 +1,217 @@
+"""The measuring pass: blocks outside, batches inside; one block's attention maps at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.measurement import (
+    ActivationSummary,
+    BlockMeasurement,
+    Measurement,
+    ModuleMeasurement,
+)
+from pruning.data.windows import Windows
+from pruning.measure.js_divergence import DivergenceSum
+from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
+from pruning.models.execution.blockwise import (
+    Part,
+    Tap,
+    attention_implementation,
+    batches,
+    block_contexts,
+    embed,
+    expert_part,
+)
+from pruning.models.execution.offload import device_of, resident
+
+FEW_TOKENS = 32
+"""An expert that fewer tokens are routed to is filled up to as many with others of the block."""
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    windows: Windows,
+    *,
+    name: str,
+    revision: str | None = None,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> Measurement:
+    """Measure ``model`` on calibration ``windows`` (ids [n, s]).
+
+    Memory: the residual stream [n, s, d] plus one batch of one block's attention maps.
+    Raises Cancelled and Unsupported.
+    """
+    started = time.perf_counter()
+    adapter = adapter_for(model.config)
+    blocks = adapter.blocks(model)
+    measured = []
+    with attention_implementation(model, "eager"):
+        contexts = block_contexts(model, adapter, windows.ids.shape[1])
+        hidden = embed(model, adapter, windows.ids)
+        for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
+            stop_if(should_cancel)
+            with resident(block, then=blocks[index + 1 : index + 2]):
+                measured.append(_measure_block(adapter, block, context, hidden, device_of(block)))
+            progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
+    return Measurement(
+        model=name,
+        revision=revision,
+        dtype=str(model.dtype).removeprefix("torch."),
+        corpus=windows.source,
+        corpus_fingerprint=windows.fingerprint,
+        samples=windows.ids.shape[0],
+        seq_len=windows.ids.shape[1],
+        seed=windows.seed,
+        shape=adapter.model_shape(model),
+        blocks=tuple(measured),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _measure_block(
+    adapter: ModelAdapter,
+    block: nn.Module,
+    context: Mapping[str, Any],
+    hidden: Tensor,
+    device: torch.device,
+) -> BlockMeasurement:
+    """Measure one block and advance ``hidden`` [n, s, d] through it in place."""
+    attention, ffn = adapter.attention(block), adapter.ffn(block)
+    parallel = adapter.parallel(block)
+    divergence = DivergenceSum(attention.units)
+    sums = {"attention": ModuleSums(attention), "ffn": ModuleSums(ffn)}
+    places = {place: MagnitudeSum() for place in ("residual", "attention", "ffn")}
+    for batch in batches(*hidden.shape[:2]):
+        entering = hidden[batch].to(device)
+        places["residual"].add(entering)
+        with Tap(attention) as tap:
+            added, probabilities = adapter.run_attention(block, entering, context)
+        sums["attention"].add(tap)
+        places["attention"].add(added)
+        divergence.add(probabilities)
+        del probabilities
+        leaving = entering + added
+        with Tap(ffn) as tap:
+            leaving = leaving + adapter.run_ffn(block, entering if parallel else leaving)
+        sums["ffn"].add(tap)
+        width = ffn.units // ffn.experts
+        for expert, part in enumerate(tap.parts()):
+            places["ffn"].add(part.level2_input, expert * width, ffn.units)
+        hidden[batch] = leaving.to(hidden.device)
+    return BlockMeasurement(
+        divergence=_plain(divergence.result()),
+        attention=sums["attention"].result(),
+        ffn=sums["ffn"].result(),
+        activations={place: _summary(total) for place, total in places.items()},
+    )
+
+
+class ModuleSums:
+    """Accumulates the statistics of one module (names in :mod:`pruning.artifacts.measurement`),
+    those of ``level1`` outputs only when wanted. Every expert has sums of its own,
+    over the tokens routed to it."""
+
+    def __init__(self, module: DepthTwo, level1: bool = True) -> None:
+        self.module = module
+        self.parts = [_PartSums(module, level1) for _ in range(module.experts)]
+        self.sample: Tensor | None = None
+
+    def add(self, tap: Tap) -> None:
+        """Add what one run of the module showed."""
+        if tap.routing is not None and self.sample is None:
+            hidden = tap.routing.hidden
+            self.sample = hidden[:: -(-len(hidden) // FEW_TOKENS)].clone()
+        for sums, part in zip(self.parts, tap.parts(), strict=True):
+            sums.add(part)
+
+    def result(self) -> ModuleMeasurement:
+        counts = [sums.inputs.count for sums in self.parts]
+        self._fill_up()
+        statistics = weight_statistics(self.module)
+        if self.module.mixture:
+            statistics["expert_tokens"] = torch.tensor(counts)
+        parts = [sums.result() for sums in self.parts]
+        statistics |= {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
+
+    def _fill_up(self) -> None:
+        """Show experts that hardly any token was routed to a few others of the block, lest chance
+        or nothing at all decide on their channels."""
+        for expert, sums in enumerate(self.parts):
+            missing = FEW_TOKENS - sums.inputs.count
+            if self.module.mixture and missing > 0:
+                sums.add(expert_part(self.module, expert, self.sample[:missing]))
+
+
+class _PartSums:
+    """The moments of a module, or of one expert."""
+
+    def __init__(self, module: DepthTwo, level1: bool) -> None:
+        self.module = module
+        self.inputs = MomentSum()
+        self.level1 = {name: MomentSum() for name in module.level1 if level1}
+
+    def add(self, part: Part) -> None:
+        self.inputs.add(part.level2_input)
+        for name, moments in self.level1.items():
+            bias = self.module.level1[name].bias()
+            output = part.level1[name]
+            moments.add(output if bias is None else output - bias)
+
+    def result(self) -> dict[str, Tensor]:
+        found = {
+            "input_mean": self.inputs.mean(),
+            "input_second_moment": self.inputs.second_moment(),
+            "input_variance": self.inputs.variance(),
+        }
+        for name, moments in self.level1.items():
+            found[f"{name}_second_moment"] = moments.second_moment()
+        return found
+
+
+def weight_statistics(module: DepthTwo) -> dict[str, Tensor]:
+    """Norms of the level-2 columns and of the level-1 rows, float32."""
+    from pruning.adapters.projection import layer_matrix
+
+    columns = layer_matrix(module.level2).float()
+    result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
+    for name, projection in module.level1.items():
+        rows = projection.weight().float()
+        result[f"{name}_sq"] = rows.square().sum(1)
+        result[f"{name}_abs"] = rows.abs().sum(1)
+    return result
+
+
+def _plain(tensor: Tensor) -> np.ndarray:
+    array = tensor.detach().to("cpu", torch.float32).numpy()
+    array.setflags(write=False)
+    return array
+
+
+def _summary(total: MagnitudeSum) -> ActivationSummary:
+    channels, values = total.largest_channels()
+    return ActivationSummary(
+        mean=_short(total.total / total.count),
+        mean_absolute=_short(float(total.absolute.sum()) / total.count),
+        rms=_short((total.squares / total.count) ** 0.5),
+        maximum=_short(total.maximum),
+        levels=LEVELS,
+        quantiles=tuple(map(_short, total.quantiles())),
+        top_channels=channels,
+        top_values=tuple(map(_short, values)),
+    )
+
+
+def _short(value: float) -> float:
+    """Six significant digits: display figures need no more."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,1 @@
+"""Getting a model into memory and running it block by block."""

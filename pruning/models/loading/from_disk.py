@@ -1,0 +1,174 @@
+"""Models whose blocks are elsewhere: in their files, in CPU memory, or spread over cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pruning.adapters import ModelAdapter
+from pruning.models.compact.config_key import KEY, plain_config
+from pruning.models.compact.load import INDEX, SINGLE, pruned_skeleton, skeleton
+from pruning.models.execution.offload import Stored, place_blocks
+from pruning.utils.errors import SourceError, Unsupported
+
+
+def load_on_disk(
+    place: str,
+    commit: str | None,
+    config: Any,
+    adapter: ModelAdapter,
+    dtype: Any,
+    devices: list[torch.device],
+) -> nn.Module:
+    """The model in ``place`` (a folder or hub id) with what lies outside its blocks on
+    ``devices[0]``; blocks take ``devices`` in turn. ``dtype``: a torch dtype or ``auto``.
+
+    Raises SourceError when a file is missing, Unsupported when the files hold the weights in
+    another form than the model computes with.
+    """
+    files = _files(place, commit)
+    known = {name: file for file in files for name in _names(file)}
+    # before a skeleton is built, which changes the config's
+    dtype = _dtype(config, known) if dtype == "auto" else dtype
+    if getattr(config, KEY, None):
+        model = pruned_skeleton(config, torch.float32, place)
+    else:
+        # float32: buffers that are computed stay as exact as from_pretrained's
+        model = skeleton(config, torch.float32)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    for block in adapter.blocks(model):
+        _empty(block)
+    stored = _matched(model, known, pruned=bool(getattr(config, KEY, None)))
+    inside = {id(p) for p in adapter.blocks(model).parameters()}
+    state = model.state_dict(keep_vars=True)
+    _check(model, state, stored, place)
+    outside = {
+        name: source.read(state[name].dtype)
+        for name, source in stored.items()
+        if id(state[name]) not in inside  # also the blocks' buffers: they are small
+    }
+    model.load_state_dict(outside, strict=False, assign=True)
+    model.tie_weights()
+    model.config.dtype = dtype
+    _take_generation_config(model, place, commit)
+    away = {state[name]: source for name, source in stored.items() if id(state[name]) in inside}
+    place_blocks(adapter.blocks(model), devices, away)
+    return _outside_to(model, adapter, devices[0])
+
+
+def _empty(block: nn.Module) -> None:
+    """Put what the skeleton has real (norms, filled with ones) on the meta device too."""
+    for module in block.modules():
+        for name, given in module._parameters.items():
+            if given is not None and given.device.type != "meta":
+                empty = torch.empty_like(given, device="meta")
+                module._parameters[name] = nn.Parameter(empty, requires_grad=False)
+
+
+def placed(
+    model: nn.Module, adapter: ModelAdapter, devices: list[torch.device], placement: str
+) -> nn.Module:
+    """A model in CPU memory (or, to be ``spread``, already on its cards) as ``placement`` says:
+    moved as a whole, or its blocks made to come and go, or put on ``devices`` in turn."""
+    if placement == "whole":
+        return model.to(devices[0])
+    place_blocks(adapter.blocks(model), devices, stay=placement == "spread")
+    return _outside_to(model, adapter, devices[0])
+
+
+def spread_map(config: Any, adapter: ModelAdapter, devices: list[torch.device]) -> dict[str, str]:
+    """accelerate's device map that gives blocks to ``devices`` in turn, the rest to the first."""
+    model = skeleton(plain_config(config), torch.float32)
+    blocks = adapter.blocks(model)
+    path = next(name for name, module in model.named_modules() if module is blocks)
+    turns = {f"{path}.{n}": str(devices[n % len(devices)]) for n in range(len(blocks))}
+    return {"": str(devices[0]), **turns}
+
+
+def _outside_to(model: nn.Module, adapter: ModelAdapter, device: torch.device) -> nn.Module:
+    """Move everything but the blocks."""
+    inside = {id(t) for b in adapter.blocks(model) for t in (*b.parameters(), *b.buffers())}
+    model._apply(lambda t: t if id(t) in inside else t.to(device))
+    return model
+
+
+def _files(place: str, commit: str | None) -> list[str]:
+    """The safetensors files of a folder or hub id, downloaded when they are not here."""
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    absent = {"_raise_exceptions_for_missing_entries": False}
+    index = cached_file(place, INDEX, revision=commit, **absent)
+    if index is not None:
+        return get_checkpoint_shard_files(place, index, revision=commit)[0]
+    single = cached_file(place, SINGLE, revision=commit, **absent)
+    if single is None:
+        raise SourceError(f"{place} has no safetensors weights; blocks cannot be read from disk.")
+    return [single]
+
+
+def _names(file: str) -> list[str]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except FileNotFoundError:
+        raise SourceError(f"{file} is missing; save or copy the model again.") from None
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{file} is damaged ({error}); save or copy it again.") from None
+
+
+def _dtype(config: Any, known: dict[str, str]) -> torch.dtype:
+    if config.dtype is not None:
+        return config.dtype
+    name, file = next(iter(known.items()))
+    with safe_open(file, framework="pt") as opened:
+        return opened.get_tensor(name).dtype
+
+
+def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str, Stored]:
+    """Name in the model -> where it is stored. Names are told apart as transformers does when it
+    loads; what it would have to convert is left out."""
+    if pruned:  # saved under the live model's own names
+        return {name: Stored(file, name) for name, file in known.items()}
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, rename_source_key
+
+    steps = get_model_conversion_mapping(model)
+    converters = [step for step in steps if isinstance(step, WeightConverter)]
+    renamings = [step for step in steps if not isinstance(step, WeightConverter)]
+    state, found = model.state_dict(), {}
+    for name, file in known.items():
+        target, converted = rename_source_key(
+            name, renamings, converters, model.base_model_prefix, state
+        )
+        if converted is None and target in state:
+            found[target] = Stored(file, name)
+    return found
+
+
+def _check(
+    model: nn.Module, state: dict[str, Tensor], stored: dict[str, Stored], place: str
+) -> None:
+    """Raise Unsupported when a weight has no counterpart in the files."""
+    given = {id(state[name]) for name in stored if name in state}
+    parameters = {id(p) for p in model.parameters()}
+    for name, tensor in state.items():
+        # a tied weight is stored once; buffers that are not stored are computed
+        if id(tensor) in parameters and id(tensor) not in given:
+            raise Unsupported(
+                f"{Path(place).name} does not store {name!r} as the model computes with it, so its "
+                "blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
+            )
+
+
+def _take_generation_config(model: nn.Module, place: str, commit: str | None) -> None:
+    from transformers import GenerationConfig
+
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(place, revision=commit)
+    except OSError:
+        pass  # the model has none of its own

@@ -1,0 +1,295 @@
+"""What a model will need, from its config alone, before its weights are read."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
+from pruning.models.limits import COLLECTED_BYTES, probe_token_bytes, probe_windows
+from pruning.models.loading.sizes import Sizes, Task
+from pruning.utils.errors import Unsupported, UsageError
+
+PLACEMENTS = ("whole", "spread", "memory", "disk")
+"""Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
+their files."""
+
+_BATCH_TOKENS = 2048
+_FEWEST_SAMPLES = 4
+_TOLD = {
+    "whole": "as a whole",
+    "spread": "with its blocks on all cards in turn (placement spread)",
+    "memory": "with its blocks in CPU memory (placement memory)",
+    "disk": "with its blocks read from disk one by one (placement disk)",
+}
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that ``task`` takes with a model of these ``sizes``, and what is free now on
+    ``device`` and in CPU memory (the same where the device is the CPU)."""
+
+    sizes: Sizes
+    task: Task
+    dtype: str
+    device: str
+    free_bytes: int
+    free_cpu_bytes: int
+    cards: int = 1
+
+    @property
+    def parameters(self) -> int:
+        return self.sizes.parameters
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.parameters * self._size
+
+    @property
+    def working_bytes(self) -> int:
+        """On the device, beside weights: one module's level-2 inputs and targets, two sets of
+        float64 equations with their solves, and a batch of intermediates, attention maps and
+        logits."""
+        s, task = self.sizes, self.task
+        rows = task.samples * task.seq_len
+        # a Gram matrix, or with few tokens the tokens themselves (pruning.recovery.solvers.dual)
+        known = min(rows, s.inner) * (s.inner + s.hidden)
+        equations = 8 * (5 * known + 4 * s.inner * s.hidden) * s.experts if task.prunes else 0
+        if task.prunes and s.experts == 1:
+            collected = rows * (s.inner * self._size + 4 * s.hidden)
+            # see pruning.recovery.solvers.activation_buffer
+            equations += collected if rows < s.inner else min(collected, COLLECTED_BYTES)
+        # inputs of the probes by channel, ordered, whitened; a Gram matrix, ordered, its factor
+        probing = s.inner * (6 * 4 * self._probed_tokens + 4 * 8 * s.inner * s.experts)
+        equations = max(equations, probing if task.probed else 0)
+        tokens = max(_BATCH_TOKENS, task.seq_len)
+        maps = 3 * s.heads * task.seq_len
+        logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
+        # what each expert of a token reads, gives and should give
+        routed = 3 * s.routes * s.hidden if s.experts > 1 else 0
+        return equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
+
+    @property
+    def activation_bytes(self) -> int:
+        """In CPU memory: the residual streams of the calibration set and, before they are those
+        of a prune, the gradients of the probed half."""
+        s, task = self.sizes, self.task
+        stream = task.samples * task.seq_len * s.hidden * self._size
+        pruning = (s.streams if task.prunes else 1) * stream
+        return max(pruning, stream + self._probed_tokens * self._probe_bytes)
+
+    @property
+    def _probed_tokens(self) -> int:
+        task = self.task
+        if not task.probed:
+            return 0
+        most = probe_windows(task.probed, task.seq_len, self._probe_bytes)
+        return min(most, -(-task.samples // 2)) * task.seq_len
+
+    @property
+    def _probe_bytes(self) -> int:
+        return probe_token_bytes(self.sizes.blocks, self.sizes.hidden, self._size)
+
+    @property
+    def pruned_bytes(self) -> int:
+        """At most: what is left of the blocks after a cut."""
+        return self.sizes.block_parameters * self._size if self.task.prunes else 0
+
+    @property
+    def needed_bytes(self) -> int:
+        """On the device, the model whole."""
+        return self.needs("whole")[0]
+
+    def needs(self, placement: str) -> tuple[int, int]:
+        """Bytes on the device (of several, on each) and in CPU memory; on the CPU all counts as
+        device."""
+        s = self.sizes
+        outside = (s.parameters - s.block_parameters) * self._size
+        blocks, current = s.block_parameters * self._size, self._current_bytes
+        on_cpu = self.activation_bytes
+        if placement in ("whole", "spread"):
+            cards = self.cards if placement == "spread" else 1
+            on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
+        else:
+            on_device = outside + current + self.working_bytes
+            if self._sends:
+                on_device += self._next_bytes
+            # with disk pruned blocks are files too, and the next block is read while one computes
+            on_cpu += self.pruned_bytes + blocks if placement == "memory" else self._next_bytes
+        return (on_device + on_cpu, 0) if self.device == "cpu" else (on_device, on_cpu)
+
+    def fits_as(self, placement: str) -> bool:
+        on_device, on_cpu = self.needs(placement)
+        return on_device <= self.free_bytes and on_cpu <= self.free_cpu_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model fits as a whole."""
+        return self.fits_as("whole")
+
+    def placement(self) -> str | None:
+        """The quickest placement that fits; None when none does."""
+        return next((name for name in self._placements() if self.fits_as(name)), None)
+
+    def _placements(self) -> tuple[str, ...]:
+        # on the CPU, blocks in CPU memory are where they are used
+        useless = {"memory": self.device == "cpu", "spread": self.cards == 1}
+        return tuple(name for name in PLACEMENTS if not useless.get(name))
+
+    def sentence(self, placement: str = "whole") -> str:
+        """The arithmetic, and what would fit when this does not."""
+        said = self._arithmetic(placement)
+        if self.fits_as(placement):
+            return said
+        would = self._alternatives()
+        if not would:
+            return f"{said} That does not fit; choose a smaller model or another device."
+        return f"{said} That does not fit; this would: {'; '.join(would)}."
+
+    def _arithmetic(self, placement: str) -> str:
+        s, on_device = self.sizes, self.needs(placement)[0]
+        if placement in ("whole", "spread"):
+            weights = f"take {_gb(self.weight_bytes)}"
+        else:
+            largest = _gb(self._current_bytes)
+            outside = _gb((s.parameters - s.block_parameters) * self._size)
+            weights = (
+                f"take {_gb(self.weight_bytes)}, of which {outside} outside the blocks and one "
+                f"block{', dense and pruned' if self.task.prunes else ''} ({largest}), at a time"
+            )
+            if placement == "disk" or self._sends:
+                weights += f", while the next ({_gb(self._next_bytes)}) is brought"
+        parts = [weights, f"the working set {_gb(self.working_bytes)}"]
+        if self.task.prunes and placement != "disk":
+            parts.append(f"pruned blocks up to {_gb(self.pruned_bytes)}")
+        windows = f"{self.task.samples} x {self.task.seq_len} tokens"
+        parts.append(f"activations of {windows} {_gb(self.activation_bytes)}")
+        free = f"{_gb(on_device)} of {self.device}, which has {_gb(self.free_bytes)} free"
+        if self.device != "cpu":
+            on_cpu = self.needs(placement)[1]
+            free += f", and {_gb(on_cpu)} of CPU memory, which has {_gb(self.free_cpu_bytes)}"
+        return (
+            f"{self.parameters / 1e6:,.0f} M parameters in {self.dtype} {', '.join(parts)}: "
+            f"in all {free}."
+        )
+
+    @property
+    def _current_bytes(self) -> int:
+        """Of the block in use; in a prune the dense and the pruned one."""
+        return (2 if self.task.prunes else 1) * self.sizes.largest_block * self._size
+
+    @property
+    def _next_bytes(self) -> int:
+        """Of the dense block that comes while another is in use."""
+        return self.sizes.largest_block * self._size
+
+    @property
+    def _sends(self) -> bool:
+        """Whether it comes as far as the device (see :mod:`pruning.models.execution.prefetch`)."""
+        return self.device.startswith("cuda")
+
+    def _alternatives(self) -> list[str]:
+        """Changes, each by itself or with the least of another kind, that would fit."""
+        found = []
+        if self.placement():
+            found.append(_TOLD[self.placement()])
+        half = replace(self, dtype="bfloat16")
+        if self.dtype == "float32" and half.placement():
+            found.append(f"bfloat16 {_TOLD[half.placement()]}")
+        fewer = self
+        while not found and fewer.task.samples > _FEWEST_SAMPLES:
+            fewer = replace(fewer, task=replace(fewer.task, samples=fewer.task.samples // 2))
+            if fewer.placement():
+                found.append(f"{fewer.task.samples} samples {_TOLD[fewer.placement()]}")
+        return found
+
+    @property
+    def _size(self) -> int:
+        return BYTES_PER_ELEMENT[self.dtype]
+
+
+def estimate(
+    source: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    task: Task | None = None,
+) -> MemoryEstimate:
+    """Estimate from the config; parameters are counted on the meta device, so exactly.
+
+    Raises what :func:`pruning.load` raises for a wrong source.
+    """
+    from transformers import AutoConfig
+
+    from pruning.models.loading.resolve import (
+        DTYPES,
+        compute_devices,
+        guarded,
+        locate,
+        resolve_device,
+    )
+
+    if dtype not in DTYPES:
+        raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
+    place, commit = locate(source, revision)
+    where = resolve_device(device)
+    config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    return of_config(config, place, dtype, where, task or Task(), len(compute_devices(where)))
+
+
+def of_config(
+    config: Any, place: str, dtype: str, device: str, task: Task, cards: int = 1
+) -> MemoryEstimate:
+    """The same for a config in hand; raises Unsupported for another family."""
+    import torch
+
+    from pruning.adapters import adapter_for
+    from pruning.models.compact.config_key import KEY
+    from pruning.models.compact.load import pruned_skeleton, skeleton
+
+    adapter = adapter_for(config)
+    if dtype == "auto":
+        dtype = str(config.dtype or torch.float32).removeprefix("torch.")
+    if dtype not in BYTES_PER_ELEMENT:
+        raise Unsupported(f"{place} is stored as {dtype}; choose --dtype float32.")
+    built, config = getattr(torch, dtype), copy.deepcopy(config)  # building a model changes it
+    pruned = getattr(config, KEY, None)
+    model = pruned_skeleton(config, built, place) if pruned else skeleton(config, built)
+    shape = adapter.model_shape(model)
+    blocks = [sum(p.numel() for p in block.parameters()) for block in adapter.blocks(model)]
+    parallel = adapter.parallel(adapter.blocks(model)[0])
+    modules = [block.module(kind) for block in shape.blocks for kind in KINDS]
+    sizes = Sizes(
+        parameters=sum(p.numel() for p in model.parameters()),
+        block_parameters=sum(blocks),
+        largest_block=max(blocks),
+        hidden=shape.hidden_size,
+        inner=max(m.units_per_expert * m.unit_width for m in modules),
+        active=max(m.units_per_expert * m.active * m.unit_width for m in modules),
+        experts=max(m.experts for m in modules),
+        heads=max(b.attention.units for b in shape.blocks),
+        vocabulary=shape.vocab_size,
+        streams=5 if parallel else 3,
+        blocks=len(shape.blocks),
+        routes=max(m.active for m in modules),
+    )
+    free = free_bytes(device), free_bytes("cpu")
+    return MemoryEstimate(sizes, task, dtype, device, *free, cards)
+
+
+def free_bytes(device: str) -> int:
+    """Bytes that can still be taken on ``device``; of several cards, on the first."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def _gb(size: int) -> str:
+    """Powers of ten, as files, cards and the app's other sizes are told."""
+    return f"{size / 1e9:.2f} GB"

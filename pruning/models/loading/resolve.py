@@ -1,0 +1,128 @@
+"""What the user typed, as a place, a commit and a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pruning.utils.errors import HeadroomError, SourceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
+    """``(folder or hub id, hub commit or None)``; raises SourceError, UsageError."""
+    if not source.strip():
+        raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
+    if source == "demo":
+        from pruning.models.loading import demo
+
+        return str(demo.folder()), None
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        return str(_converted(path)), None
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SourceError(f"{path} has no config.json; it is not a model folder.")
+        return str(path), None
+    if path.is_file() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise SourceError(
+            f"{source} is not a model folder, a .gguf file, a hub id like 'openai-community/gpt2' "
+            "or 'demo'; check the spelling."
+        )
+    return source, _hub_commit(source, revision)
+
+
+def _converted(path: Path) -> Path:
+    from pruning.models.loading.gguf import check_header, convert
+    from pruning.utils.files import cache_root
+
+    check_header(path)
+    stat = path.stat()
+    target = cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    if not (target / "config.json").is_file():
+        convert(path, target)
+    return target
+
+
+def _hub_commit(source: str, revision: str | None) -> str | None:
+    """The commit that ``revision`` names now; the cached one when the hub is out of reach."""
+    from huggingface_hub import hf_hub_download
+
+    file = guarded(source, hf_hub_download, source, "config.json", revision=revision)
+    snapshot = Path(file).parent
+    return snapshot.name if snapshot.parent.name == "snapshots" else revision
+
+
+def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run a hub or loading call; turn its failures into one clear sentence."""
+    from huggingface_hub import errors as hub
+
+    try:
+        return call(*args, **kwargs)
+    except HeadroomError:
+        raise
+    except hub.GatedRepoError:
+        reason = "its licence must be accepted first; set HF_TOKEN in the environment"
+    except hub.RevisionNotFoundError:
+        reason = "that revision does not exist"
+    except hub.RepositoryNotFoundError:
+        reason = "no such model on the hub (or it is private: set HF_TOKEN)"
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
+        reason = (
+            "the Hugging Face hub cannot be reached and no local copy exists; check the network, "
+            "or use 'demo', a folder or a .gguf file"
+        )
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if "safetensors" in line:
+            line = f"it has no safetensors weights ({line})"
+        reason = line
+    raise SourceError(f"{source} cannot be loaded: {reason.rstrip('.')}.") from None
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes cuda, mps or cpu; raises UsageError for one that is not there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = device.split(":")[0]
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(kind, False):
+        names = ", ".join(name for name, present in there.items() if present)
+        raise UsageError(f"The device {device!r} is not present; choose auto or one of: {names}.")
+    return device
+
+
+def compute_devices(device: str) -> list[torch.device]:
+    """All cards for ``cuda``, else the one device that is named."""
+    import torch
+
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [torch.device(device)]
+
+
+def identity(place: str, commit: str | None) -> str:
+    """What tells these weights from others: hub commit, or names, sizes and times of files."""
+    if commit is not None:
+        return f"{place}@{commit}"
+    folder = Path(place)
+    if not folder.is_dir():
+        return place
+    kinds = ("*.safetensors", "*.json", "*.model", "*.txt")  # weights, config, tokenizer
+    files = sorted(file for kind in kinds for file in folder.glob(kind))
+    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files]
+    return f"{folder.resolve()}|{'|'.join(stamps)}"

@@ -1,0 +1,119 @@
+"""Ours: the widths that cost the least predicted loss for what may be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.planning.allocation.budget import heads_after, kept_parameters
+from pruning.planning.expected_loss import Choice, ffn_choices, head_choices, head_loss, require
+from pruning.planning.heads import attention_parameters
+from pruning.utils.errors import UsageError
+
+_HALVINGS = 100
+
+
+def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+    """Minimise the sum of the modules' predicted losses with at most the allowed parameters.
+
+    Each module offers its widths (and head policies) with parameters and loss; for a price λ per
+    parameter every module takes its best offer, and the smallest λ that meets the budget is found
+    by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises NeedsMeasurement
+    when the measurement has no expected losses.
+    """
+    require(measurement)
+    policy = recipe.heads.policy
+    policies = ("query", "kv_group", "ungroup") if policy == "auto" else (policy,)
+    offers: list[list[Choice]] = []
+    for index in blocks:
+        shape, measured = measurement.shape.blocks[index], measurement.blocks[index]
+        heads = head_choices(measured.attention.statistics, shape.attention, policies)
+        if index in recipe.marks:
+            heads = _as_marked(measurement, recipe, index, heads)
+        offers.append(heads)
+        offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, recipe.ffn.multiple))
+    taken = cheapest(offers, kept_parameters(measurement, recipe, blocks))
+    return [
+        BlockRatios(
+            heads=1.0 - heads.kept / measurement.shape.blocks[index].attention.units,
+            ffn=1.0 - ffn.kept / measurement.shape.blocks[index].ffn.units,
+            policy=heads.policy or None,
+        )
+        for index, heads, ffn in zip(blocks, taken[::2], taken[1::2], strict=True)
+    ]
+
+
+def _as_marked(measurement, recipe, index: int, choices: Sequence[Choice]) -> list[Choice]:
+    """``choices`` of a block's heads with what they come to under its marks."""
+    shape = measurement.shape.blocks[index].attention
+    statistics = measurement.blocks[index].attention.statistics
+    found, refused = [], None
+    for choice in choices:
+        ratio = 1.0 - choice.kept / shape.units
+        try:
+            plan = heads_after(measurement, recipe, index, ratio, choice.policy or None)
+        except UsageError as error:  # not by this policy
+            refused = error
+            continue
+        parameters, loss = attention_parameters(plan, shape), head_loss(statistics, shape, plan)
+        found.append(replace(choice, parameters=parameters, loss=loss))
+    if not found:
+        raise refused
+    return found
+
+
+def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
+    """One choice per module with at most ``kept`` parameters in all, or the least there are."""
+
+    def best(price: float) -> list[Choice]:
+        return [min(module, key=lambda c: c.loss + price * c.parameters) for module in offers]
+
+    def fits(choices: Sequence[Choice]) -> bool:
+        return sum(choice.parameters for choice in choices) <= kept
+
+    low, high = 0.0, 1e-12
+    while not fits(best(high)):
+        high *= 10.0
+        if high > 1e12:
+            return [min(module, key=lambda c: c.parameters) for module in offers]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if fits(best(middle)) else (middle, high)
+    return _filled(best(high), offers, kept)
+
+
+def _filled(taken: list[Choice], offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
+    """``taken`` with what the budget still allows given back where it saves most per parameter:
+    off the convex hull, and when a few modules take large steps."""
+    taken, left = list(taken), kept - sum(choice.parameters for choice in taken)
+
+    def gain(step: tuple[int, Choice]) -> float:
+        place, choice = step
+        more = choice.parameters - taken[place].parameters
+        return (taken[place].loss - choice.loss) / more
+
+    while True:
+        steps = [
+            (place, choice)
+            for place, module in enumerate(offers)
+            for choice in module
+            if 0 < choice.parameters - taken[place].parameters <= left
+            and choice.loss < taken[place].loss
+        ]
+        if not steps:
+            return taken
+        place, choice = max(steps, key=gain)
+        left -= choice.parameters - taken[place].parameters
+        taken[place] = choice
+
+
+ALLOCATIONS.add(
+    "predicted",
+    Allocation(allocate, predicts=True),
+    title="Least predicted loss",
+    summary="Each module gives up what costs least per parameter: the error that a refit leaves, "
+    "weighed token by token by how much the loss depends on it.",
+    source="Headroom; Fisher information, cf. Optimal Brain Surgeon",
+    place=60,
+)

@@ -1,0 +1,39 @@
+"""The same share in every block of the range."""
+
+from __future__ import annotations
+
+from pruning.artifacts.shapes import ModuleShape
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.planning.allocation.budget import kept_parameters, module_parameters
+from pruning.planning.allocation.ranking import head_step, share_of_ffn
+
+
+def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+    """The recipe's two ratios, repeated. For a budget the share that it takes from every module:
+    as many whole heads (or groups of them) as are within it, and the same share of channels in all
+    blocks for what the heads leave to be removed."""
+    if not recipe.budget.given:
+        return [BlockRatios(recipe.heads.ratio, recipe.ffn.ratio) for _ in blocks]
+    kept = kept_parameters(measurement, recipe, blocks)
+    ratio = 1.0 - kept / module_parameters(measurement, blocks)
+    shapes = [measurement.shape.blocks[index].attention for index in blocks]
+    heads = [_within(ratio, shape, recipe.heads.policy) for shape in shapes]
+    shares = share_of_ffn(measurement, recipe, blocks, heads, kept)
+    return [BlockRatios(*pair) for pair in zip(heads, shares, strict=True)]
+
+
+def _within(ratio: float, shape: ModuleShape, policy: str) -> float:
+    """The largest share of heads up to ``ratio`` that can go: few heads in few groups would be
+    rounded up to far more than the share."""
+    step = head_step(shape, policy)
+    return step * int(ratio * shape.units / step + 1e-9) / shape.units
+
+
+ALLOCATIONS.add(
+    "uniform",
+    Allocation(allocate),
+    title="Uniform",
+    summary="The same ratio in every block of the range.",
+    source="UL-UM of the paper's tables",
+    place=10,
+)

@@ -1,0 +1,1 @@
+"""Least squares: what recovery and loss curves are fitted with."""

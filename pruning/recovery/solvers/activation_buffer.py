@@ -1,0 +1,97 @@
+"""What a module's level 2 was given, token by token, while that fits a bounded working set.
+
+From it come the equations of just those channels that are kept, and what they give the residual
+stream once their weights have been found, so that the module need not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pruning.models.execution.blockwise import TOKENS_PER_BATCH
+from pruning.models.limits import COLLECTED_BYTES
+from pruning.recovery.solvers.dual import TokenRows
+from pruning.recovery.solvers.gram import gram
+from pruning.recovery.solvers.normal_equations import NormalEquations, sum_dtype
+
+
+class CollectedRows:
+    """Inputs [t, in] and targets [t, out] of the batches of a pass, as they came, of ``tokens``
+    tokens in all (those that are held out included)."""
+
+    def __init__(self, tokens: int, inputs: int, outputs: int, device: torch.device) -> None:
+        self.tokens, self.outputs, self.device = tokens, outputs, device
+        self._sum = torch.zeros(inputs, dtype=sum_dtype(device), device=device)
+        self.parts: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, x: Tensor, target: Tensor) -> None:
+        """Add a batch [..., in] and [..., out]."""
+        x, target = x.flatten(0, -2), target.flatten(0, -2)
+        self._sum += x.float().sum(0)
+        self.parts.append((x, target))
+
+    @property
+    def count(self) -> int:
+        return sum(len(x) for x, _ in self.parts)
+
+    @property
+    def inputs(self) -> Tensor:
+        return self._sum
+
+    def double(self) -> CollectedRows:
+        """On a device that has float64; numbers are as they came."""
+        if self.device.type != "mps":
+            return self
+        found = CollectedRows(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
+        for x, target in self.parts:
+            found.add(x.cpu(), target.cpu())
+        return found
+
+    def select(self, channels: Tensor) -> NormalEquations | TokenRows:
+        """The equations of the input ``channels``, in the form that takes less memory; float64."""
+        channels = channels.to(self.device)
+        if self.tokens < len(self._sum):
+            rows = TokenRows.zeros(len(channels), self.outputs, self.device)
+            for x, target in self._batches(channels):
+                rows.add(x, target)
+            return rows.double()
+        found = NormalEquations.zeros(len(channels), self.outputs, self.device)
+        found.gram = gram(
+            (x for x, _ in self._batches(channels)), len(channels), found.gram.dtype, self.device
+        )
+        found.inputs = self._sum[channels]
+        for x, target in self._batches(channels):
+            found.count += len(x)
+            found.cross += x.T @ target
+            found.targets += target.sum(0)
+            found.energy += target.square().sum(0).sum(dtype=found.energy.dtype)
+        return found.double()
+
+    def _batches(self, channels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The ``channels`` of the inputs and the targets in float32, a few thousand tokens at a
+        time."""
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for part in [*self.parts, None]:
+            tokens = sum(len(x) for x, _ in waiting) + (len(part[0]) if part else TOKENS_PER_BATCH)
+            if waiting and tokens > TOKENS_PER_BATCH:
+                x = torch.cat([x.index_select(1, channels) for x, _ in waiting])
+                yield x.float(), torch.cat([target for _, target in waiting]).float()
+                waiting = []
+            waiting.append(part)
+
+
+Equations = NormalEquations | CollectedRows
+
+
+def equations(
+    tokens: int, inputs: int, outputs: int, device: torch.device, dtype: torch.dtype
+) -> Equations:
+    """No tokens yet, of so many in all: collected as they come in ``dtype`` while that takes no
+    more than COLLECTED_BYTES, added up where it would take more."""
+    size = tokens * (inputs * dtype.itemsize + outputs * 4)
+    if size <= COLLECTED_BYTES or tokens < inputs:
+        return CollectedRows(tokens, inputs, outputs, device)
+    return NormalEquations.zeros(inputs, outputs, device)

@@ -1,0 +1,116 @@
+"""The equations of a linear layer told by their tokens, for fewer tokens than inputs.
+
+With n tokens and m > n inputs the Gram matrix [m, m] has rank n at most. Its ridge solution is a
+combination of the tokens, found from an n × n system (the dual form of ridge regression), so that
+neither m × m memory nor m³ work is needed. Same interface as :class:`NormalEquations`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor
+
+
+@dataclass
+class TokenRows:
+    """Inputs ``x`` [n, in] and targets ``t`` [n, out] of all tokens, as they came."""
+
+    x: Tensor
+    t: Tensor
+
+    @classmethod
+    def zeros(cls, inputs: int, outputs: int, device: torch.device) -> TokenRows:
+        """No tokens yet."""
+        return cls(torch.zeros(0, inputs, device=device), torch.zeros(0, outputs, device=device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
+
+    @property
+    def count(self) -> int:
+        return len(self.x)
+
+    @property
+    def inputs(self) -> Tensor:
+        return self.x.sum(0)
+
+    def add(self, x: Tensor, target: Tensor) -> None:
+        """Add a batch [..., in] and [..., out]."""
+        self.x = torch.cat([self.x, x.reshape(-1, x.shape[-1]).to(self.x)])
+        self.t = torch.cat([self.t, target.reshape(-1, target.shape[-1]).to(self.t)])
+
+    def __add__(self, other: TokenRows) -> TokenRows:
+        return TokenRows(torch.cat([self.x, other.x]), torch.cat([self.t, other.t]))
+
+    def double(self) -> TokenRows:
+        """The same in float64, on a device that has it."""
+        device = "cpu" if self.device.type == "mps" else self.device
+        return TokenRows(*(rows.to(device, torch.float64) for rows in (self.x, self.t)))
+
+    def select(self, channels: Tensor) -> TokenRows:
+        """The equations of the input ``channels`` only."""
+        return TokenRows(self.x[:, channels.to(self.device)], self.t)
+
+    def error(self, weight: Tensor, bias: Tensor | None) -> float:
+        """``‖X W + b − T‖²`` of ``weight`` [in, out] and ``bias`` [out]."""
+        left = self.x @ weight - self.t
+        if bias is not None:
+            left += bias
+        return left.square_().sum().item()
+
+    def solve(
+        self, present: Tensor, bias: Tensor | None, damping: float, intercept: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`NormalEquations.solve`: ``W_present + Xᵀ (X Xᵀ + λI)⁻¹ (T − X W_present)``."""
+        return self.solver(present, bias, intercept)(damping)
+
+    def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
+        """:meth:`solve` for several dampings: what they share is computed once."""
+        x, t = self._about(self, bias, intercept)
+        scale = x.square().sum().item() / x.shape[1]
+        products, left = x @ x.T, t - x @ present
+
+        def solved(damping: float) -> tuple[Tensor, Tensor | None]:
+            weight, free = present, bias
+            if scale > 0.0:
+                factor = damped_factor(products, damping * scale)
+                if factor is not None:
+                    weight = present + x.T @ torch.cholesky_solve(left, factor)
+            if intercept:
+                free = (self.t - self.x @ weight).mean(0)
+            return weight, free
+
+        return solved
+
+    def trial(
+        self, held_out: TokenRows, present: Tensor, bias: Tensor | None, intercept: bool
+    ) -> Trial:
+        """Errors on ``held_out`` of what :meth:`solver` finds, without finding the weights: the
+        change of the held-out outputs is a combination of products with the fitted tokens."""
+        x, t = self._about(self, bias, intercept)
+        held_x, held_t = self._about(held_out, bias, intercept)
+        left, held_left = t - x @ present, held_t - held_x @ present
+        products, held_products = x @ x.T, held_x @ x.T
+        scale = products.trace().item() / x.shape[1]
+
+        def error(damping: float) -> float:
+            factor = damped_factor(products, damping * scale) if scale > 0.0 else None
+            if factor is None:
+                return held_left.square().sum().item()
+            change = held_products @ torch.cholesky_solve(left, factor)
+            return (held_left - change).square().sum().item()
+
+        return error
+
+    def _about(
+        self, rows: TokenRows, bias: Tensor | None, intercept: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of ``rows`` with what these rows' bias explains taken off."""
+        if intercept:
+            return rows.x - self.x.mean(0), rows.t - self.t.mean(0)
+        return rows.x, rows.t if bias is None else rows.t - bias

@@ -1,0 +1,111 @@
+"""What a recovery works with: level 2 of a module, its equations and its kept channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pruning.recovery.solvers.activation_buffer import CollectedRows
+from pruning.recovery.solvers.dual import TokenRows
+from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
+
+Solvable = NormalEquations | TokenRows
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights ``weight`` [kept, out] and ``bias`` [out] of a layer, and how well they do.
+
+    Errors are squared norms over all calibration tokens; ``damping`` is None when nothing was
+    solved or the present weights were best on the held-out tokens.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    damping: float | None
+    error: float
+
+
+@dataclass(frozen=True)
+class LevelTwo:
+    """What a recovery may work with: equations of all level-2 channels on fitting and held-out
+    tokens, the present ``weight`` [in, out] and ``bias`` [out], and the ``kept`` channels."""
+
+    fitting: NormalEquations | CollectedRows
+    held_out: NormalEquations | CollectedRows
+    weight: Tensor
+    bias: Tensor | None
+    kept: Tensor
+    damping: float | Literal["auto"]
+    add_bias: bool
+
+    @property
+    def intercept(self) -> bool:
+        return self.bias is not None or self.add_bias
+
+    @cached_property
+    def parts(self) -> tuple[Solvable, Solvable]:
+        """Equations of the kept channels on the tokens to fit on and on the held-out ones."""
+        return self.fitting.select(self.kept), self.held_out.select(self.kept)
+
+    @cached_property
+    def _everything(self) -> Solvable:
+        fitting, held_out = self.parts
+        return fitting + held_out
+
+    @cached_property
+    def _present(self) -> Tensor:
+        return self.weight[self.kept]
+
+    def cut(self) -> Fit:
+        """The present weights of the kept channels."""
+        error = self._everything.error(self._present, self.bias)
+        return Fit(self._present, self.bias, None, error)
+
+    def compensated(self) -> Fit:
+        """The present weights, with the mean output of what was removed added to the bias."""
+        gone = torch.ones(len(self.weight), dtype=torch.bool, device=self.weight.device)
+        gone[self.kept] = False
+        inputs = self.fitting.inputs + self.held_out.inputs
+        mean = inputs[gone].to(self.weight) / self._everything.count
+        bias = mean @ self.weight[gone] + (0.0 if self.bias is None else self.bias)
+        return Fit(self._present, bias, None, self._everything.error(self._present, bias))
+
+    def refitted(self) -> Fit:
+        """Damped least squares on the kept channels, damping chosen on the held-out tokens."""
+        damping = self.damping
+        if damping == "auto":
+            damping = best_damping(*self.parts, self._present, self.bias, self.intercept)
+        if damping is None:
+            return self.cut()
+        everything = self._everything
+        weight, bias = everything.solve(self._present, self.bias, damping, self.intercept)
+        return Fit(weight, bias, damping, everything.error(weight, bias))
+
+
+def best_damping(
+    fitting: Solvable, held_out: Solvable, present: Tensor, bias: Tensor | None, intercept: bool
+) -> float | None:
+    """The damping of DAMPINGS with the least held-out error; None: changing nothing is best.
+
+    Looked for from the middle downhill: the error falls and then rises with the damping. Without
+    held-out tokens the middle value is used, for there is nothing to choose by.
+    """
+    if held_out.count == 0 or fitting.count == 0:
+        return DEFAULT_DAMPING
+    trial = fitting.trial(held_out, present, bias, intercept)
+
+    @cache
+    def error(place: int) -> float:
+        return trial(DAMPINGS[place])
+
+    place = start = DAMPINGS.index(DEFAULT_DAMPING)
+    while place > 0 and error(place - 1) <= error(place):
+        place -= 1
+    while place >= start and place + 1 < len(DAMPINGS) and error(place + 1) < error(place):
+        place += 1
+    return DAMPINGS[place] if error(place) < held_out.error(present, bias) else None

@@ -1,0 +1,212 @@
+"""Normal equations of a linear layer and their damped solutions (method section 4).
+
+Weights are handled as ``W`` [in, out] so that ``X W + b`` is the layer; ``n`` counts tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pruning.recovery.solvers.gram import gram
+
+DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+DEFAULT_DAMPING = 0.3
+_MAX_RAISES = 12
+
+Solver = Callable[[float], tuple[Tensor, Tensor | None]]
+"""Weights [in, out] and bias [out] for a damping."""
+
+Trial = Callable[[float], float]
+"""Held-out error ``‖X W + b − T‖²`` of the solution with a damping."""
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """float64 on the CPU; float32 on accelerators, where float64 is slow or absent."""
+    return torch.float64 if device.type == "cpu" else torch.float32
+
+
+@dataclass
+class NormalEquations:
+    """Sums over tokens of ``X`` [n, in] and targets ``T`` [n, out].
+
+    ``gram`` [in, in] = XᵀX, ``cross`` [in, out] = XᵀT, ``energy`` = ‖T‖².
+    """
+
+    count: int
+    gram: Tensor
+    cross: Tensor
+    inputs: Tensor
+    targets: Tensor
+    energy: Tensor
+
+    @classmethod
+    def zeros(cls, inputs: int, outputs: int, device: torch.device) -> NormalEquations:
+        def new(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=sum_dtype(device), device=device)
+
+        return cls(0, new(inputs, inputs), new(inputs, outputs), new(inputs), new(outputs), new())
+
+    def add(self, x: Tensor, target: Tensor) -> None:
+        """Add a batch [..., in] and [..., out]. Products are taken in float32 over one batch
+        (a few thousand tokens) and summed in the accumulator's precision."""
+        x = x.reshape(-1, x.shape[-1]).float()
+        target = target.reshape(-1, target.shape[-1]).float()
+        self.count += x.shape[0]
+        self.gram += gram([x], x.shape[1], self.gram.dtype, x.device)
+        self.cross += x.T @ target
+        self.inputs += x.sum(0)
+        self.targets += target.sum(0)
+        self.energy += target.square().sum()
+
+    @property
+    def device(self) -> torch.device:
+        return self.gram.device
+
+    def __add__(self, other: NormalEquations) -> NormalEquations:
+        return NormalEquations(
+            self.count + other.count,
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.inputs + other.inputs,
+            self.targets + other.targets,
+            self.energy + other.energy,
+        )
+
+    def double(self) -> NormalEquations:
+        """The same in float64, on a device that has it."""
+        device = "cpu" if self.gram.device.type == "mps" else self.gram.device
+        tensors = (self.gram, self.cross, self.inputs, self.targets, self.energy)
+        return NormalEquations(self.count, *(t.to(device, torch.float64) for t in tensors))
+
+    def select(self, channels: Tensor) -> NormalEquations:
+        """The equations of the input ``channels`` only."""
+        channels = channels.to(self.gram.device)
+        return replace(
+            self,
+            gram=self.gram[channels][:, channels],
+            cross=self.cross[channels],
+            inputs=self.inputs[channels],
+        )
+
+    def error(self, weight: Tensor, bias: Tensor | None) -> float:
+        """``‖X W + b − T‖²`` of ``weight`` [in, out] and ``bias`` [out]."""
+        value = (weight * (self.gram @ weight)).sum() - 2 * (weight * self.cross).sum()
+        value = value + self.energy
+        if bias is not None:
+            drift = self.inputs @ weight - self.targets
+            value = value + 2 * (bias * drift).sum() + self.count * bias.square().sum()
+        return max(value.item(), 0.0)
+
+    def solve(
+        self, present: Tensor, bias: Tensor | None, damping: float, intercept: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """``argmin ‖X W + b − T‖² + λ‖W − W_present‖²`` with ``λ = damping · mean(diag(G))``.
+
+        With ``intercept`` b is free, else it stays ``bias``. A ridge toward the present
+        weights never does worse on these tokens than keeping them. When the factorisation
+        fails, damping is raised tenfold; a module without any signal keeps its weights.
+        """
+        return self.solver(present, bias, intercept)(damping)
+
+    def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
+        """:meth:`solve` for several dampings: what they share is computed once."""
+        about = self.about(*self._origin(bias, intercept))
+        gram, scale = about.gram, about.gram.diagonal().mean().item()
+        left = about.cross - gram @ present
+
+        def solved(damping: float) -> tuple[Tensor, Tensor | None]:
+            weight, free = present, bias
+            if scale > 0.0:
+                factor = damped_factor(gram, damping * scale)
+                if factor is not None:
+                    weight = present + torch.cholesky_solve(left, factor)
+            if intercept:
+                free = (self.targets - self.inputs @ weight) / self.count
+            return weight, free
+
+        return solved
+
+    def trial(
+        self, held_out: NormalEquations, present: Tensor, bias: Tensor | None, intercept: bool
+    ) -> Trial:
+        """Errors on ``held_out`` of what :meth:`solver` finds. Only their order matters, so the
+        change of the weights is taken in float32."""
+        origin = self._origin(bias, intercept)
+        fitted, held = self.about(*origin), held_out.about(*origin)
+        scale = fitted.gram.diagonal().mean().item()
+        left, held_left = (part.cross - part.gram @ present for part in (fitted, held))
+        unchanged = (held.energy - (present * (held.cross + held_left)).sum()).item()
+        if scale <= 0.0:
+            return lambda _damping: unchanged
+        gram, left, held_gram, held_left = (
+            (tensor / scale).float() for tensor in (fitted.gram, left, held.gram, held_left)
+        )
+
+        def error(damping: float) -> float:
+            factor = damped_factor(gram, damping)
+            if factor is None:
+                return unchanged
+            change = torch.cholesky_solve(left, factor)
+            gained = change * (held_gram @ change - 2.0 * held_left)
+            return unchanged + scale * gained.sum(dtype=torch.float64).item()
+
+        return error
+
+    def about(self, inputs: Tensor | None, targets: Tensor | None) -> NormalEquations:
+        """The equations of ``X − inputs`` [in] and ``T − targets`` [out]; None: nothing is taken
+        off."""
+        found = self
+        if targets is not None:
+            found = replace(
+                found,
+                cross=found.cross - torch.outer(found.inputs, targets),
+                targets=found.targets - self.count * targets,
+                energy=found.energy - targets @ (2.0 * found.targets - self.count * targets),
+            )
+        if inputs is not None:
+            mixed = torch.outer(found.inputs - 0.5 * self.count * inputs, inputs)
+            found = replace(
+                found,
+                gram=found.gram - mixed - mixed.T,
+                cross=found.cross - torch.outer(inputs, found.targets),
+                inputs=found.inputs - self.count * inputs,
+            )
+        return found
+
+    def _origin(self, bias: Tensor | None, intercept: bool) -> tuple[Tensor | None, Tensor | None]:
+        """What is taken off inputs and targets so that no bias is left to find."""
+        if intercept:
+            return self.inputs / self.count, self.targets / self.count
+        return None, bias
+
+
+def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
+    """Cholesky factor of ``gram + ridge·I``; None when no damping makes it positive."""
+    diagonal = gram.diagonal()
+    for _ in range(_MAX_RAISES):
+        damped = gram.clone()
+        damped.diagonal().copy_(diagonal + ridge)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if not failed and torch.isfinite(factor.diagonal()).all():
+            return factor
+        ridge *= 10.0
+    return None
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside ``with`` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started

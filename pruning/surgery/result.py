@@ -1,0 +1,27 @@
+"""A finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pruning.artifacts.events import ModuleEvent
+from pruning.artifacts.plan import Plan
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.report import Report
+from pruning.artifacts.shapes import Widths
+from pruning.models.loading.loaded import LoadedModel
+
+
+@dataclass(frozen=True)
+class PruneRun:
+    """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
+    was carried out, after re-scoring; ``seconds`` excludes loading the model."""
+
+    dense: LoadedModel
+    pruned: LoadedModel
+    recipe: Recipe
+    plan: Plan
+    widths: tuple[Widths, ...]
+    events: tuple[ModuleEvent, ...]
+    seconds: float
+    report: Report

@@ -1,0 +1,109 @@
+"""What stands under its final name is always whole: it is written aside and renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from pruning.utils.errors import HeadroomError
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``; rename it when the block ends well.
+
+    An earlier folder of the same name is replaced only then. Raises HeadroomError with one
+    line when the disk is full or the place is not writable.
+    """
+    target = Path(target)
+    with _beside(target) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(0o644)  # safetensors writes its files private
+        _replace(temporary, target)
+
+
+@contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """The same for one file: yields a path that is renamed to ``target``."""
+    target = Path(target)
+    with _beside(target) as temporary:
+        yield temporary / target.name
+        os.replace(temporary / target.name, target)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target, os.getpid())))
+        os.chmod(temporary, 0o755)
+        yield temporary
+    except Exception as error:
+        if _is_full(error):
+            raise HeadroomError(f"The disk is full; {target} was not written.") from None
+        if not isinstance(error, (OSError, SafetensorError)):
+            raise
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
+        raise HeadroomError(f"{target} cannot be written: {reason}.") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether ``error`` comes of a full disk: safetensors and tokenizers wrap the system's error
+    into texts of their own, and numpy says only how much it could not write."""
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left" in str(error)
+        or re.fullmatch(r"\d+ requested and \d+ written", str(error)) is not None
+    )
+
+
+def _prefix(target: Path, process: int | str) -> str:
+    return f".{target.name}.{socket.gethostname()}.{process}."
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed processes of this machine left beside ``target``."""
+    prefix = _prefix(target, "")[:-1]  # up to the process
+    for left in target.parent.iterdir():
+        process = left.name.removeprefix(prefix).split(".")[0]
+        ours = left.name.startswith(prefix) and process.isdigit() and left.is_dir()
+        if ours and not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it runs, as somebody else
+    return True
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename; when another process made ``target`` meanwhile, the newer folder wins."""
+    if target.exists():
+        prefix = _prefix(target, os.getpid())
+        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        os.rename(target, old / "was")
+        os.rename(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(temporary, target)

@@ -1,0 +1,55 @@
+"""Files are written aside and renamed, so that a reader sees a whole file or none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pruning.utils.errors import HeadroomError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` to ``path`` atomically; raises HeadroomError in one line."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically; raises HeadroomError in one line."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; give it what a plain open() would have given
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise HeadroomError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise HeadroomError before long work when ``path`` could not be written after it."""
+    path = Path(path)
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise HeadroomError(f"{path} cannot be written; name a file in a folder you may write to.")
+
+
+def cache_root() -> Path:
+    """Folder for converted models and measurements (``HEADROOM_CACHE`` overrides it)."""
+    configured = os.environ.get("HEADROOM_CACHE")
+    if configured:
+        return Path(configured).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "headroom"
