@@ -21,7 +21,7 @@ async def warming(app: App) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        downloads.shelf().clear()
+        downloads.download_store().clear()
 
 
 def _in_background() -> None:

@@ -26,7 +26,7 @@ from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.models.loading import LoadedModel, load
 from pruning.pipeline import measure_model, prune, windows_for
-from pruning.planning.planner import needs_curves, needs_gradients
+from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets import PRESETS, with_preset
 from pruning.recovery.solvers.normal_equations import Stopwatch
 
@@ -108,7 +108,7 @@ def _texts(options: argparse.Namespace) -> tuple[str, str]:
 def _needs(method: str) -> str:
     """What a method's measurement needs beside the plain one ("" when nothing)."""
     recipe = with_preset(Recipe(), method)
-    found = {"expected losses": needs_curves(recipe), "gradients": needs_gradients(recipe)}
+    found = {"expected losses": needs_loss_curves(recipe), "gradients": needs_gradients(recipe)}
     return ", ".join(name for name, needed in found.items() if needed)
 
 

@@ -16,21 +16,21 @@ from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.artifacts.report import make_report
 from pruning.data import Windows, calibration_windows
-from pruning.data.augment import rewritten
+from pruning.data.augment import resampled
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
-from pruning.measure.loss_curves import with_curves
+from pruning.measure.loss_curves import with_loss_curves
 from pruning.models.fingerprint import fingerprint
 from pruning.models.limits import PROBES
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.sizes import Task
-from pruning.planning.planner import make_plan, needs_curves, needs_gradients
+from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
 from pruning.recovery.solvers.normal_equations import Stopwatch
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.result import PruneRun
 from pruning.utils.errors import OutOfMemory
-from pruning.utils.precision import products_dtype
+from pruning.utils.precision import autocast_dtype_of
 
 
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
@@ -62,12 +62,12 @@ def recovery_windows(
     copies = _copies(recipe)
     if copies == 0:
         return text
-    drawn = rewritten(
+    drawn = resampled(
         loaded.model,
         text.ids,
         copies,
         recipe.seed,
-        products=_products(loaded, recipe),
+        products=_autocast(loaded, recipe),
         progress=progress,
         should_cancel=should_cancel,
     )
@@ -80,7 +80,7 @@ def memory_task(recipe: Recipe, *, prunes: bool = True, curves: bool = False) ->
     with expected losses in any case."""
     rule = recipe.calibration
     texts = recipe.recovery.samples or rule.samples
-    curves = curves or needs_curves(recipe)
+    curves = curves or needs_loss_curves(recipe)
     # the expected losses come from what the recovery will be fitted to
     fitted = texts * (1 + _copies(recipe)) if prunes or curves else 0
     return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if curves else 0)
@@ -97,8 +97,8 @@ def _copies(recipe: Recipe) -> int:
     return rule.copies
 
 
-def _products(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
-    return products_dtype(recipe.recovery.compute, loaded.model)
+def _autocast(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
+    return autocast_dtype_of(recipe.recovery.compute, loaded.model)
 
 
 def _windows(
@@ -127,7 +127,7 @@ def measure_model(
     The gradient pass and the pass for expected losses are made when asked for, or when a criterion
     or the allocation of the recipe needs them.
     """
-    hear = {"progress": progress, "should_cancel": should_cancel}
+    callbacks = {"progress": progress, "should_cancel": should_cancel}
     with _memory_guard(loaded):
         windows = windows_for(loaded, recipe)
         about = (
@@ -141,7 +141,7 @@ def measure_model(
 
         def make() -> Measurement:
             return measure(
-                loaded.model, windows, name=loaded.source, revision=loaded.revision, **hear
+                loaded.model, windows, name=loaded.source, revision=loaded.revision, **callbacks
             )
 
         found = cached_measurement(measurement_key(*about), make)
@@ -151,32 +151,32 @@ def measure_model(
             passed["gradients"] = tuple(fewer.ids.shape)
             found = cached_measurement(
                 measurement_key(*about, **passed),
-                partial(with_gradients, found, loaded.model, fewer, **hear),
+                partial(with_gradients, found, loaded.model, fewer, **callbacks),
             )
-        if curves or needs_curves(recipe):
+        if curves or needs_loss_curves(recipe):
             samples = recipe.recovery.samples or len(windows.ids)
             passed["curves"] = (samples, _copies(recipe), PROBES)
-            products = _products(loaded, recipe)
+            products = _autocast(loaded, recipe)
             if products:
                 passed["products"] = str(products)
             found = cached_measurement(
                 measurement_key(*about, **passed),
                 # the expected losses come from what the recovery will be fitted to
                 partial(
-                    _with_curves,
+                    _with_loss_curves,
                     found,
                     loaded,
-                    fit_windows or partial(recovery_windows, loaded, recipe, **hear),
-                    {"products": products, "solves": solves, **hear},
+                    fit_windows or partial(recovery_windows, loaded, recipe, **callbacks),
+                    {"products": products, "solves": solves, **callbacks},
                 ),
             )
         return replace(found, model=loaded.source)
 
 
-def _with_curves(
+def _with_loss_curves(
     measurement: Measurement, loaded: LoadedModel, windows: Callable[[], Windows], how: dict
 ) -> Measurement:
-    return with_curves(measurement, loaded.model, windows(), **how)
+    return with_loss_curves(measurement, loaded.model, windows(), **how)
 
 
 def prune(
@@ -194,13 +194,13 @@ def prune(
     never changed.
     """
     started = time.perf_counter()
-    hear = {"progress": progress, "should_cancel": should_cancel}
+    callbacks = {"progress": progress, "should_cancel": should_cancel}
     # writing the copies takes a forward pass: measuring and recovery share them
-    fit_windows = cache(partial(recovery_windows, loaded, recipe, **hear))
-    measurement = measurement or measure_model(loaded, recipe, fit_windows=fit_windows, **hear)
+    fit_windows = cache(partial(recovery_windows, loaded, recipe, **callbacks))
+    measurement = measurement or measure_model(loaded, recipe, fit_windows=fit_windows, **callbacks)
     plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
-        applied = apply(loaded.model, plan, recipe, fit_windows(), **hear)
+        applied = apply(loaded.model, plan, recipe, fit_windows(), **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,

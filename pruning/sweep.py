@@ -111,11 +111,11 @@ def sweep(
         def told(step: Progress, done: int = done, name: str = name) -> None:
             progress(Progress("sweep", done, len(tasks), f"{name}: {step.message}"))
 
-        hear = {"progress": told, "should_cancel": should_cancel}
+        callbacks = {"progress": told, "should_cancel": should_cancel}
         recipe = None if value is None else wanted.recipe_at(preset, value)
         point = store.get(recipe)
         if point is None:
-            point = store.put(recipe, _compute(loaded, wanted, preset, value, recipe, hear))
+            point = store.put(recipe, _compute(loaded, wanted, preset, value, recipe, callbacks))
         # two presets may come to the same recipe: the name is that of this place
         point = replace(point, preset=preset, value=value)
         found.append(point)
@@ -130,7 +130,7 @@ def _compute(
     preset: str,
     value: float | None,
     recipe: Recipe | None,
-    hear: dict[str, Any],
+    callbacks: dict[str, Any],
 ) -> SweepPoint:
     """Prune and evaluate; the pruned model is let go."""
     from pruning.evaluate import perplexity
@@ -138,10 +138,15 @@ def _compute(
 
     model, kept, seconds = loaded.model, 1.0, 0.0
     if recipe is not None:
-        run = prune(loaded, recipe, **hear)
+        run = prune(loaded, recipe, **callbacks)
         model, kept, seconds = run.pruned.model, run.report.kept_block_parameters, run.seconds
     score: Perplexity = perplexity(
-        model, loaded.tokenizer, wanted.text, seq_len=wanted.seq_len, windows=wanted.windows, **hear
+        model,
+        loaded.tokenizer,
+        wanted.text,
+        seq_len=wanted.seq_len,
+        windows=wanted.windows,
+        **callbacks,
     )
     return SweepPoint(
         preset=preset,

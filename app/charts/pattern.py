@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from app.charts.picks import point_id
 from app.charts.theme import SELECTED, SEQUENTIAL, styled
-from pruning.planning.analysis import looking_habits
+from pruning.planning.analysis import attention_sink_shares
 
 HEIGHT = 400
 NAMES_UP_TO = 40
@@ -53,7 +53,7 @@ def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
 
 def pattern_alt(block: int, head: int, pattern: np.ndarray, tokens: tuple[str, ...]) -> str:
     """The map in one sentence: what the head mostly does."""
-    first, itself, before = looking_habits(pattern)
+    first, itself, before = attention_sink_shares(pattern)
     return (
         f"Attention map of head {head} of block {block} on {len(tokens)} tokens: "
         f"{first:.0%} of its attention goes to the first token, {before:.0%} to the token just "
@@ -132,7 +132,7 @@ def _targets(
 
 
 def _habit(pattern: np.ndarray) -> str:
-    first, itself, before = looking_habits(pattern)
+    first, itself, before = attention_sink_shares(pattern)
     return f"first token {first:.0%}, the one before {before:.0%}, itself {itself:.0%}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs.job import Work
-from app.server.downloads import Shelf
+from app.server.downloads import DownloadStore
 from pruning.artifacts.events import Progress, stop_if
 from pruning.checkpoint.forms import FORMS
 
@@ -144,7 +144,13 @@ def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -
 
 
 def packing(
-    run: Any, name: str, form: str, gguf_type: str, found: Pair | None, shelf: Shelf, owner: str
+    run: Any,
+    name: str,
+    form: str,
+    gguf_type: str,
+    found: Pair | None,
+    download_store: DownloadStore,
+    owner: str,
 ) -> Work:
     """The same as one file ``name`` for ``owner`` to download: a zip of the folder, or the single
     file of a form that has one. The result is the Download and the remarks."""
@@ -154,7 +160,9 @@ def packing(
 
         single = FORMS[form].single_file
         weights = run.report.before.bytes  # no form writes more
-        with shelf.room(weights if single else weights + min(weights, SHARD_BYTES)) as place:
+        with download_store.room(
+            weights if single else weights + min(weights, SHARD_BYTES)
+        ) as place:
             progress(Progress("save", 0, 1, "Writing the weights"))
             out = place / f"{name}{single or ''}"
             remarks = _write(run, out, form, gguf_type, found)
@@ -163,7 +171,7 @@ def packing(
                 out = move_into_zip(
                     out, place / f"{name}.zip", progress=progress, should_cancel=should_cancel
                 )
-            return shelf.offer(out, owner), remarks
+            return download_store.offer(out, owner), remarks
 
     return work
 

@@ -10,7 +10,7 @@ from pathlib import Path
 DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "NVIDIA GPU (cuda)", "mps": "Apple GPU (mps)"}
 
 
-def lane(device: str) -> str:
+def queue_name(device: str) -> str:
     """The queue for a device choice. 'auto' must share the queue of what it becomes."""
     return _likely_default() if device == "auto" else device.split(":")[0]
 

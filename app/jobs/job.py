@@ -14,7 +14,7 @@ from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, Progres
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Work = Callable[[ProgressCallback, CancelCheck], Any]
 """``work(progress, should_cancel) -> result``; runs in a worker thread."""
-Weigh = Callable[[Any], Mapping[int, int]]
+StorageBytes = Callable[[Any], Mapping[int, int]]
 """``result -> {storage: bytes}``: what a result holds in memory; results may share storages."""
 
 
@@ -22,8 +22,8 @@ Weigh = Callable[[Any], Mapping[int, int]]
 class Job:
     """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
 
-    ``weigh`` is given for results that hold a model; ``lighten`` gives what is kept of such a
-    result when its memory is needed (None: the whole job is forgotten). ``track`` knows how far
+    ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is kept
+    of such a result when its memory is needed (None: the whole job is forgotten). ``track`` knows how far
     the work is.
     """
 
@@ -31,9 +31,9 @@ class Job:
     owner: str
     kind: str
     title: str
-    lane: str
+    queue_name: str
     work: Work | None
-    weigh: Weigh | None = None
+    storage_bytes: StorageBytes | None = None
     about: Any = None
     track: Track = field(default_factory=Track)
     status: Status = "queued"
@@ -46,7 +46,7 @@ class Job:
     finished: float | None = None
     abandoned: bool = False
     weight: Mapping[int, int] = field(default_factory=dict)
-    lighten: Callable[[Any], Any] | None = None
+    release_models: Callable[[Any], Any] | None = None
     _cancel: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)
     _held: float = 0.0

@@ -30,7 +30,7 @@ def storages(models: Iterable[Any]) -> dict[int, int]:
     return found
 
 
-def give_back() -> None:
+def free_memory() -> None:
     """Collect dropped models at once and hand freed memory back to the system and the GPU.
 
     Models sit in reference cycles, and both allocators keep what was freed for themselves.

@@ -69,7 +69,7 @@ class ModelStore:
                 dropped.append(self._models.popitem(last=False))
         if dropped:
             del dropped
-            memory.give_back()
+            memory.free_memory()
 
     def _held(self) -> int:
         return sum(memory.storages(held.model for held in self._models.values()).values())

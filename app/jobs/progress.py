@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pruning.artifacts.events import Progress
 from pruning.artifacts.recipe import Recipe
-from pruning.planning.planner import needs_curves, needs_gradients
+from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
 
 
@@ -49,7 +49,7 @@ def expected_steps(kind: str, about: object) -> tuple[Step, ...]:
     steps = [LOAD, MEASURE]
     if needs_gradients(about):
         steps.append(GRADIENTS)
-    if needs_curves(about):
+    if needs_loss_curves(about):
         steps += [REWRITE] * rewriting + [LOSS_GRADIENTS, EXPECTED_LOSS]
     if kind == "prune":
         steps += [REWRITE] * rewriting + [PRUNE]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from app.jobs import memory
-from app.jobs.job import Job, Status, Weigh, Work
+from app.jobs.job import Job, Status, StorageBytes, Work
 from app.jobs.progress import Step, Track
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
 from pruning.utils.errors import Cancelled, HeadroomError
@@ -41,7 +41,7 @@ class JobManager:
     ) -> None:
         """``held_elsewhere``: storages that would stay in memory if a result were dropped."""
         self._jobs: dict[str, Job] = {}
-        self._lanes: dict[str, deque[Job]] = {}
+        self._queues: dict[str, deque[Job]] = {}
         self._wake = threading.Condition()
         self._keep, self._keep_heavy_each = keep, keep_heavy_each
         self._heavy_bytes = heavy_bytes
@@ -55,25 +55,39 @@ class JobManager:
         work: Work,
         *,
         owner: str,
-        lane: str,
-        weigh: Weigh | None = None,
-        lighten: Callable[[Any], Any] | None = None,
+        queue_name: str,
+        storage_bytes: StorageBytes | None = None,
+        release_models: Callable[[Any], Any] | None = None,
         about: Any = None,
         steps: Sequence[Step] = (),
     ) -> Job:
         """Queue ``work`` behind the lane's other jobs and return at once."""
         name = secrets.token_urlsafe(16)
-        job = Job(name, owner, kind, title, lane, work, weigh, about, Track(steps), lighten=lighten)
+        job = Job(
+            name,
+            owner,
+            kind,
+            title,
+            queue_name,
+            work,
+            storage_bytes,
+            about,
+            Track(steps),
+            release_models=release_models,
+        )
         with self._wake:
             self._seen[owner] = time.monotonic()
             self._jobs[job.id] = job
-            if lane not in self._lanes:
-                self._lanes[lane] = deque()
+            if queue_name not in self._queues:
+                self._queues[queue_name] = deque()
                 # a daemon: closing the server must not wait for an hour of pruning
                 threading.Thread(
-                    target=self._serve, args=(lane,), name=f"headroom-{lane}", daemon=True
+                    target=self._serve,
+                    args=(queue_name,),
+                    name=f"headroom-{queue_name}",
+                    daemon=True,
                 ).start()
-            self._lanes[lane].append(job)
+            self._queues[queue_name].append(job)
             self._forget_old()
             self._wake.notify_all()
         return job
@@ -96,43 +110,45 @@ class JobManager:
         with self._wake:
             if owner in self._seen:  # those without a job need no memory
                 self._seen[owner] = time.monotonic()
-            for lane in self._lanes.values():
-                for job in [job for job in lane if self._is_abandoned(job)]:
-                    lane.remove(job)
-                    _finish(job, "cancelled", error=self._farewell())
+            for waiting in self._queues.values():
+                for job in [job for job in waiting if self._is_abandoned(job)]:
+                    waiting.remove(job)
+                    _finish(job, "cancelled", error=self.expired_message())
 
     def ahead(self, job: Job) -> int:
         """How many jobs run before this one starts; 0 once it runs."""
         with self._wake:
             if job.status != "queued":
                 return 0
-            waiting = list(self._lanes[job.lane])
-            return waiting.index(job) + (self._at_work(job.lane) is not None)
+            waiting = list(self._queues[job.queue_name])
+            return waiting.index(job) + (self._at_work(job.queue_name) is not None)
 
     def running_ahead(self, job: Job) -> Job | None:
         """The job that a waiting one waits for at this moment."""
         with self._wake:
-            return self._at_work(job.lane) if job.status == "queued" else None
+            return self._at_work(job.queue_name) if job.status == "queued" else None
 
     def others_wait(self, job: Job) -> bool:
         """Whether jobs wait for this running one."""
         with self._wake:
-            return bool(self._lanes[job.lane])
+            return bool(self._queues[job.queue_name])
 
-    def _at_work(self, lane: str) -> Job | None:
-        running = (j for j in self._jobs.values() if j.lane == lane and j.status == "running")
+    def _at_work(self, queue_name: str) -> Job | None:
+        running = (
+            j for j in self._jobs.values() if j.queue_name == queue_name and j.status == "running"
+        )
         return next(running, None)
 
     def cancel(self, job: Job) -> None:
         """Stop a job; one that still waits is taken out of the queue at once."""
         job.cancel()
         with self._wake:
-            if job.status == "queued" and job in self._lanes[job.lane]:
-                self._lanes[job.lane].remove(job)
+            if job.status == "queued" and job in self._queues[job.queue_name]:
+                self._queues[job.queue_name].remove(job)
                 _finish(job, "cancelled", error="Cancelled before it started.")
 
-    def _serve(self, lane: str) -> None:
-        queue = self._lanes[lane]
+    def _serve(self, queue_name: str) -> None:
+        queue = self._queues[queue_name]
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: queue)
@@ -145,7 +161,7 @@ class JobManager:
             del job  # a waiting worker must not keep the last result in memory
             if dropped or held:
                 del dropped
-                memory.give_back()
+                memory.free_memory()
 
     def _run(self, job: Job) -> None:
         def should_cancel() -> bool:
@@ -163,7 +179,7 @@ class JobManager:
         else:
             _run(job, report, should_cancel)
         if job.abandoned and job.status == "cancelled":
-            job.error = self._farewell()
+            job.error = self.expired_message()
 
     def _rest(self, job: Job, should_cancel: CancelCheck) -> None:
         """Hold a paused job's worker; never while others wait, and not for a closed page."""
@@ -178,7 +194,7 @@ class JobManager:
     def _is_abandoned(self, job: Job) -> bool:
         return time.monotonic() - self._seen.get(job.owner, job.created) > self._grace
 
-    def _farewell(self) -> str:
+    def expired_message(self) -> str:
         minutes = max(1, round(self._grace / 60))
         return f"Ended: nobody had it open for {minutes} min; the model is as it was."
 
@@ -196,10 +212,10 @@ class JobManager:
             dropped.append(left.pop(0))
         beyond = set(finished[: -self._keep])
         for job in dropped:
-            if job.lighten is None or job in beyond:
+            if job.release_models is None or job in beyond:
                 self._jobs.pop(job.id, None)
             else:
-                job.result, job.weight = job.lighten(job.result), {}
+                job.result, job.weight = job.release_models(job.result), {}
         owners = {job.owner for job in self._jobs.values()}
         self._seen = {name: when for name, when in self._seen.items() if name in owners}
         return dropped
@@ -244,6 +260,8 @@ def _run(job: Job, report: ProgressCallback, should_cancel: CancelCheck) -> None
 def _finish(job: Job, status: Status, result: Any = None, error: str | None = None) -> None:
     job.work = None  # it may close over a model
     job.result, job.error = result, error
-    job.weight = job.weigh(result) if job.weigh is not None and status == "done" else {}
+    job.weight = (
+        job.storage_bytes(result) if job.storage_bytes is not None and status == "done" else {}
+    )
     job.finished = time.monotonic()
     job.status = status  # last: readers look at the rest only once this says so

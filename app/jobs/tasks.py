@@ -163,7 +163,7 @@ def has_models(run: Any) -> bool:
     return run.pruned is not None
 
 
-def weigh_run(run: Any) -> dict[int, int]:
+def run_storage_bytes(run: Any) -> dict[int, int]:
     """Storages of both models of a PruneRun and their bytes."""
     return memory.storages((run.dense.model, run.pruned.model))
 

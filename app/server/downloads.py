@@ -46,7 +46,7 @@ class Download:
     used: float
 
 
-class Shelf:
+class DownloadStore:
     """What may be downloaded: the newest file of each owner, for a while."""
 
     def __init__(self, folder: Path, *, keep: float = KEEP) -> None:
@@ -144,9 +144,9 @@ def _changed(place: Path) -> float:
 
 
 @st.cache_resource(show_spinner=False)
-def shelf() -> Shelf:
+def download_store() -> DownloadStore:
     """The one of this process."""
-    return Shelf(cache_root() / "downloads")
+    return DownloadStore(cache_root() / "downloads")
 
 
 def route() -> Route:
@@ -154,10 +154,10 @@ def route() -> Route:
 
     # not async: it looks at the disk, and Starlette then calls it in a thread of its own
     def send(request: Request) -> Response:
-        found = shelf().find(request.path_params["name"])
+        found = download_store().find(request.path_params["name"])
         if found is None:
             return HTMLResponse(ENDED, 404, {"Cache-Control": "no-store"})
-        shelf().touch(found)
+        download_store().touch(found)
         is_zip = found.path.suffix == ".zip"
         return FileResponse(
             found.path,

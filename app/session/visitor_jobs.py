@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.jobs import devices
-from app.jobs.job import Job, Weigh, Work
+from app.jobs.job import Job, StorageBytes, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.progress import expected_steps
 from app.jobs.queue import GRACE, JobManager
@@ -50,8 +50,8 @@ def submit(
     work: Work,
     *,
     device: str,
-    weigh: Weigh | None = None,
-    lighten: Callable[[Any], Any] | None = None,
+    storage_bytes: StorageBytes | None = None,
+    release_models: Callable[[Any], Any] | None = None,
     about: Any = None,
 ) -> Job:
     """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
@@ -60,11 +60,11 @@ def submit(
         title,
         work,
         owner=state.owner(),
-        lane=devices.lane(device),
-        weigh=weigh,
+        queue_name=devices.queue_name(device),
+        storage_bytes=storage_bytes,
         about=about,
         steps=expected_steps(kind, about),
-        lighten=lighten,
+        release_models=release_models,
     )
     st.query_params[JOB_PARAM] = job.id
     return job

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pruning import registries
-from pruning.adapters.experts import LEVEL1, LEVEL2, STEP, ExpertLayer, Mixture
+from pruning.adapters.experts import IN_PROJ, LEVEL2, STEP, ExpertLayer, Mixture
 from pruning.adapters.projection import Projection, layer_shape
 from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleKind, ModuleShape
 from pruning.utils.errors import Unsupported
-from pruning.utils.precision import products_in
+from pruning.utils.precision import autocast_in
 from pruning.utils.registry import Registry
 
 GROUPED = frozenset({"key", "value"})
@@ -25,7 +25,7 @@ GROUPED = frozenset({"key", "value"})
 
 
 @dataclass(frozen=True)
-class DepthTwo:
+class PrunableModule:
     """A depth-2 module of one live block: its level-1 projections by name, and level 2.
 
     Rows of a projection belong to units (or groups, see GROUPED) in order, ``unit_width`` each.
@@ -37,8 +37,8 @@ class DepthTwo:
     """
 
     kind: ModuleKind
-    level1: Mapping[str, Projection]
-    level2: nn.Module | ExpertLayer
+    in_proj: Mapping[str, Projection]
+    out_proj: nn.Module | ExpertLayer
     units: int
     groups: int
     unit_width: int
@@ -53,16 +53,16 @@ class DepthTwo:
         query: nn.Module,
         key: nn.Module,
         value: nn.Module,
-        level2: nn.Module,
+        out_proj: nn.Module,
         width: int,
         normed: bool = False,
-    ) -> DepthTwo:
+    ) -> PrunableModule:
         """Attention whose projections are layers of their own, with heads of ``width`` channels."""
         layers = {"query": query, "key": key, "value": value}
         return cls(
             kind="attention",
-            level1={name: Projection.whole(layer) for name, layer in layers.items()},
-            level2=level2,
+            in_proj={name: Projection.whole(layer) for name, layer in layers.items()},
+            out_proj=out_proj,
             units=layer_shape(query)[0] // width,
             groups=layer_shape(key)[0] // width,
             unit_width=width,
@@ -71,14 +71,14 @@ class DepthTwo:
 
     @classmethod
     def of_ffn(
-        cls, up: nn.Module, level2: nn.Module, gate: nn.Module | None = None, normed: bool = False
-    ) -> DepthTwo:
+        cls, up: nn.Module, out_proj: nn.Module, gate: nn.Module | None = None, normed: bool = False
+    ) -> PrunableModule:
         """A feed-forward network of two layers, or three with a ``gate``."""
         layers = {"up": up} if gate is None else {"up": up, "gate": gate}
         return cls(
             kind="ffn",
-            level1={name: Projection.whole(layer) for name, layer in layers.items()},
-            level2=level2,
+            in_proj={name: Projection.whole(layer) for name, layer in layers.items()},
+            out_proj=out_proj,
             units=layer_shape(up)[0],
             groups=0,
             unit_width=1,
@@ -86,18 +86,18 @@ class DepthTwo:
         )
 
     @classmethod
-    def of_experts(cls, experts: nn.Module, active: int) -> DepthTwo:
+    def of_experts(cls, experts: nn.Module, active: int) -> PrunableModule:
         """The gated experts of a block, of which ``active`` work on each token."""
         count, _, width = getattr(experts, LEVEL2).shape
-        fused = ExpertLayer(experts, LEVEL1)
+        fused = ExpertLayer(experts, IN_PROJ)
         rows = torch.arange(count * 2 * width).reshape(count, 2, width)
         return cls(
             kind="ffn",
-            level1={
+            in_proj={
                 "up": Projection(fused, rows[:, 1].reshape(-1)),
                 "gate": Projection(fused, rows[:, 0].reshape(-1)),
             },
-            level2=ExpertLayer(experts, LEVEL2),
+            out_proj=ExpertLayer(experts, LEVEL2),
             units=count * width,
             groups=0,
             unit_width=1,
@@ -114,20 +114,20 @@ class DepthTwo:
         """How many experts share the units; 1 for a module that is no mixture."""
         return self.mixture.experts if self.mixture else 1
 
-    def level1_layers(self) -> list[nn.Module | ExpertLayer]:
+    def in_proj_layers(self) -> list[nn.Module | ExpertLayer]:
         """The layers behind the projections, each once (fused projections share one)."""
-        return list({id(p.layer): p.layer for p in self.level1.values()}.values())
+        return list({id(p.layer): p.layer for p in self.in_proj.values()}.values())
 
     def shape(self) -> ModuleShape:
         """Sizes and prices of this module."""
         width = self.unit_width
         weights = {True: 0, False: 0}
         biases = {True: 0, False: 0}
-        for name, projection in self.level1.items():
+        for name, projection in self.in_proj.items():
             grouped = name in GROUPED
             weights[grouped] += width * layer_shape(projection.layer)[1]
             biases[grouped] += width * (projection.layer.bias is not None)
-        out_features = layer_shape(self.level2)[0]
+        out_features = layer_shape(self.out_proj)[0]
         return ModuleShape(
             kind=self.kind,
             units=self.units,
@@ -137,7 +137,7 @@ class DepthTwo:
             unit_biases=biases[False] + self.unit_parameters,
             group_weights=weights[True],
             group_biases=biases[True] + self.group_parameters,
-            fixed_biases=out_features if self.level2.bias is not None else 0,
+            fixed_biases=out_features if self.out_proj.bias is not None else 0,
             experts=self.experts,
             active=self.mixture.active if self.mixture else 1,
             step=self.step,
@@ -165,7 +165,7 @@ class ModelAdapter(ABC):
             model.config._attn_implementation = self.kernel
         return model
 
-    def multiplying(self, dtype: torch.dtype | None) -> ModelAdapter:
+    def with_autocast(self, dtype: torch.dtype | None) -> ModelAdapter:
         """The same adapter with other ``products``."""
         found = copy(self)
         found.products = dtype
@@ -180,11 +180,11 @@ class ModelAdapter(ABC):
         """The Transformer blocks, in order."""
 
     @abstractmethod
-    def attention(self, block: nn.Module) -> DepthTwo:
+    def attention(self, block: nn.Module) -> PrunableModule:
         """The attention module of a live block."""
 
     @abstractmethod
-    def ffn(self, block: nn.Module) -> DepthTwo:
+    def ffn(self, block: nn.Module) -> PrunableModule:
         """The FFN module of a live block."""
 
     def parallel(self, block: nn.Module) -> bool:
@@ -214,14 +214,14 @@ class ModelAdapter(ABC):
     def check_config(self, config: Any) -> None:  # noqa: B027  (most families have no such variant)
         """Raise Unsupported when a variant of the family cannot be pruned."""
 
-    def module(self, block: nn.Module, kind: ModuleKind) -> DepthTwo:
+    def module(self, block: nn.Module, kind: ModuleKind) -> PrunableModule:
         return self.attention(block) if kind == "attention" else self.ffn(block)
 
     def run(
         self, block: nn.Module, kind: ModuleKind, hidden: Tensor, context: Mapping[str, Any]
     ) -> Tensor:
         """Contribution [n, s, d] of one module to the residual stream."""
-        with products_in(self.products, hidden.device):
+        with autocast_in(self.products, hidden.device):
             if kind == "attention":
                 return self.run_attention(block, hidden, context)[0]
             return self.run_ffn(block, hidden)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEVEL1, LEVEL2 = "gate_up_proj", "down_proj"
+IN_PROJ, LEVEL2 = "gate_up_proj", "down_proj"
 STEP = 8
 """Widths of an expert are multiples of this: the kernel that multiplies all experts at once
 (``torch.nn.functional.grouped_mm``) wants rows of whole 16 bytes, in half precision too."""
@@ -37,7 +37,7 @@ class ExpertLayer:
     @property
     def weight(self) -> Tensor:
         """[experts·out, in], a view; or of level 2 [out, experts·in], a copy."""
-        if self.name == LEVEL1:
+        if self.name == IN_PROJ:
             return self.stored.flatten(0, 1)
         return self.stored.transpose(0, 1).flatten(1)
 
@@ -45,12 +45,12 @@ class ExpertLayer:
     def shape(self) -> tuple[int, int]:
         """Shape of ``weight``, which is not made for it."""
         experts, outputs, inputs = self.stored.shape
-        return (experts * outputs, inputs) if self.name == LEVEL1 else (outputs, experts * inputs)
+        return (experts * outputs, inputs) if self.name == IN_PROJ else (outputs, experts * inputs)
 
     def set(self, weight: Tensor) -> None:
         """Take ``weight`` in the form that ``weight`` has, with the same width for all experts."""
         experts = self.stored.shape[0]
-        if self.name == LEVEL1:
+        if self.name == IN_PROJ:
             stored = weight.unflatten(0, (experts, -1))
         else:
             stored = weight.unflatten(1, (experts, -1)).transpose(0, 1)
@@ -70,22 +70,22 @@ class Mixture:
     def experts(self) -> int:
         return getattr(self.module, LEVEL2).shape[0]
 
-    def level1(self, expert: int, hidden: Tensor) -> Tensor:
+    def in_proj(self, expert: int, hidden: Tensor) -> Tensor:
         """Gate and up, side by side [t, 2·width], of one expert for tokens [t, d]."""
-        return functional.linear(hidden, getattr(self.module, LEVEL1)[expert])
+        return functional.linear(hidden, getattr(self.module, IN_PROJ)[expert])
 
-    def inner(self, level1: Tensor) -> Tensor:
+    def inner(self, in_proj: Tensor) -> Tensor:
         """What level 2 reads [t, width], from gate and up side by side."""
-        gate, up = level1.chunk(2, dim=-1)
+        gate, up = in_proj.chunk(2, dim=-1)
         return self.module.act_fn(gate) * up
 
-    def level2(self, expert: int, inner: Tensor) -> Tensor:
+    def out_proj(self, expert: int, inner: Tensor) -> Tensor:
         """Output [t, d] of one expert for what its level 2 reads, before its share is taken."""
         return functional.linear(inner, getattr(self.module, LEVEL2)[expert])
 
     def output(self, expert: int, hidden: Tensor) -> Tensor:
         """The same for tokens [t, d]."""
-        return self.level2(expert, self.inner(self.level1(expert, hidden)))
+        return self.out_proj(expert, self.inner(self.in_proj(expert, hidden)))
 
 
 @dataclass(frozen=True)

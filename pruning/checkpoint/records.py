@@ -13,7 +13,7 @@ from pruning.artifacts.report import Report
 from pruning.models.fingerprint import fingerprint
 from pruning.surgery.result import PruneRun
 from pruning.utils.errors import SourceError
-from pruning.utils.precision import products_name
+from pruning.utils.precision import autocast_name
 
 MARKER = "recipe.yaml"
 PLAN, REPORT, EVALUATION = "plan.json", "report.json", "evaluation.json"
@@ -94,7 +94,7 @@ def provenance_of(run: PruneRun) -> Provenance:
         corpus=report.corpus_fingerprint,
         seed=report.seed,
         device=report.device.split(":")[0],
-        products=products_name(run.recipe.recovery.compute, run.dense.model),
+        products=autocast_name(run.recipe.recovery.compute, run.dense.model),
         versions=report.versions,
     )
 

@@ -2,20 +2,20 @@
 
 from pruning.criteria.base import (
     CRITERIA,
-    LEVEL1,
+    IN_PROJ,
     Criterion,
     Score,
     channel_scores,
-    level1_sum,
+    in_proj_sum,
     unit_scores,
 )
 
 __all__ = [
     "CRITERIA",
-    "LEVEL1",
+    "IN_PROJ",
     "Criterion",
     "Score",
     "channel_scores",
-    "level1_sum",
+    "in_proj_sum",
     "unit_scores",
 ]

@@ -15,7 +15,7 @@ from pruning.utils.registry import Registry
 Score = Callable[[Mapping[str, np.ndarray], ModuleShape, np.random.Generator], np.ndarray]
 """``(statistics, shape, rng) -> one importance per level-2 input channel [units·unit_width]``."""
 
-LEVEL1 = ("query", "key", "value", "up", "gate")
+IN_PROJ = ("query", "key", "value", "up", "gate")
 """Level-1 projections by name; a module has those of its kind."""
 
 
@@ -28,7 +28,7 @@ class Criterion:
 
     score: Score
     gradients: frozenset[str] = frozenset()
-    level1: bool = False
+    in_proj: bool = False
     updates: bool = True
 
 
@@ -64,7 +64,7 @@ def channel_scores(
     return np.asarray(entry.value.score(statistics, shape, rng), dtype=np.float64)
 
 
-def level1_sum(
+def in_proj_sum(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, what: str
 ) -> np.ndarray | float:
     """Sum of ``P_what`` over the level-1 projections P, per channel [units·unit_width].
@@ -72,7 +72,7 @@ def level1_sum(
     A key or value row belongs to all query heads of its group: each gets an equal share.
     """
     total: np.ndarray | float = 0.0
-    for name in LEVEL1:
+    for name in IN_PROJ:
         rows = statistics.get(f"{name}_{what}")
         if rows is not None:
             total = total + spread(rows, shape) * (len(rows) / (shape.units * shape.unit_width))

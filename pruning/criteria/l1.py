@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion, level1_sum
+from pruning.criteria.base import CRITERIA, Criterion, in_proj_sum
 
 
 def score(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
 ) -> np.ndarray:
     """``Σ_P ‖A_P,j‖₁ + ‖B_:j‖₁`` over the level-1 projections P; biases do not count."""
-    return level1_sum(statistics, shape, "abs") + statistics["level2_abs"]
+    return in_proj_sum(statistics, shape, "abs") + statistics["level2_abs"]
 
 
 CRITERIA.add(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion, level1_sum
+from pruning.criteria.base import CRITERIA, Criterion, in_proj_sum
 
 
 def score(
@@ -17,7 +17,7 @@ def score(
 
     The square of the unit's L2 norm: it orders units as the norm does.
     """
-    return level1_sum(statistics, shape, "sq") + statistics["level2_sq"]
+    return in_proj_sum(statistics, shape, "sq") + statistics["level2_sq"]
 
 
 CRITERIA.add(

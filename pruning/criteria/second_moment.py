@@ -29,7 +29,7 @@ def score(
 
 CRITERIA.add(
     "second_moment",
-    Criterion(score, level1=True),
+    Criterion(score, in_proj=True),
     title="Second moment (paper)",
     summary="Size of what the unit adds to the output, from the second moments of level 1; "
     "for a gated FFN the product over its two branches.",

@@ -15,7 +15,7 @@ SHARE = 0.5
 _TOKENS_PER_BATCH = 512  # the odds of all tokens of a batch over the vocabulary are in memory
 
 
-def rewritten(
+def resampled(
     model: Any,
     ids: Tensor,
     copies: int,
@@ -42,9 +42,9 @@ def rewritten(
     total, rows = -(-len(ids) // size), []
     stop_if(should_cancel)
     for part, logits in _logits(model, ids, size, products, should_cancel):
-        odds, part = logits[:, :-1].float().softmax(-1), part.cpu()
-        tokens = drawn(odds.flatten(0, 1), copies, generator)
-        tokens = tokens.T.reshape(copies, *odds.shape[:2]).transpose(0, 1)
+        probs, part = logits[:, :-1].float().softmax(-1), part.cpu()
+        tokens = drawn(probs.flatten(0, 1), copies, generator)
+        tokens = tokens.T.reshape(copies, *probs.shape[:2]).transpose(0, 1)
         anew = torch.rand(tokens.shape, generator=generator) < SHARE
         copy = part[:, None].repeat(1, copies, 1)
         copy[..., 1:] = torch.where(anew, tokens, copy[..., 1:])
@@ -58,7 +58,7 @@ def _logits(model: Any, ids: Tensor, size: int, products: dtype | None, should_c
     import torch
 
     from pruning.models.execution.blockwise import batched_logits
-    from pruning.utils.precision import products_in
+    from pruning.utils.precision import autocast_in
 
-    with torch.no_grad(), products_in(products, model.device):
+    with torch.no_grad(), autocast_in(products, model.device):
         yield from batched_logits(model, ids, size, should_cancel)

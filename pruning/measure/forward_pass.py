@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import (
     ActivationSummary,
@@ -106,7 +106,7 @@ def _measure_block(
         sums["ffn"].add(tap)
         width = ffn.units // ffn.experts
         for expert, part in enumerate(tap.parts()):
-            places["ffn"].add(part.level2_input, expert * width, ffn.units)
+            places["ffn"].add(part.out_proj_input, expert * width, ffn.units)
         hidden[batch] = leaving.to(hidden.device)
     return BlockMeasurement(
         divergence=_plain(divergence.result()),
@@ -121,9 +121,9 @@ class ModuleSums:
     those of ``level1`` outputs only when wanted. Every expert has sums of its own,
     over the tokens routed to it."""
 
-    def __init__(self, module: DepthTwo, level1: bool = True) -> None:
+    def __init__(self, module: PrunableModule, in_proj: bool = True) -> None:
         self.module = module
-        self.parts = [_PartSums(module, level1) for _ in range(module.experts)]
+        self.parts = [_PartSums(module, in_proj) for _ in range(module.experts)]
         self.sample: Tensor | None = None
 
     def add(self, tap: Tap) -> None:
@@ -156,16 +156,16 @@ class ModuleSums:
 class _PartSums:
     """The moments of a module, or of one expert."""
 
-    def __init__(self, module: DepthTwo, level1: bool) -> None:
+    def __init__(self, module: PrunableModule, in_proj: bool) -> None:
         self.module = module
         self.inputs = MomentSum()
-        self.level1 = {name: MomentSum() for name in module.level1 if level1}
+        self.in_proj = {name: MomentSum() for name in module.in_proj if in_proj}
 
     def add(self, part: Part) -> None:
-        self.inputs.add(part.level2_input)
-        for name, moments in self.level1.items():
-            bias = self.module.level1[name].bias()
-            output = part.level1[name]
+        self.inputs.add(part.out_proj_input)
+        for name, moments in self.in_proj.items():
+            bias = self.module.in_proj[name].bias()
+            output = part.in_proj[name]
             moments.add(output if bias is None else output - bias)
 
     def result(self) -> dict[str, Tensor]:
@@ -174,18 +174,18 @@ class _PartSums:
             "input_second_moment": self.inputs.second_moment(),
             "input_variance": self.inputs.variance(),
         }
-        for name, moments in self.level1.items():
+        for name, moments in self.in_proj.items():
             found[f"{name}_second_moment"] = moments.second_moment()
         return found
 
 
-def weight_statistics(module: DepthTwo) -> dict[str, Tensor]:
+def weight_statistics(module: PrunableModule) -> dict[str, Tensor]:
     """Norms of the level-2 columns and of the level-1 rows, float32."""
     from pruning.adapters.projection import layer_matrix
 
-    columns = layer_matrix(module.level2).float()
+    columns = layer_matrix(module.out_proj).float()
     result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
-    for name, projection in module.level1.items():
+    for name, projection in module.in_proj.items():
         rows = projection.weight().float()
         result[f"{name}_sq"] = rows.square().sum(1)
         result[f"{name}_abs"] = rows.abs().sum(1)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
 from pruning.adapters.projection import layer_matrix
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import BlockMeasurement, Measurement
 from pruning.artifacts.shapes import KINDS, ModuleKind
-from pruning.criteria.base import level1_sum
+from pruning.criteria.base import in_proj_sum
 from pruning.data.windows import Windows
 from pruning.models.execution.blockwise import Frame, batches, block_contexts, embed, run_block
 from pruning.models.execution.offload import device_of, resident
@@ -128,7 +128,7 @@ class _BlockBackward:
         what it adds; what that means for ``hidden`` is added to ``by_input``."""
         module = self.adapter.module(self.block, kind)
         sums = GradientSums(module)
-        layers = [*module.level1_layers(), module.level2]
+        layers = [*module.in_proj_layers(), module.out_proj]
         for batch in batches(*hidden.shape[:2]):
             outer = by_output[batch].to(self.device)
             with torch.enable_grad(), _Watch(layers) as seen:
@@ -168,9 +168,9 @@ class GradientSums:
     """Accumulates the gradient statistics of one module; layers are its level-1 layers in order,
     then level 2."""
 
-    def __init__(self, module: DepthTwo) -> None:
+    def __init__(self, module: PrunableModule) -> None:
         self.module = module
-        self.layers = [*module.level1_layers(), module.level2]
+        self.layers = [*module.in_proj_layers(), module.out_proj]
         weights = [layer_matrix(layer) for layer in self.layers]
         self.totals = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
         self.squares = [torch.zeros_like(total) for total in self.totals]
@@ -186,14 +186,14 @@ class GradientSums:
             self.totals[place] += by_weight
             self.squares[place] += by_weight.square_()
 
-    def add_tokens(self, outer: Tensor, level2_input: Tensor, gradient: Tensor) -> None:
+    def add_tokens(self, outer: Tensor, out_proj_input: Tensor, gradient: Tensor) -> None:
         """Add a batch of gradients by the module's output [n, s, d], and of level-2 inputs and
         the gradients by them [n, s, units·w]."""
         n, s, _ = outer.shape
         self.windows += n
         self.predicted += n * (s - 1)
         self.output += outer.float().square().sum().item()
-        effect = (level2_input.float() * gradient.float()).unflatten(-1, (self.module.units, -1))
+        effect = (out_proj_input.float() * gradient.float()).unflatten(-1, (self.module.units, -1))
         self.units += effect.sum(-1).square().sum((0, 1)).cpu()
 
     def result(self) -> dict[str, np.ndarray]:
@@ -205,7 +205,7 @@ class GradientSums:
             rows = {}
             for projection, vectors in self._projections(reduced):
                 rows[f"{projection}_{name}"] = vectors[name]
-            found[name] = level1_sum(rows, shape, name) + reduced[-1][name]
+            found[name] = in_proj_sum(rows, shape, name) + reduced[-1][name]
         found["fisher_output"] = np.array([self.output / self.predicted])
         shares = self.units.numpy() / (self.predicted * width)
         found["fisher_unit"] = shares.repeat(width)
@@ -228,7 +228,7 @@ class GradientSums:
 
     def _projections(self, reduced: list[dict[str, np.ndarray]]):
         """Level-1 projections by name with their rows of what their layer gave."""
-        for name, projection in self.module.level1.items():
+        for name, projection in self.module.in_proj.items():
             place = next(i for i, layer in enumerate(self.layers) if layer is projection.layer)
             rows = projection.rows.numpy()
             yield name, {key: values[rows] for key, values in reduced[place].items()}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
 from pruning.adapters.projection import layer_matrix
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import CURVE_POINTS, Measurement
@@ -35,7 +35,7 @@ CHOOSING = 4096
 most of the work."""
 
 
-def with_curves(
+def with_loss_curves(
     measurement: Measurement,
     model: nn.Module,
     windows: Windows,
@@ -53,15 +53,15 @@ def with_curves(
     what :func:`pruning.models.limits.probe_windows` bounds: the probes' streams between the
     blocks and gradients by every module's output. Raises Cancelled.
     """
-    adapter = adapter_for(model.config).multiplying(products)
+    adapter = adapter_for(model.config).with_autocast(products)
     blocks = adapter.blocks(model)
     measured = list(measurement.blocks)
     width = model.get_input_embeddings().weight.shape[1]
     token_bytes = probe_token_bytes(len(blocks), width, model.dtype.itemsize)
     fit_ids, probe_ids = _halves(windows, token_bytes)
-    hear = {"progress": progress, "should_cancel": should_cancel}
+    callbacks = {"progress": progress, "should_cancel": should_cancel}
     solves = solves or Stopwatch()
-    gradients = output_gradients(model, adapter, probe_ids, windows.seed, **hear)
+    gradients = output_gradients(model, adapter, probe_ids, windows.seed, **callbacks)
     with torch.no_grad():
         contexts = block_contexts(model, adapter, fit_ids.shape[1])
         streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
@@ -69,7 +69,7 @@ def with_curves(
             stop_if(should_cancel)
             with resident(block, then=blocks[index + 1 : index + 2]):
                 by_kind = {kind: gradients.pop((index, kind)) for kind in KINDS}
-                for kind, task in _block_curves(adapter, block, context, streams, by_kind):
+                for kind, task in _block_loss_curves(adapter, block, context, streams, by_kind):
                     with solves:
                         found = task.result()
                     measured[index] = measured[index].with_statistics(kind, found)
@@ -77,7 +77,7 @@ def with_curves(
     return replace(measurement, blocks=tuple(measured))
 
 
-def _block_curves(
+def _block_loss_curves(
     adapter: ModelAdapter,
     block: nn.Module,
     context: Mapping[str, Any],
@@ -123,7 +123,7 @@ class _Curves:
     """The work on one module. Its parts are the experts, or the whole of it: every part keeps as
     many units, and a token's error is the sum over the parts that it went through."""
 
-    def __init__(self, module: DepthTwo, gradient: Tensor, device: torch.device) -> None:
+    def __init__(self, module: PrunableModule, gradient: Tensor, device: torch.device) -> None:
         self.module, self.gradient, self.device = module, gradient.flatten(0, 1), device
         self.parts = [_PartCurve(module, device) for _ in range(module.experts)]
         self.probes = 0
@@ -144,7 +144,7 @@ class _Curves:
         experts = self.module.experts
         by_output = self.gradient.to(self.device).float()
         mean = sum(part.count for part in self.parts) / experts
-        weights = layer_matrix(self.module.level2).T.chunk(experts)
+        weights = layer_matrix(self.module.out_proj).T.chunk(experts)
         for part, weight in zip(self.parts, weights, strict=True):
             part.prepare(weight, by_output, mean)
         orders = [_orders(self.module, part.importance) for part in self.parts]
@@ -184,7 +184,7 @@ class _PartCurve:
     """A module, or one expert of it: its Gram matrix and its probes. What an expert gives is
     weighed with its share of the token."""
 
-    def __init__(self, module: DepthTwo, device: torch.device) -> None:
+    def __init__(self, module: PrunableModule, device: torch.device) -> None:
         size = module.units * module.unit_width // module.experts
         self.gram = torch.zeros(size, size, dtype=sum_dtype(device), device=device)
         self.count = 0
@@ -268,11 +268,11 @@ def _repaired(inputs: Tensor, by_channel: Tensor, factor: Tensor, kept: list[int
 
 def _weighed(seen: Part) -> Tensor:
     """Level-2 inputs [t, units·w] as the module's output depends on them."""
-    values = seen.level2_input.float()
+    values = seen.out_proj_input.float()
     return values if seen.shares is None else values * seen.shares[:, None]
 
 
-def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, _Order]:
+def _orders(module: PrunableModule, importance: Tensor) -> Mapping[str, _Order]:
     """By curve: units of a part, most important first."""
     units, groups = len(importance), module.groups
     best = importance.argsort(descending=True, stable=True)
@@ -293,5 +293,5 @@ def _orders(module: DepthTwo, importance: Tensor) -> Mapping[str, _Order]:
     return found
 
 
-def _channels(module: DepthTwo, units: Tensor) -> Tensor:
+def _channels(module: PrunableModule, units: Tensor) -> Tensor:
     return (units[:, None] * module.unit_width + torch.arange(module.unit_width)).flatten()

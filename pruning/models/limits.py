@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pruning.artifacts.shapes import KINDS
 
-COLLECTED_BYTES = 2**30
+BUFFER_BYTES = 2**30
 """At most so much of one module's activations is kept on the device for its equations."""
 
 

@@ -48,7 +48,7 @@ class OutlierChannel:
     worst_block: int
 
 
-def looking_habits(pattern: np.ndarray) -> tuple[float, float, float]:
+def attention_sink_shares(pattern: np.ndarray) -> tuple[float, float, float]:
     """Shares of attention in a map [s, s] on the first token, on the token itself, and on the one
     before, over the rows where these differ (the third on)."""
     rows = np.arange(2, len(pattern))

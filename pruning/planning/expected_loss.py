@@ -17,7 +17,7 @@ from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, ModuleShape
 from pruning.utils.errors import NeedsMeasurement
 
-CURVES = {"query": "query_expected_loss", "kv_group": "kv_group_expected_loss"}
+LOSS_CURVES = {"query": "query_expected_loss", "kv_group": "kv_group_expected_loss"}
 """Expected losses by head policy; of any other, ``expected_loss``."""
 
 WIDTHS = 64
@@ -38,14 +38,14 @@ class Choice:
     policy: str = ""
 
 
-def can_predict(measurement: Measurement) -> bool:
+def has_loss_curves(measurement: Measurement) -> bool:
     """Whether ``measurement`` has the expected losses."""
     return "expected_loss" in measurement.blocks[0].ffn.statistics
 
 
 def require(measurement: Measurement) -> None:
     """Raise NeedsMeasurement when the loss cannot be predicted from ``measurement``."""
-    if not can_predict(measurement):
+    if not has_loss_curves(measurement):
         raise NeedsMeasurement("Predicting the loss", "a pass for expected losses", "--curves")
 
 
@@ -95,7 +95,7 @@ def head_choices(
     for policy in policies if shape.units_per_group > 1 else ("",):
         if policy == "ungroup" and not shape.ungroups:
             continue
-        curve = statistics[CURVES.get(policy, "expected_loss")]
+        curve = statistics[LOSS_CURVES.get(policy, "expected_loss")]
         step = shape.units // (len(curve) - 1)
         for place in range(len(curve) - 2, 0, -1):
             kept = step * place
@@ -138,6 +138,6 @@ def head_loss(
     curve = statistics["expected_loss"]
     place = len(module.kept)
     if shape.units_per_group > 1 and not module.ungrouped:
-        curve = statistics[CURVES["kv_group" if module.grouped else "query"]]
+        curve = statistics[LOSS_CURVES["kv_group" if module.grouped else "query"]]
         place = place * (len(curve) - 1) // shape.units
     return float(curve[place])

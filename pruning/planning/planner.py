@@ -32,9 +32,9 @@ def needs_gradients(recipe: Recipe) -> bool:
     return any(CRITERIA[name].gradients for name in scores)
 
 
-def needs_curves(recipe: Recipe) -> bool:
+def needs_loss_curves(recipe: Recipe) -> bool:
     """Whether a plan by ``recipe`` needs the expected losses."""
-    return ALLOCATIONS[recipe.allocation].predicts
+    return ALLOCATIONS[recipe.allocation].needs_loss_curves
 
 
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
@@ -42,7 +42,7 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     and NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
     whole = measurement.shape
     if recipe.budget.given and recipe.budget.spare_heads:
-        measurement = _sparing_heads(measurement)
+        measurement = ffn_only(measurement)
     shape = measurement.shape
     blocks = block_range(recipe, len(shape.blocks))
     check_marks(recipe, shape, blocks)
@@ -89,7 +89,7 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     return Plan(whole, tuple(plans), recipe.calibration.seq_len)
 
 
-def _sparing_heads(measurement: Measurement) -> Measurement:
+def ffn_only(measurement: Measurement) -> Measurement:
     """``measurement`` of a model whose heads cannot go."""
     reason = "the recipe's budget spares the heads."
     blocks = tuple(

@@ -10,9 +10,9 @@ from pruning import registries
 from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
-    from pruning.recovery.solvers.layer_fit import Fit, LevelTwo
+    from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 
-Finish = Callable[["LevelTwo"], "Fit"]
+Finish = Callable[["OutputProjectionFit"], "Fit"]
 """Gives the kept channels' level-2 weights from the module's normal equations."""
 
 

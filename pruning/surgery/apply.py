@@ -34,7 +34,7 @@ from pruning.surgery.cut import shared_copy
 from pruning.surgery.expert_task import ExpertTask
 from pruning.surgery.module_task import ModuleTask
 from pruning.utils.errors import UsageError
-from pruning.utils.precision import products_dtype
+from pruning.utils.precision import autocast_dtype_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def apply(
     pruned = shared_copy(model)
     if plan.is_empty:
         return Applied(pruned, plan, plan.widths, ())
-    adapter = adapter.multiplying(products_dtype(recipe.recovery.compute, model))
+    adapter = adapter.with_autocast(autocast_dtype_of(recipe.recovery.compute, model))
     run = Run(model, pruned, adapter, plan, recipe, windows)
     touched = run.last_block() + 1
     for index in range(touched):
@@ -149,10 +149,10 @@ class Run:
         mixture = self.adapter.module(self.pruned_blocks[index], kind).mixture
         task = (ExpertTask if mixture else ModuleTask)(self, index, kind, decision, solving)
         if self.recovery.reconstructs:
-            task.reconstruct_level1()
+            task.reconstruct_in_proj()
         task.collect()
         if self.recovery.reconstructs:
-            task.reconstruct_level2()
+            task.reconstruct_out_proj()
         if self.recipe.recovery.rescore and self.recovery.uses_tokens:
             task.rescore()
         before, fit = task.finish()

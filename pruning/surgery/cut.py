@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
+from pruning.adapters.base import GROUPED, ModelAdapter, PrunableModule
 from pruning.adapters.projection import layer_like, layer_matrix, set_layer
 
 
@@ -28,13 +28,13 @@ def expand(units: Sequence[int], width: int) -> Tensor:
     return (starts + torch.arange(width)).reshape(-1)
 
 
-def cut_level1(module: DepthTwo, units: Sequence[int], groups: Sequence[int]) -> None:
+def cut_in_proj(module: PrunableModule, units: Sequence[int], groups: Sequence[int]) -> None:
     """Keep only the level-1 rows of ``units`` and (for key and value) ``groups``, which may name
     a group once per query head."""
-    for layer in module.level1_layers():
+    for layer in module.in_proj_layers():
         kept = [
             projection.rows[expand(groups if name in GROUPED else units, module.unit_width)]
-            for name, projection in module.level1.items()
+            for name, projection in module.in_proj.items()
             if projection.layer is layer
         ]
         rows = torch.cat(kept)
@@ -50,30 +50,30 @@ def cut_level1(module: DepthTwo, units: Sequence[int], groups: Sequence[int]) ->
 def cut(
     adapter: ModelAdapter,
     block: nn.Module,
-    module: DepthTwo,
+    module: PrunableModule,
     units: Sequence[int],
     groups: Sequence[int],
-    level2_weight: Tensor | None = None,
-    level2_bias: Tensor | None = None,
+    out_proj_weight: Tensor | None = None,
+    out_proj_bias: Tensor | None = None,
 ) -> None:
     """Keep ``units`` and ``groups`` of one module.
 
-    ``level2_weight`` [d, kept·unit_width] and ``level2_bias`` [d] replace the sliced level-2
+    ``out_proj_weight`` [d, kept·unit_width] and ``out_proj_bias`` [d] replace the sliced level-2
     parameters when recovery made new ones; they are cast to the layer's dtype.
     """
-    level2 = module.level2
-    like = layer_like(level2)
+    out_proj = module.out_proj
+    like = layer_like(out_proj)
     dtype = like.dtype
-    if level2_weight is None:
+    if out_proj_weight is None:
         columns = expand(units, module.unit_width).to(like.device)
-        level2_weight, level2_bias = layer_matrix(level2).data[:, columns], level2.bias
+        out_proj_weight, out_proj_bias = layer_matrix(out_proj).data[:, columns], out_proj.bias
     if module.kind == "attention":
         adapter.keep_heads(block, units, groups)
-    cut_level1(module, units, groups)
+    cut_in_proj(module, units, groups)
     set_layer(
-        level2,
-        level2_weight.data.to(dtype),
-        None if level2_bias is None else level2_bias.data.to(dtype),
+        out_proj,
+        out_proj_weight.data.to(dtype),
+        None if out_proj_bias is None else out_proj_bias.data.to(dtype),
     )
     if module.kind == "attention":
         adapter.set_widths(block, len(units), len(groups))

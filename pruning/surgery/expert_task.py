@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pruning.adapters.experts import Routing
 from pruning.models.execution.blockwise import Tap, batches, run_with_output
-from pruning.recovery.solvers.expert_fit import ExpertLevels
+from pruning.recovery.solvers.expert_fit import ExpertFit
 from pruning.recovery.solvers.normal_equations import NormalEquations
 from pruning.surgery.module_task import ModuleTask, held_out
 
@@ -22,10 +22,10 @@ from pruning.surgery.module_task import ModuleTask, held_out
 class ExpertTask(ModuleTask):
     """The work on one mixture of experts."""
 
-    def reconstruct_level1(self) -> None:
+    def reconstruct_in_proj(self) -> None:
         """Gate and up of every expert, fitted to those of the dense one at the same tokens."""
         run, mixture, dense = self.run, self.module.mixture, self._dense_module().mixture
-        layer = self.module.level1["up"].layer
+        layer = self.module.in_proj["up"].layer
         _, rows, inputs = layer.stored.shape
         parts = self._zeros(inputs, rows)
         dense_in, pruned_in = run.inputs()
@@ -33,12 +33,12 @@ class ExpertTask(ModuleTask):
             before = self._tapped(run.dense_blocks, dense_in[batch]).routing.hidden
             routing = self._tapped(run.pruned_blocks, pruned_in[batch]).routing
             for e, (tokens, _) in enumerate(routing.by_expert(mixture.experts)):
-                target = dense.level1(e, before[tokens])
+                target = dense.in_proj(e, before[tokens])
                 self._add(parts[e], batch, tokens, routing.hidden[tokens], target)
         with self.solving:
             present = [weight.double().T for weight in layer.stored]
             kept = [torch.arange(inputs)] * len(parts)
-            fit = self._levels(parts, present, kept, dim=1).refitted()
+            fit = self._expert_fits(parts, present, kept, dim=1).refitted()
         layer.set(fit.weight.T.to(layer.stored))
 
     def collect(self) -> None:
@@ -58,7 +58,7 @@ class ExpertTask(ModuleTask):
                 shares = part.shares[:, None]
                 self.energy += (shares * own[e]).double().square().sum().item()
                 goal = shares * (own[e] + missing[part.tokens])
-                self._add(self.parts[e], batch, part.tokens, shares * part.level2_input, goal)
+                self._add(self.parts[e], batch, part.tokens, shares * part.out_proj_input, goal)
 
     def _dense_run(
         self, batch: slice, hidden: Tensor, pruned: Routing
@@ -85,7 +85,7 @@ class ExpertTask(ModuleTask):
         found = seen.new_empty(len(tokens), seen.shape[-1], dtype=torch.float32)
         found[at_hand] = seen[place[at_hand]].float()
         others = dense.routing.hidden[tokens[~at_hand]]
-        with self._products():
+        with self._autocast():
             found[~at_hand] = dense.module.mixture.output(expert, others).float()
         return found
 
@@ -121,21 +121,21 @@ class ExpertTask(ModuleTask):
         pair[0].add(x[~held], target[~held])
         pair[1].add(x[held], target[held])
 
-    def _level2(self, kept: Tensor) -> ExpertLevels:
-        stored = self.module.level2.stored
+    def _out_proj_fit(self, kept: Tensor) -> ExpertFit:
+        stored = self.module.out_proj.stored
         width = stored.shape[2]
         kept = list(kept.reshape(len(stored), -1) % width)
-        return self._levels(self.parts, [weight.double().T for weight in stored], kept, dim=0)
+        return self._expert_fits(self.parts, [weight.double().T for weight in stored], kept, dim=0)
 
-    def _levels(
+    def _expert_fits(
         self,
         parts: list[list[NormalEquations]],
         present: list[Tensor],
         kept: list[Tensor],
         dim: int,
-    ) -> ExpertLevels:
+    ) -> ExpertFit:
         levels = [
-            self._level_problem(*pair, (weight, None), places, add_bias=False)
+            self._fit_of(*pair, (weight, None), places, add_bias=False)
             for pair, weight, places in zip(parts, present, kept, strict=True)
         ]
-        return ExpertLevels(tuple(levels), dim)
+        return ExpertFit(tuple(levels), dim)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo
+from pruning.adapters.base import PrunableModule
 from pruning.adapters.projection import layer_like, layer_matrix, layer_shape, set_layer
 from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleKind
@@ -17,11 +17,11 @@ from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure.forward_pass import ModuleSums
 from pruning.models.execution.blockwise import batches, run_tapped, run_with_output
 from pruning.planning.channels import rescored
-from pruning.recovery.solvers.activation_buffer import CollectedRows, Equations, equations
-from pruning.recovery.solvers.layer_fit import Fit, LevelTwo
+from pruning.recovery.solvers.activation_buffer import ActivationBuffer, Equations, equations
+from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import Stopwatch
 from pruning.surgery.cut import cut, expand
-from pruning.utils.precision import products_in
+from pruning.utils.precision import autocast_in
 
 if TYPE_CHECKING:
     from pruning.surgery.apply import Run
@@ -39,11 +39,11 @@ class ModuleTask:
         self.run, self.index, self.kind, self.solving = run, index, kind, solving
         self.decision = decision
         self.block = run.pruned_blocks[index]
-        self.module: DepthTwo = run.adapter.module(self.block, kind)
-        self.had_bias = self.module.level2.bias is not None
+        self.module: PrunableModule = run.adapter.module(self.block, kind)
+        self.had_bias = self.module.out_proj.bias is not None
         self.contribution = torch.empty_like(run.dense)
         self.energy = 0.0
-        self.rows: list[CollectedRows] | None = None
+        self.rows: list[ActivationBuffer] | None = None
 
     def _tapped(self, blocks: nn.ModuleList, hidden: Tensor) -> Any:
         run, block = self.run, blocks[self.index]
@@ -57,20 +57,20 @@ class ModuleTask:
         dtype = self.run.dense.dtype
         return [equations(tokens, inputs, outputs, self.run.device, dtype) for _ in range(2)]
 
-    def reconstruct_level1(self) -> None:
+    def reconstruct_in_proj(self) -> None:
         """Algorithms 1, 3, 4, first half: fit level 1 to the dense outputs on the dense stream."""
         run, dense_module = self.run, self._dense_module()
-        layers, dense_layers = self.module.level1_layers(), dense_module.level1_layers()
+        layers, dense_layers = self.module.in_proj_layers(), dense_module.in_proj_layers()
         sizes = [layer_matrix(layer).shape[0] for layer in layers]
         inputs = layer_matrix(layers[0]).shape[1]
         parts = self._no_equations(inputs, sum(sizes))
         dense_in, pruned_in = run.inputs()
         for batch in batches(*dense_in.shape[:2]):
-            target = self._level1_outputs(dense_layers, dense_in[batch])
-            seen = self._tapped(run.pruned_blocks, pruned_in[batch]).level1_input
+            target = self._in_proj_outputs(dense_layers, dense_in[batch])
+            seen = self._tapped(run.pruned_blocks, pruned_in[batch]).in_proj_input
             _add_split(parts, batch, run.family, seen, target)
         # a new bias is recorded (and loaded) for level 2 only
-        level = self._level_problem(*parts, self._stacked(layers), add_bias=False)
+        level = self._fit_of(*parts, self._stacked(layers), add_bias=False)
         with self.solving:
             fit = level.refitted()
         bias_rows = None if fit.bias is None else fit.bias.split(sizes)
@@ -79,17 +79,17 @@ class ModuleTask:
             bias = None if bias_rows is None else bias_rows[place].to(layer.weight)
             set_layer(layer, weight.to(layer.weight), bias)
 
-    def _dense_module(self) -> DepthTwo:
+    def _dense_module(self) -> PrunableModule:
         return self.run.adapter.module(self.run.dense_blocks[self.index], self.kind)
 
-    def _level1_outputs(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
+    def _in_proj_outputs(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
         """Outputs [n, s, rows] of whole level-1 layers, side by side."""
         tap = self._tapped(self.run.dense_blocks, hidden)
-        with self._products():
-            return torch.cat([layer(tap.level1_input) for layer in layers], dim=-1)
+        with self._autocast():
+            return torch.cat([layer(tap.in_proj_input) for layer in layers], dim=-1)
 
-    def _products(self) -> AbstractContextManager:
-        return products_in(self.run.adapter.products, self.run.device)
+    def _autocast(self) -> AbstractContextManager:
+        return autocast_in(self.run.adapter.products, self.run.device)
 
     def _stacked(self, layers: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
         weight = torch.cat([layer_matrix(layer) for layer in layers]).double().T
@@ -101,11 +101,12 @@ class ModuleTask:
         """One pass: the dense contribution, and the equations of level 2 on the pruned stream.
 
         The target is the dense output plus what the residual stream has lost so far, or the
-        dense output alone (``recovery.target``, or a norm after the module: ``DepthTwo.normed``).
+        dense output alone (``recovery.target``, or a norm after the module:
+        ``PrunableModule.normed``).
         """
-        run, level2 = self.run, layer_matrix(self.module.level2)
-        self.parts = self._no_equations(level2.shape[1], level2.shape[0])
-        if isinstance(self.parts[0], CollectedRows):
+        run, out_proj = self.run, layer_matrix(self.module.out_proj)
+        self.parts = self._no_equations(out_proj.shape[1], out_proj.shape[0])
+        if isinstance(self.parts[0], ActivationBuffer):
             self.rows = self.parts
         self.sums = self._no_sums()
         dense_in, pruned_in = run.inputs()
@@ -120,14 +121,14 @@ class ModuleTask:
             tap = self._tapped(run.pruned_blocks, pruned_in[batch])
             if self.sums:
                 self.sums.add(tap)
-            _add_split(self.parts, batch, run.family, tap.level2_input, target)
+            _add_split(self.parts, batch, run.family, tap.out_proj_input, target)
 
     def _no_sums(self) -> ModuleSums | None:
         """What re-scoring needs, before any token; None: the decision stays."""
         recipe = self.run.recipe
         criterion = CRITERIA[self._score()]
         if recipe.recovery.rescore and self.run.recovery.uses_tokens and criterion.updates:
-            return ModuleSums(self.module, level1=criterion.level1)
+            return ModuleSums(self.module, in_proj=criterion.in_proj)
         return None
 
     def _score(self) -> str:
@@ -145,10 +146,10 @@ class ModuleTask:
             run.contexts[self.index],
         )
 
-    def reconstruct_level2(self) -> None:
+    def reconstruct_out_proj(self) -> None:
         """Algorithms 1, 3, 4, second half: fit level 2 before the cut."""
-        layer = self.module.level2
-        level = self._level2(torch.arange(layer_shape(layer)[1]))
+        layer = self.module.out_proj
+        level = self._out_proj_fit(torch.arange(layer_shape(layer)[1]))
         self.parts = level.parts  # products, which are not counted as solving
         with self.solving:
             fit = level.refitted()
@@ -170,7 +171,7 @@ class ModuleTask:
         """Fit the kept channels and cut; returns the error without recovery, and the fit."""
         kept = expand(self.decision.kept, self.module.unit_width)
         self.kept = kept.to(self.run.device)
-        level = self._level2(kept)
+        level = self._out_proj_fit(kept)
         self.parts = level.parts  # products, which are not counted as solving
         with self.solving:
             before = level.cut().error
@@ -192,40 +193,40 @@ class ModuleTask:
         _, pruned_in = run.inputs()
         for place, batch in enumerate(batches(*run.dense.shape[:2])):
             if self.rows and not self.module.normed:
-                yield batch, self._level2_output(self.rows, place, batch)
+                yield batch, self._out_proj_output(self.rows, place, batch)
             else:
                 yield batch, run.run(self.block, self.kind, self.index, pruned_in[batch])
 
-    def _level2_output(self, rows: list[CollectedRows], place: int, batch: slice) -> Tensor:
+    def _out_proj_output(self, rows: list[ActivationBuffer], place: int, batch: slice) -> Tensor:
         """What the cut level 2 gives [n, s, d] for the inputs collected in one batch."""
-        level2 = self.run.adapter.module(self.block, self.kind).level2
+        out_proj = self.run.adapter.module(self.block, self.kind).out_proj
         held = held_out(batch, self.run.family)
         output = torch.empty_like(self.run.dense[batch])
         for part, windows in zip(rows, (~held, held), strict=True):
             x = part.parts[place][0].index_select(1, self.kept)
-            with self._products():
-                given = level2(x)
+            with self._autocast():
+                given = out_proj(x)
             output[windows] = given.unflatten(0, (-1, output.shape[1])).to(output)
         return output
 
-    def _level2(self, kept: Tensor) -> LevelTwo:
-        weight, bias = self._stacked([self.module.level2])
-        return self._level_problem(*self.parts, (weight, bias), kept)
+    def _out_proj_fit(self, kept: Tensor) -> OutputProjectionFit:
+        weight, bias = self._stacked([self.module.out_proj])
+        return self._fit_of(*self.parts, (weight, bias), kept)
 
-    def _level_problem(
+    def _fit_of(
         self,
         fitting: Equations,
         held_out: Equations,
         present: tuple[Tensor, Tensor | None],
         kept: Tensor | None = None,
         add_bias: bool = True,
-    ) -> LevelTwo:
+    ) -> OutputProjectionFit:
         fitting, held_out = fitting.double(), held_out.double()
         device = fitting.device
         weight, bias = present[0].to(device), None if present[1] is None else present[1].to(device)
         kept = torch.arange(len(weight)) if kept is None else kept
         rule = self.run.recipe.recovery
-        return LevelTwo(
+        return OutputProjectionFit(
             fitting=fitting,
             held_out=held_out,
             weight=weight,

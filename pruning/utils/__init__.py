@@ -1,1 +1,1 @@
-"""What any program needs: one-line errors, registries, files that are whole or absent, number formats."""
+"""One-line errors, registries, files that are whole or absent, number formats."""

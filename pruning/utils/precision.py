@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 
-def products_dtype(compute: str, model: nn.Module) -> torch.dtype | None:
+def autocast_dtype_of(compute: str, model: nn.Module) -> torch.dtype | None:
     """What ``recovery.compute`` comes to for ``model``; None: its own format.
 
     ``auto`` is bfloat16 for float32 weights on a device that multiplies it natively. Weights that
@@ -26,12 +26,12 @@ def products_dtype(compute: str, model: nn.Module) -> torch.dtype | None:
     return None
 
 
-def products_name(compute: str, model: nn.Module) -> str:
-    """Name of the format that :func:`products_dtype` finds."""
-    return str(products_dtype(compute, model) or model.dtype).removeprefix("torch.")
+def autocast_name(compute: str, model: nn.Module) -> str:
+    """Name of the format that :func:`autocast_dtype_of` finds."""
+    return str(autocast_dtype_of(compute, model) or model.dtype).removeprefix("torch.")
 
 
-def products_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager:
+def autocast_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager:
     """Run a float32 model with its matrix products in ``dtype``; None: as it is. Norms, sums and
     the residual stream stay float32."""
     if dtype is None:

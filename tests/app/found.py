@@ -60,7 +60,7 @@ LOSSES = Losses((Passage(),))
 def add(kind, result, about, **more):
     """A finished job of the visitor."""
     job = visitor_jobs.manager().submit(
-        kind, kind, lambda p, c: result, owner=OWNER, lane="cpu", about=about, **more
+        kind, kind, lambda p, c: result, owner=OWNER, queue_name="cpu", about=about, **more
     )
     wait_for(lambda: not job.active)
     return job
@@ -70,7 +70,13 @@ def add_run(ratio, **more):
     recipe = state.initial_recipe().changed(ffn={"ratio": ratio}, heads={"threshold": 0.1}, **more)
     plan = make_plan(state.demo_measurement(), recipe)
     run = FakeRun(plan, FakeReport(plan), events=tuple(fake_events(plan)), recipe=recipe)
-    return add("prune", run, recipe, weigh=lambda run: {id(run): 1}, lighten=tasks.without_models)
+    return add(
+        "prune",
+        run,
+        recipe,
+        storage_bytes=lambda run: {id(run): 1},
+        release_models=tasks.without_models,
+    )
 
 
 def found_things():

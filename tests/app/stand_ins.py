@@ -112,8 +112,8 @@ class Engine:
             "Prune demo",
             self.prune,
             owner=OWNER,
-            lane="cpu",
-            weigh=lambda run: {id(run): 1},
+            queue_name="cpu",
+            storage_bytes=lambda run: {id(run): 1},
             about=self.recipe,
         )
         if finish:

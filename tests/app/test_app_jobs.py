@@ -24,8 +24,8 @@ def manager():
     return JobManager()
 
 
-def submit(manager, work, lane="cpu", owner="me", **more):
-    return manager.submit("prune", "Prune demo", work, owner=owner, lane=lane, **more)
+def submit(manager, work, queue_name="cpu", owner="me", **more):
+    return manager.submit("prune", "Prune demo", work, owner=owner, queue_name=queue_name, **more)
 
 
 def test_jobs_of_one_lane_run_one_after_another(manager):
@@ -49,8 +49,8 @@ def test_jobs_of_one_lane_run_one_after_another(manager):
 
 def test_lanes_do_not_wait_for_each_other(manager):
     gate = threading.Event()
-    slow = submit(manager, lambda p, c: gate.wait(5), lane="cuda")
-    quick = submit(manager, lambda p, c: "fast", lane="cpu")
+    slow = submit(manager, lambda p, c: gate.wait(5), queue_name="cuda")
+    quick = submit(manager, lambda p, c: "fast", queue_name="cpu")
     wait_for(lambda: quick.status == "done")
     assert quick.result == "fast" and slow.active
     gate.set()
@@ -134,7 +134,9 @@ def test_ids_cannot_be_guessed_and_unknown_ones_find_nothing(manager):
 
 def run_heavy(manager, count, owner="me", size=1):
     made = [
-        submit(manager, lambda p, c: object(), owner=owner, weigh=lambda held: {id(held): size})
+        submit(
+            manager, lambda p, c: object(), owner=owner, storage_bytes=lambda held: {id(held): size}
+        )
         for _ in range(count)
     ]
     wait_for(lambda: not any(job.active for job in made))
@@ -224,7 +226,7 @@ def test_results_that_share_a_model_weigh_it_once():
     made = []
     for place in range(3):
         weight = {1: 20, 7: 1000, 100 + place: 1}
-        made.append(submit(manager, lambda p, c: 0, weigh=lambda result, w=weight: w))
+        made.append(submit(manager, lambda p, c: 0, storage_bytes=lambda result, w=weight: w))
     wait_for(lambda: not made[-1].active)
     last = submit(manager, lambda p, c: None, owner="nobody")
     wait_for(lambda: not last.active)

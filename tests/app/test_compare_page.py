@@ -207,7 +207,7 @@ def test_text_shows_while_it_is_written(visit, engine):
         "Text",
         lambda p, c: engine.gate.wait(),
         owner=OWNER,
-        lane="other",
+        queue_name="other",
         about=(run.id, "Water rises ", live),
     )
     wait_for(lambda: job.status == "running")
@@ -223,7 +223,7 @@ def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
         "Perplexity",
         lambda p, c: hold.wait(),
         owner=OWNER,
-        lane="cpu",
+        queue_name="cpu",
         about=(run.id,),
     )
     try:

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from app.jobs import compare_tasks
 from app.main import app  # noqa: F401  (the route hangs on it)
 from app.server import downloads
-from app.server.downloads import Shelf
+from app.server.downloads import DownloadStore
 from app.session import visitor_jobs
 from app.views.compare.export import file_name
 from pruning.checkpoint.zip import move_into_zip
@@ -25,20 +25,22 @@ from pruning.utils.errors import Cancelled, HeadroomError
 
 
 @pytest.fixture
-def shelf(engine, tmp_path, monkeypatch):
+def download_store(engine, tmp_path, monkeypatch):
     """The process's shelf, in a cache folder of its own."""
     monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
-    return downloads.shelf()
+    return downloads.download_store()
 
 
 def client() -> TestClient:
     return TestClient(Starlette(routes=[downloads.route()]))
 
 
-def offered(shelf: Shelf, owner: str = OWNER, name: str = "a.zip", text: bytes = b"abcdef"):
-    with shelf.room(1) as place:
+def offered(
+    download_store: DownloadStore, owner: str = OWNER, name: str = "a.zip", text: bytes = b"abcdef"
+):
+    with download_store.room(1) as place:
         (place / name).write_bytes(text)
-        return shelf.offer(place / name, owner)
+        return download_store.offer(place / name, owner)
 
 
 def saved_folder(place):
@@ -49,8 +51,8 @@ def saved_folder(place):
     return folder
 
 
-def test_a_file_is_sent_whole_or_in_part_by_its_id(shelf):
-    made = offered(shelf)
+def test_a_file_is_sent_whole_or_in_part_by_its_id(download_store):
+    made = offered(download_store)
     answer = client().get(f"/download/{made.id}")
     assert answer.content == b"abcdef" and answer.headers["content-length"] == "6"
     assert answer.headers["content-disposition"] == 'attachment; filename="a.zip"'
@@ -62,33 +64,33 @@ def test_a_file_is_sent_whole_or_in_part_by_its_id(shelf):
 
 
 @pytest.mark.parametrize("name", ["", "x", "../secret", "%2e%2e%2fsecret", "a/b", "/etc/passwd"])
-def test_nothing_else_is_sent(shelf, tmp_path, name):
-    offered(shelf)
+def test_nothing_else_is_sent(download_store, tmp_path, name):
+    offered(download_store)
     (tmp_path / "secret").write_text("of others")
     answer = client().get(f"/download/{name}")
     assert answer.status_code == 404 and "of others" not in answer.text
 
 
-def test_an_ended_download_says_so(shelf):
-    made = offered(shelf)
+def test_an_ended_download_says_so(download_store):
+    made = offered(download_store)
     shutil.rmtree(made.path.parent)
     answer = client().get(f"/download/{made.id}")
     assert answer.status_code == 404 and "This download has ended" in answer.text
 
 
-def test_ids_cannot_be_guessed_and_an_owner_has_one_file(shelf):
-    first, other = offered(shelf), offered(shelf, "somebody else")
-    second = offered(shelf)
+def test_ids_cannot_be_guessed_and_an_owner_has_one_file(download_store):
+    first, other = offered(download_store), offered(download_store, "somebody else")
+    second = offered(download_store)
     assert len({first.id, second.id, other.id}) == 3 and len(second.id) >= 32
-    assert shelf.find(first.id) is None and not first.path.exists()
-    assert shelf.find(second.id) == second and shelf.find(other.id) == other
-    shelf.clear()
+    assert download_store.find(first.id) is None and not first.path.exists()
+    assert download_store.find(second.id) == second and download_store.find(other.id) == other
+    download_store.clear()
     assert not second.path.exists() and not other.path.exists()
 
 
 def test_old_files_go_and_those_asked_for_stay(tmp_path):
-    shelf = Shelf(tmp_path, keep=0.3)
-    left, used = offered(shelf), offered(shelf, "somebody else")
+    download_store = DownloadStore(tmp_path, keep=0.3)
+    left, used = offered(download_store), offered(download_store, "somebody else")
     stranger = tmp_path / "of-a-server-that-is-gone"
     stranger.mkdir()
     (stranger / "model.zip").write_bytes(b"x")
@@ -97,18 +99,21 @@ def test_old_files_go_and_those_asked_for_stay(tmp_path):
         os.utime(path, (hour_ago, hour_ago))
     for _ in range(4):
         time.sleep(0.1)
-        shelf.touch(used)
-    shelf.sweep()
-    assert shelf.find(left.id) is None and not left.path.exists()
+        download_store.touch(used)
+    download_store.sweep()
+    assert download_store.find(left.id) is None and not left.path.exists()
     assert not stranger.exists()
     assert used.path.exists()
 
 
 def test_a_full_disk_is_told_before_and_leaves_nothing(tmp_path):
-    shelf = Shelf(tmp_path / "downloads")
-    with pytest.raises(HeadroomError, match="GB of the server's disk"), shelf.room(1 << 60):
+    download_store = DownloadStore(tmp_path / "downloads")
+    with (
+        pytest.raises(HeadroomError, match="GB of the server's disk"),
+        download_store.room(1 << 60),
+    ):
         raise AssertionError("never here")
-    with pytest.raises(Cancelled), shelf.room(1) as place:
+    with pytest.raises(Cancelled), download_store.room(1) as place:
         (place / "half").write_bytes(b"x")
         raise Cancelled("Cancelled.")
     assert list((tmp_path / "downloads").iterdir()) == []
@@ -137,7 +142,7 @@ def test_packing_can_be_cancelled(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["compact", "gguf"])
-def test_the_work_packs_what_the_form_writes(shelf, monkeypatch, form):
+def test_the_work_packs_what_the_form_writes(download_store, monkeypatch, form):
     def write(run, out, form, gguf_type, found):
         assert (gguf_type, found) == ("f16", None)
         if out.suffix == ".gguf":
@@ -149,20 +154,20 @@ def test_the_work_packs_what_the_form_writes(shelf, monkeypatch, form):
 
     monkeypatch.setattr(compare_tasks, "_write", write)
     run = SimpleNamespace(report=SimpleNamespace(before=SimpleNamespace(bytes=10)))
-    task = compare_tasks.packing(run, f"t-{form}", form, "f16", None, shelf, OWNER)
+    task = compare_tasks.packing(run, f"t-{form}", form, "f16", None, download_store, OWNER)
     made, remarks = task(lambda _: None, lambda: False)
-    assert remarks == ("A bias was added.",) and shelf.find(made.id) == made
+    assert remarks == ("A bias was added.",) and download_store.find(made.id) == made
     assert made.path.name == {"compact": "t-compact.zip", "gguf": "t-gguf.gguf"}[form]
     assert [p.name for p in made.path.parent.iterdir()] == [made.path.name]
 
 
-def test_compare_offers_a_download_until_it_ends(visit, shelf, monkeypatch):
+def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypatch):
     asked = []
 
-    def packing(run, name, form, gguf_type, found, shelf, owner):
+    def packing(run, name, form, gguf_type, found, download_store, owner):
         asked.append((name, form, gguf_type, found, owner))
         return lambda progress, should_cancel: (
-            offered(shelf, owner, f"{name}.zip"),
+            offered(download_store, owner, f"{name}.zip"),
             ("A bias was added.",),
         )
 
@@ -181,7 +186,7 @@ def test_compare_offers_a_download_until_it_ends(visit, shelf, monkeypatch):
     assert any(f'href="download/{made.id}"' in link for link in links)
     assert any("demo-pruned-uniform.zip (6 B)" in link for link in links)
     assert "A bias was added." in words(at) and "Kept for 120 min" in words(at)
-    shelf.clear()
+    download_store.clear()
     at.run()
     assert "has ended" in words(at)
     assert not any("download/" in element.proto.body for element in at.get("html"))

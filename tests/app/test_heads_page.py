@@ -250,7 +250,7 @@ def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
 def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
     draft = state.initial_recipe().changed(heads={"ratio": 0.34})
     losses = {"attention": [0.1] * 30, "ffn": [0.2] * 30}
-    monkeypatch.setattr(preview, "can_predict", lambda measurement: True)
+    monkeypatch.setattr(preview, "has_loss_curves", lambda measurement: True)
     monkeypatch.setattr(preview, "plan_losses", lambda measurement, plan: losses)
     at = visit("heads", **{"headroom.draft": draft})
     assert trace(charts(at)["overview"], "loss, attention")["y"] == [0.1] * 30

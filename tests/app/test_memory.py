@@ -58,7 +58,7 @@ def wait_for(condition, seconds: float = 180.0) -> None:
 def no_collector():
     """The collector must not run by luck."""
     model()
-    memory.give_back()
+    memory.free_memory()
     gc.disable()
     yield
     gc.enable()
@@ -97,8 +97,8 @@ def test_a_job_gives_back_its_model(no_collector, ending):
             raise Cancelled("Cancelled.")
         return made
 
-    weigh = {"weigh": lambda made: memory.storages([made])}
-    job = manager.submit("prune", "Prune", run, owner="me", lane="cpu", **weigh)
+    storage_bytes = {"storage_bytes": lambda made: memory.storages([made])}
+    job = manager.submit("prune", "Prune", run, owner="me", queue_name="cpu", **storage_bytes)
     wait_for(lambda: resident() - before > 150 * MB)
     gate.set()
     wait_for(lambda: not job.active)
@@ -106,7 +106,12 @@ def test_a_job_gives_back_its_model(no_collector, ending):
         held = sum(job.weight.values())
         assert held > 150 * MB
         job = manager.submit(
-            "prune", "Prune", lambda p, c: torch.nn.Linear(2, 2), owner="me", lane="cpu", **weigh
+            "prune",
+            "Prune",
+            lambda p, c: torch.nn.Linear(2, 2),
+            owner="me",
+            queue_name="cpu",
+            **storage_bytes,
         )
     wait_for(lambda: resident() - before < 50 * MB)
 

@@ -110,7 +110,7 @@ def test_a_load_waits_its_turn_then_runs_and_is_cancelled(visit, engine, monkeyp
 
     monkeypatch.setattr(tasks, "loading", loading)
     first = visitor_jobs.manager().submit(
-        "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", lane="cpu"
+        "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", queue_name="cpu"
     )
     wait_for(lambda: first.status == "running")
     at = visit("model")

@@ -66,7 +66,7 @@ def test_work_that_does_not_succeed_is_one_sentence(page, monkeypatch, ending):
 def test_work_that_waits_says_so_and_can_be_taken_back(page, engine, monkeypatch):
     at, label, module, function = page
     first = visitor_jobs.manager().submit(
-        "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", lane="cpu"
+        "prune", "Prune demo", lambda p, c: engine.gate.wait(), owner="other", queue_name="cpu"
     )
     wait_for(lambda: first.status == "running")
     monkeypatch.setattr(module, function, lambda *_: lambda progress, cancel: None)

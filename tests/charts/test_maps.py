@@ -19,9 +19,9 @@ from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.planning.analysis import (
     OUTLIER_FACTOR,
+    attention_sink_shares,
     count_similar,
     largest_channels,
-    looking_habits,
 )
 
 
@@ -118,7 +118,7 @@ def test_maps_show_no_future_and_tiles_pick_heads() -> None:
     mosaic = block_mosaic(np.stack([one] * 5), selected=3)
     assert list(mosaic.data[1].customdata) == [f"head:{n}" for n in range(5)]
     assert len(mosaic.layout.shapes) == 1
-    first, itself, before = looking_habits(np.eye(6))
+    first, itself, before = attention_sink_shares(np.eye(6))
     assert (first, itself, before) == (0.0, 1.0, 0.0)
     assert "100% to the token itself" in pattern_alt(0, 1, np.eye(6), tuple("abcdef"))
 

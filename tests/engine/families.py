@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from pruning.adapters import adapter_for
-from pruning.adapters.base import DepthTwo
+from pruning.adapters.base import PrunableModule
 from pruning.artifacts.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape, ModuleShape
@@ -281,7 +281,7 @@ def masked(model: LoadedModel, plan: Plan):
                     down.data[unit // size, :, unit % size] = 0.0
                 continue
             columns = [unit * width + place for unit in gone for place in range(width)]
-            handles.append(module.level2.register_forward_pre_hook(_zero(columns)))
+            handles.append(module.out_proj.register_forward_pre_hook(_zero(columns)))
     try:
         yield model.model
     finally:
@@ -326,7 +326,9 @@ def seen(layers: Mapping[str, nn.Module]):
             handle.remove()
 
 
-def error_of_experts(dense: DepthTwo, cut: DepthTwo, removed, hidden, chosen, shares) -> float:
+def error_of_experts(
+    dense: PrunableModule, cut: PrunableModule, removed, hidden, chosen, shares
+) -> float:
     """Squared error of the experts of ``cut``, each at the tokens that are routed to it and
     weighed with its share, relative to their dense outputs; nothing was cut before them."""
     error = energy = 0.0

@@ -19,7 +19,7 @@ from pruning.planning.allocation import ALLOCATIONS
 from pruning.planning.allocation.predicted import cheapest
 from pruning.planning.allocation.ranking import nearest_heads, standardised, weakest
 from pruning.planning.expected_loss import Choice, ffn_losses, plan_losses
-from pruning.planning.planner import make_plan, needs_curves, needs_gradients
+from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.utils.errors import NeedsMeasurement, UsageError
 
 BUDGETED = ["uniform", "adaptive_layers", "adaptive_modules", "adaptive", "predicted"]
@@ -193,8 +193,8 @@ def test_predicted_losses_are_those_of_the_curves_and_least():
 
 def test_predicting_needs_its_passes_and_says_so():
     recipe = Recipe.parse({"allocation": "predicted", "budget": {"kept": 0.8}})
-    assert needs_curves(recipe) and not needs_gradients(recipe)
-    assert not needs_curves(Recipe()) and not needs_gradients(Recipe())
+    assert needs_loss_curves(recipe) and not needs_gradients(recipe)
+    assert not needs_loss_curves(Recipe()) and not needs_gradients(Recipe())
     with pytest.raises(NeedsMeasurement, match="measure again with --curves"):
         make_plan(synthetic.measurement(), recipe)
 

@@ -65,10 +65,10 @@ def test_scores_are_taken_again_on_the_pruned_stream(tiny, rescore):
     # the stream that block 1's FFN sees once block 0 alone has been cut
     first = replace(planned, blocks=planned.blocks[:1] + _keep_all(planned).blocks[1:])
     halfway = apply(tiny.model, first, recipe, windows).model
-    layer = tiny.adapter.ffn(tiny.adapter.blocks(halfway)[1]).level2
-    with families.seen({"level2": layer}) as found:
+    layer = tiny.adapter.ffn(tiny.adapter.blocks(halfway)[1]).out_proj
+    with families.seen({"out_proj": layer}) as found:
         families.logits(halfway, windows.ids)
-    energy = found["level2"][0].double().square().mean((0, 1))
+    energy = found["out_proj"][0].double().square().mean((0, 1))
     scores = energy * families.matrix(layer).square().sum(0)
     expected = scores.argsort()[: len(channels)].sort().values.tolist()
     assert list(channels) == expected != list(planned.blocks[1].ffn.removed)
@@ -90,7 +90,7 @@ def test_bfloat16_runs_without_nan(tiny_model, tiny, method):
 @pytest.mark.parametrize("kept_bytes", [0, 2**30])
 def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
     """And one module a second time only where the inputs of its level 2 could not be kept."""
-    monkeypatch.setattr("pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", kept_bytes)
+    monkeypatch.setattr("pruning.recovery.solvers.activation_buffer.BUFFER_BYTES", kept_bytes)
     recipe = families.recipe(ffn__ratio=0.3, calibration__samples=30, recovery__scope="pruned")
     plan = make_plan(measure_model(tiny, recipe), recipe)
     windows = windows_for(tiny, recipe)
@@ -106,7 +106,7 @@ def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
         pruned = shared_copy(model)
         for who, one in (("dense", model), ("pruned", pruned)):
             for index, block in enumerate(tiny.adapter.blocks(one)):
-                layer = tiny.adapter.ffn(block).level1["up"].layer
+                layer = tiny.adapter.ffn(block).in_proj["up"].layer
                 handles.append(layer.register_forward_hook(count((who, index))))
         return pruned
 
@@ -132,9 +132,7 @@ def test_what_was_kept_gives_what_running_again_does(tiny, monkeypatch, method):
     plan = make_plan(measure_model(tiny, recipe), recipe)
     windows, found = windows_for(tiny, recipe), []
     for kept_bytes in (0, 2**30):
-        monkeypatch.setattr(
-            "pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", kept_bytes
-        )
+        monkeypatch.setattr("pruning.recovery.solvers.activation_buffer.BUFFER_BYTES", kept_bytes)
         found.append(apply(tiny.model, plan, recipe, windows))
     summed, kept = found
     removed = [

@@ -11,7 +11,7 @@ import torch
 from pruning.models.execution.blockwise import run_tapped
 from pruning.pipeline import prune, recovery_windows
 from pruning.utils import precision
-from pruning.utils.precision import products_dtype, products_name
+from pruning.utils.precision import autocast_dtype_of, autocast_name
 
 CUT = {"heads__ratio": 0.34, "ffn__ratio": 0.4, "calibration__samples": 40}
 
@@ -23,12 +23,12 @@ def test_only_float32_weights_are_given_another_format(monkeypatch):
     single, half = model(torch.float32), model(torch.float16)
     for units, wanted in ((True, torch.bfloat16), (False, None)):
         monkeypatch.setattr(precision, "_has_bfloat16_units", lambda _device, units=units: units)
-        assert products_dtype("auto", single) is wanted
-        assert products_name("auto", single) == ("bfloat16" if units else "float32")
-        assert products_dtype("model", single) is None
-        assert products_dtype("bfloat16", single) is torch.bfloat16
-        assert products_dtype("bfloat16", half) is products_dtype("auto", half) is None
-        assert products_name("auto", half) == "float16"
+        assert autocast_dtype_of("auto", single) is wanted
+        assert autocast_name("auto", single) == ("bfloat16" if units else "float32")
+        assert autocast_dtype_of("model", single) is None
+        assert autocast_dtype_of("bfloat16", single) is torch.bfloat16
+        assert autocast_dtype_of("bfloat16", half) is autocast_dtype_of("auto", half) is None
+        assert autocast_name("auto", half) == "float16"
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -57,9 +57,9 @@ def test_an_adapter_that_multiplies_otherwise_leaves_the_family_as_it_was(tiny_m
     block = loaded.adapter.blocks(loaded.model)[0]
     module = loaded.adapter.module(block, "ffn")
     hidden = torch.randn(1, 4, loaded.model.config.hidden_size)
-    other = loaded.adapter.multiplying(torch.bfloat16)
+    other = loaded.adapter.with_autocast(torch.bfloat16)
     seen = {a.products: run_tapped(a, block, module, hidden, {}) for a in (loaded.adapter, other)}
-    assert {products: tap.level2_input.dtype for products, tap in seen.items()} == {
+    assert {products: tap.out_proj_input.dtype for products, tap in seen.items()} == {
         None: torch.float32,
         torch.bfloat16: torch.bfloat16,
     }

@@ -164,14 +164,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
 
 def test_the_next_block_is_read_while_one_computes(tmp_path, monkeypatch):
     loaded = pruning.load(str(many_blocks(tmp_path, 5)), device="cpu", placement="disk")
-    read, reads = offload.Stored.read, []
+    read, reads = offload.TensorRef.read, []
 
     def reading(self, dtype):
         ahead = threading.current_thread() is not threading.main_thread()
         reads.append((int(self.name.split(".")[2]), ahead, self.name))
         return read(self, dtype)
 
-    monkeypatch.setattr(offload.Stored, "read", reading)
+    monkeypatch.setattr(offload.TensorRef, "read", reading)
     windows = families.windows(loaded)
     recipe = families.recipe(ffn__ratio=0.3)
     measured = measure(loaded.model, windows, name="tiny")

@@ -80,7 +80,7 @@ def test_bias_compensation_adds_a_bias_to_a_layer_without_one(tiny_model, tmp_pa
     run = prune(tiny_model("llama_grouped"), families.recipe(**CUT, recovery__method="bias"))
     assert any(width.added_ffn_bias for width in run.widths)
     loaded = pruning.load(str(save(run, tmp_path / "out")), device="cpu")
-    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[0]).level2
+    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[0]).out_proj
     assert layer.bias is not None and layer.bias.abs().max() > 0
 
 

@@ -174,10 +174,10 @@ class TestConformance:
             error = families.error_of_experts(*modules, event.removed, *found["experts"])
             assert event.error_after == pytest.approx(error, rel=1e-3)
             return
-        dense, cut = (module.level2 for module in modules)
-        with families.seen({"level2": dense}) as found:
+        dense, cut = (module.out_proj for module in modules)
+        with families.seen({"out_proj": dense}) as found:
             families.logits(tiny.model, ids)
-        x, target = (tensor.double() for tensor in found["level2"])
+        x, target = (tensor.double() for tensor in found["out_proj"])
         width = modules[0].unit_width
         gone = [unit * width + place for unit in event.removed for place in range(width)]
         kept = [place for place in range(x.shape[-1]) if place not in gone]

@@ -169,8 +169,8 @@ def test_token_corpora(model, name, tokenizer):
 def test_self_generated_text_is_likelier_than_random_tokens(model):
     def likelihood(name):
         ids = calibration_windows(name, model, None, 40, 16, seed=0).ids
-        odds = families.logits(model, ids)[:, :-1].log_softmax(-1)
-        return odds.gather(-1, ids[:, 1:, None]).mean()
+        probs = families.logits(model, ids)[:, :-1].log_softmax(-1)
+        return probs.gather(-1, ids[:, 1:, None]).mean()
 
     assert likelihood("self") > likelihood("random") + 0.1
 

@@ -50,10 +50,10 @@ def test_the_exact_score_is_the_mean_energy_of_the_channels_contribution(family,
     tiny, recipe = tiny_model(family), families.recipe()
     measured = measure_model(tiny, recipe)
     block = tiny.adapter.blocks(tiny.model)[2]
-    layer = tiny.adapter.ffn(block).level2
-    with families.seen({"level2": layer}) as found:
+    layer = tiny.adapter.ffn(block).out_proj
+    with families.seen({"out_proj": layer}) as found:
         families.logits(tiny.model, windows_for(tiny, recipe).ids)
-    x = found["level2"][0].reshape(-1, found["level2"][0].shape[-1])
+    x = found["out_proj"][0].reshape(-1, found["out_proj"][0].shape[-1])
     weight = layer.weight if family == "gpt2" else layer.weight.T
     expected = [
         0.5 * torch.outer(x[:, j], weight[j]).square().sum(1).mean().item()
@@ -77,9 +77,9 @@ def unit_weights(tiny, kind):
     columns [out, w]; float64, cut by hand out of the layers."""
     block = tiny.adapter.blocks(tiny.model)[BLOCK]
     module = tiny.adapter.module(block, kind)
-    level2 = families.matrix(module.level2)
+    out_proj = families.matrix(module.out_proj)
     parts = {}
-    for name, projection in module.level1.items():
+    for name, projection in module.in_proj.items():
         whole = families.matrix(projection.layer)
         if tiny.model.config.model_type == "gpt2" and kind == "attention":
             whole = whole.chunk(3)[("query", "key", "value").index(name)]
@@ -91,7 +91,7 @@ def unit_weights(tiny, kind):
             sharers = module.units // module.groups if name in ("key", "value") else 1
             start = unit // sharers * module.unit_width
             rows.append((whole[start : start + module.unit_width], sharers, name))
-        found.append((rows, level2[:, columns_of(module, unit)]))
+        found.append((rows, out_proj[:, columns_of(module, unit)]))
     return found
 
 
@@ -103,10 +103,10 @@ def scored(tiny, name, kind, recipe=None):
 
 def level2_inputs(tiny, kind):
     """What level 2 of one block reads on the calibration windows: [tokens, channels], float64."""
-    layer = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind).level2
-    with families.seen({"level2": layer}) as found:
+    layer = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind).out_proj
+    with families.seen({"out_proj": layer}) as found:
         families.logits(tiny.model, windows_for(tiny, families.recipe()).ids)
-    return found["level2"][0].flatten(0, 1).double()
+    return found["out_proj"][0].flatten(0, 1).double()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,7 +129,7 @@ def test_wanda_sp_is_the_column_sum_of_wandas_metric(family, kind, tiny_model):
     tiny = tiny_model(family)
     x = level2_inputs(tiny, kind)
     module = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind)
-    metric = families.matrix(module.level2).abs() * x.norm(dim=0) / len(x) ** 0.5
+    metric = families.matrix(module.out_proj).abs() * x.norm(dim=0) / len(x) ** 0.5
     expected = [metric[:, columns_of(module, unit)].sum().item() for unit in range(module.units)]
     np.testing.assert_allclose(scored(tiny, "wanda_sp", kind), expected, rtol=1e-4)
 
@@ -141,9 +141,9 @@ def test_flap_is_what_replacing_a_unit_by_its_mean_loses(family, kind, tiny_mode
     tiny = tiny_model(family)
     x = level2_inputs(tiny, kind)
     module = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind)
-    level2 = families.matrix(module.level2)
+    out_proj = families.matrix(module.out_proj)
     lost = [
-        torch.outer(x[:, j] - x[:, j].mean(), level2[:, j]).square().sum().item() / (len(x) - 1)
+        torch.outer(x[:, j] - x[:, j].mean(), out_proj[:, j]).square().sum().item() / (len(x) - 1)
         for j in range(x.shape[1])
     ]
     power = 2 if kind == "attention" else 1

@@ -11,7 +11,7 @@ import torch
 
 from pruning.artifacts.measurement import CURVE_POINTS
 from pruning.measure import measure
-from pruning.measure.loss_curves import CURVE_DAMPINGS, with_curves
+from pruning.measure.loss_curves import CURVE_DAMPINGS, with_loss_curves
 from pruning.measure.output_gradients import output_gradients
 from pruning.models.execution.sampling import drawn
 
@@ -35,7 +35,7 @@ def test_gradients_are_those_of_autograd_through_the_whole_model(tiny_model, fam
         return hook
 
     handles = [
-        adapter.module(block, kind).level2.register_forward_hook(keep((index, kind)))
+        adapter.module(block, kind).out_proj.register_forward_hook(keep((index, kind)))
         for index, block in enumerate(adapter.blocks(model))
         for kind in ("attention", "ffn")
     ]
@@ -56,7 +56,9 @@ def test_gradients_are_those_of_autograd_through_the_whole_model(tiny_model, fam
 def test_curves_fall_to_zero_and_have_their_lengths(tiny_model, family):
     loaded = tiny_model(family)
     windows, before = families.windows(loaded), families.snapshot(loaded.model)
-    measurement = with_curves(measure(loaded.model, windows, name="tiny"), loaded.model, windows)
+    measurement = with_loss_curves(
+        measure(loaded.model, windows, name="tiny"), loaded.model, windows
+    )
     for size, block in zip(measurement.shape.blocks, measurement.blocks, strict=True):
         lengths = {
             "attention": {"expected_loss": size.attention.units + 1},
@@ -81,11 +83,11 @@ def test_the_expected_loss_is_near_the_real_divergence(tiny_model):
     windows = families.windows(loaded, samples=64)
     ids = windows.ids[1::2][:32]
     gradients = output_gradients(loaded.model, loaded.adapter, ids, seed=0)
-    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[1]).level2
+    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[1]).out_proj
     dense = families.logits(loaded.model, ids).log_softmax(-1)
-    with families.seen({"level2": layer}) as found:
+    with families.seen({"out_proj": layer}) as found:
         families.logits(loaded.model, ids)
-    x = found["level2"][0]
+    x = found["out_proj"][0]
     change = 0.1 * torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
     delta = x @ (layer.weight * change).T
     expected = 0.5 * (delta * gradients[1, "ffn"].float()).sum(-1).square().mean()
@@ -114,7 +116,7 @@ def test_all_of_the_odd_texts_are_probed_and_few_copies(
         return output_gradients(model, adapter, ids, *rest, **more)
 
     monkeypatch.setattr("pruning.measure.loss_curves.output_gradients", gradients)
-    with_curves(measurement, loaded.model, windows)
+    with_loss_curves(measurement, loaded.model, windows)
     assert len(seen[0]) == probed
     odd = windows.ids.unflatten(0, (texts, -1))[1::2, 0]
     assert torch.equal(seen[0][: len(odd)], odd)
@@ -128,7 +130,7 @@ def test_dampings_chosen_on_some_probes_are_about_the_best_of_all(tiny_model, mo
     found = []
     for choosing in (32 * windows.ids.shape[1], 100, 0):
         monkeypatch.setattr("pruning.measure.loss_curves.CHOOSING", choosing)
-        blocks = with_curves(measurement, loaded.model, windows).blocks
+        blocks = with_loss_curves(measurement, loaded.model, windows).blocks
         found.append(np.stack([b.ffn.statistics["expected_loss"] for b in blocks]))
     exact, chosen, none = found
     # with nothing to choose by there is no repair: what is chosen is worth most of the best
@@ -140,16 +142,18 @@ def test_the_curve_is_that_of_a_fit_at_every_width(tiny_model):
     """Every width and damping solved on its own, in float64, from the inputs of the real model."""
     loaded = tiny_model("llama_grouped")
     windows = families.windows(loaded, samples=8)
-    measurement = with_curves(measure(loaded.model, windows, name="tiny"), loaded.model, windows)
+    measurement = with_loss_curves(
+        measure(loaded.model, windows, name="tiny"), loaded.model, windows
+    )
     fit, probe = windows.ids[::2], windows.ids[1::2]
     gradients = output_gradients(loaded.model, loaded.adapter, probe, seed=windows.seed)
-    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[1]).level2
+    layer = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[1]).out_proj
     weight = layer.weight.data.T.double()
     inputs = []
     for ids in (fit, probe):
-        with families.seen({"level2": layer}) as found:
+        with families.seen({"out_proj": layer}) as found:
             families.logits(loaded.model, ids)
-        inputs.append(found["level2"][0].flatten(0, 1).double())
+        inputs.append(found["out_proj"][0].flatten(0, 1).double())
     x, probed = inputs
     g = gradients[1, "ffn"].flatten(0, 1).double()
     gram = x.T @ x

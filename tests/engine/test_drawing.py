@@ -19,29 +19,29 @@ def test_tokens_come_as_often_as_their_odds_say():
     draws = 40_000
     found = drawn(ODDS, draws, _generator())
     assert found.shape == (2, draws) and found.dtype == torch.long
-    for row, odds in zip(found, ODDS, strict=True):
-        shares = torch.bincount(row, minlength=len(odds)) / draws
-        assert torch.equal(shares > 0, odds > 0)
+    for row, probs in zip(found, ODDS, strict=True):
+        shares = torch.bincount(row, minlength=len(probs)) / draws
+        assert torch.equal(shares > 0, probs > 0)
         # five standard errors
-        torch.testing.assert_close(shares, odds, rtol=0, atol=5 * (0.25 / draws) ** 0.5)
+        torch.testing.assert_close(shares, probs, rtol=0, atol=5 * (0.25 / draws) ** 0.5)
 
 
 def test_a_seed_means_the_same_twice_and_another_seed_something_else():
-    odds = torch.full((4, 1000), 1e-3)
-    first, again, other = (drawn(odds, 8, _generator(seed)) for seed in (1, 1, 2))
+    probs = torch.full((4, 1000), 1e-3)
+    first, again, other = (drawn(probs, 8, _generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_draws_of_a_row_do_not_follow_each_other():
     """Two draws of one token each are alike as often as chance has it."""
-    odds = torch.full((20_000, 4), 0.25)
-    first, second = drawn(odds, 2, _generator()).T
+    probs = torch.full((20_000, 4), 0.25)
+    first, second = drawn(probs, 2, _generator()).T
     alike = (first == second).float().mean().item()
     assert abs(alike - 0.25) < 5 * (0.25 * 0.75 / 20_000) ** 0.5
 
 
 def test_odds_that_are_not_numbers_are_told_in_a_sentence():
-    odds = ODDS.clone()
-    odds[1, 2] = torch.nan
+    probs = ODDS.clone()
+    probs[1, 2] = torch.nan
     with pytest.raises(Unsupported, match="outputs are not numbers; load it"):
-        drawn(odds, 1, _generator())
+        drawn(probs, 1, _generator())

@@ -14,8 +14,8 @@ from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure import measure, with_gradients
 from pruning.measure.forward_pass import FEW_TOKENS
 from pruning.pipeline import measure_model, prune, recovery_windows
-from pruning.recovery.solvers.expert_fit import ExpertLevels, relative
-from pruning.recovery.solvers.layer_fit import LevelTwo
+from pruning.recovery.solvers.expert_fit import ExpertFit, relative
+from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import NormalEquations
 from pruning.surgery.apply import apply
 from pruning.utils.errors import Unsupported, UsageError
@@ -167,7 +167,7 @@ def test_an_expert_without_tokens_is_cut_and_nothing_else(name, method):
     assert all(np.isfinite([e.error_before, e.error_after]).all() for e in run.events)
 
 
-def _levels(counts, held=40, seed=0):
+def _expert_fits(counts, held=40, seed=0):
     """One expert per count: a true change of its weights and noisy outputs at so many tokens."""
     generator = torch.Generator().manual_seed(seed)
     levels, truth = [], []
@@ -181,15 +181,15 @@ def _levels(counts, held=40, seed=0):
             equations = NormalEquations.zeros(12, 6, torch.device("cpu"))
             equations.add(x, x @ real + 2.0 * noise)
             parts.append(equations)
-        levels.append(LevelTwo(*parts, present, None, torch.arange(12), "auto", False))
+        levels.append(OutputProjectionFit(*parts, present, None, torch.arange(12), "auto", False))
         truth.append(real)
-    return ExpertLevels(tuple(levels)), truth
+    return ExpertFit(tuple(levels)), truth
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_experts_with_few_tokens_lean_on_their_present_weights(seed):
     """As many tokens as channels, and noise larger than what there is to learn."""
-    levels, truth = _levels([2000, 500, 13, 0], seed=seed)
+    levels, truth = _expert_fits([2000, 500, 13, 0], seed=seed)
     fitted = levels.refitted().weight.split(12)
     left = [
         ((weight - real).norm() / (level.weight - real).norm()).item()
@@ -200,7 +200,7 @@ def test_experts_with_few_tokens_lean_on_their_present_weights(seed):
 
 
 def test_the_ridge_of_all_experts_is_the_same_per_mean_token():
-    levels, _ = _levels([100, 300])
+    levels, _ = _expert_fits([100, 300])
     fitting = [level.fitting for level in levels.levels]
     assert relative(0.5, fitting) == [pytest.approx(1.0), pytest.approx(1.0 / 3.0)]
     # and never less than as many tokens as there are channels
@@ -208,7 +208,7 @@ def test_the_ridge_of_all_experts_is_the_same_per_mean_token():
 
 
 def test_experts_that_saw_nothing_at_all_are_cut_without_nan():
-    levels, _ = _levels([0, 0])
+    levels, _ = _expert_fits([0, 0])
     for fit in (levels.refitted(), levels.cut(), levels.compensated()):
         assert torch.equal(fit.weight, torch.cat([level.weight for level in levels.levels]))
         assert fit.error == 0.0 and fit.bias is None
@@ -233,11 +233,11 @@ def test_each_token_passes_its_experts_once(name, tiny_model, monkeypatch):
     def counted(owner, tokens):
         passes[id(owner)] = passes.get(id(owner), 0) + tokens
 
-    level1, whole = Mixture.level1, type(tiny.model.model.layers[0].mlp.experts).forward
+    in_proj, whole = Mixture.in_proj, type(tiny.model.model.layers[0].mlp.experts).forward
 
     def one(mixture, expert, hidden):
         counted(mixture.module, len(hidden))
-        return level1(mixture, expert, hidden)
+        return in_proj(mixture, expert, hidden)
 
     def all_at_once(experts, hidden, chosen, shares):
         counted(experts, chosen.numel())
@@ -246,7 +246,7 @@ def test_each_token_passes_its_experts_once(name, tiny_model, monkeypatch):
     recipe = families.recipe(**FFN, recovery__scope="pruned")
     windows = families.windows(tiny, samples=20)
     plan = pruning.make_plan(measure_model(tiny, recipe), recipe)
-    monkeypatch.setattr(Mixture, "level1", one)
+    monkeypatch.setattr(Mixture, "in_proj", one)
     monkeypatch.setattr(type(tiny.model.model.layers[0].mlp.experts), "forward", all_at_once)
     monkeypatch.setattr("pruning.measure.forward_pass.FEW_TOKENS", 1)
     due = windows.ids.numel() * tiny.model.config.num_experts_per_tok

@@ -39,10 +39,10 @@ def test_a_module_before_a_norm_is_fitted_to_its_dense_output(tiny_model, family
     assert (event.block, event.kind) == (families.BLOCKS - 1, "ffn")
     outputs = []
     for loaded in (tiny, run.pruned):
-        level2 = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[-1]).level2
-        with families.seen({"level2": level2}) as found:
+        out_proj = loaded.adapter.ffn(loaded.adapter.blocks(loaded.model)[-1]).out_proj
+        with families.seen({"out_proj": out_proj}) as found:
             families.logits(loaded.model, ids)
-        outputs.append(found["level2"][1].double())
+        outputs.append(found["out_proj"][1].double())
     dense, fitted = outputs
     error = (fitted - dense).square().sum() / dense.square().sum()
     assert event.error_after == pytest.approx(error.item(), rel=1e-3)

@@ -78,7 +78,7 @@ def unit_parts(tiny, kind):
         shared = [unit // sharers * width + place for place in range(width)]
         if prefix.startswith("transformer"):
             size = module.units * width
-            level1, level2 = {
+            in_proj, out_proj = {
                 "attention": (
                     [("attn.c_attn", [size * third + c for c in own], 1) for third in range(3)],
                     "attn.c_proj",
@@ -86,7 +86,7 @@ def unit_parts(tiny, kind):
                 "ffn": ([("mlp.c_fc", own, 1)], "mlp.c_proj"),
             }[kind]
         else:
-            level1, level2 = {
+            in_proj, out_proj = {
                 "attention": (
                     [
                         ("self_attn.q_proj", own, 1),
@@ -97,8 +97,8 @@ def unit_parts(tiny, kind):
                 ),
                 "ffn": ([("mlp.gate_proj", own, 1), ("mlp.up_proj", own, 1)], "mlp.down_proj"),
             }[kind]
-        found = [(f"{prefix}{name}.weight", rows, 1, share) for name, rows, share in level1]
-        parts.append([*found, (f"{prefix}{level2}.weight", own, 0, 1)])
+        found = [(f"{prefix}{name}.weight", rows, 1, share) for name, rows, share in in_proj]
+        parts.append([*found, (f"{prefix}{out_proj}.weight", own, 0, 1)])
     return parts
 
 
@@ -165,8 +165,8 @@ def token_effects(by_hand, tiny, windows):
 
     for kind in KINDS:
         module = tiny.adapter.module(block, kind)
-        handles.append(module.level2.register_forward_pre_hook(gate(kind, module)))
-        handles.append(module.level2.register_forward_hook(keep(kind)))
+        handles.append(module.out_proj.register_forward_pre_hook(gate(kind, module)))
+        handles.append(module.out_proj.register_forward_hook(keep(kind)))
     loss = model(input_ids=windows.ids, labels=windows.ids, use_cache=False).loss
     (loss * SAMPLES * (LENGTH - 1)).backward()
     for handle in handles:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.recovery.solvers.activation_buffer import CollectedRows, equations
-from pruning.recovery.solvers.dual import TokenRows
-from pruning.recovery.solvers.layer_fit import LevelTwo, best_damping
+from pruning.recovery.solvers.activation_buffer import ActivationBuffer, equations
+from pruning.recovery.solvers.dual import DualNormalEquations
+from pruning.recovery.solvers.layer_fit import OutputProjectionFit, best_damping
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
 TOKENS, INPUTS, OUTPUTS = 200, 12, 7
@@ -213,7 +213,7 @@ def test_without_held_out_tokens_a_middle_value_is_used():
 
 def _level(fitting, held_out, weight, bias, kept=None, damping="auto", add_bias=False):
     kept = torch.arange(len(weight)) if kept is None else kept
-    return LevelTwo(fitting, held_out, weight, bias, kept, damping, add_bias)
+    return OutputProjectionFit(fitting, held_out, weight, bias, kept, damping, add_bias)
 
 
 @pytest.mark.parametrize("had_bias", [True, False])
@@ -248,7 +248,7 @@ def test_a_refit_uses_all_tokens_and_only_the_kept_channels():
 def test_few_tokens_told_by_themselves_give_the_same(with_bias, intercept):
     x, target, present, bias = _data(15, tokens=9)
     bias = bias if with_bias else None
-    by_tokens = TokenRows.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
+    by_tokens = DualNormalEquations.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
     by_tokens.add(x[:5].reshape(5, 1, -1), target[:5].reshape(5, 1, -1))
     by_tokens.add(x[5:], target[5:])
     rows, gram = by_tokens.double(), _exact(x, target)
@@ -269,7 +269,7 @@ def test_few_tokens_told_by_themselves_give_the_same(with_bias, intercept):
 
 
 def _collected(x, target, tokens):
-    found = CollectedRows(tokens, x.shape[-1], target.shape[-1], torch.device("cpu"))
+    found = ActivationBuffer(tokens, x.shape[-1], target.shape[-1], torch.device("cpu"))
     for part in torch.arange(len(x)).split(60):
         found.add(x[part].unflatten(0, (-1, 1)), target[part].unflatten(0, (-1, 1)))
     return found
@@ -290,7 +290,7 @@ def test_collected_rows_have_the_equations_of_their_channels(kept, monkeypatch):
         torch.testing.assert_close(getattr(found, name), getattr(exact, name), rtol=1e-6, atol=1e-3)
     # of fewer tokens than inputs the tokens themselves are taken
     few = _collected(x[:9], target[:9], 9).select(kept)
-    assert isinstance(few, TokenRows) and few.x.dtype == torch.float64
+    assert isinstance(few, DualNormalEquations) and few.x.dtype == torch.float64
     assert torch.equal(few.x, x[:9, kept].double()) and torch.equal(few.t, target[:9].double())
 
 
@@ -298,11 +298,11 @@ def test_the_tokens_are_kept_while_they_fit(monkeypatch):
     cpu = torch.device("cpu")
     for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
         monkeypatch.setattr(
-            "pruning.recovery.solvers.activation_buffer.COLLECTED_BYTES", 100 * (12 * size + 7 * 4)
+            "pruning.recovery.solvers.activation_buffer.BUFFER_BYTES", 100 * (12 * size + 7 * 4)
         )
-        assert isinstance(equations(100, 12, 7, cpu, dtype), CollectedRows)
+        assert isinstance(equations(100, 12, 7, cpu, dtype), ActivationBuffer)
         assert isinstance(equations(101, 12, 7, cpu, dtype), NormalEquations)
-    assert isinstance(equations(11, 12, 7, cpu, torch.float32), CollectedRows)
+    assert isinstance(equations(11, 12, 7, cpu, torch.float32), ActivationBuffer)
 
 
 @pytest.mark.parametrize("form", ["sums", "tokens"])
@@ -316,7 +316,7 @@ def test_a_trial_is_the_held_out_error_of_the_solution(form, with_bias, intercep
     if form == "sums":
         fitting, held_out = (_exact(*part) for part in ((x[40:], target[40:]), parts[1]))
     else:
-        fitting, held_out = (TokenRows(*part).double() for part in parts)
+        fitting, held_out = (DualNormalEquations(*part).double() for part in parts)
     trial = fitting.trial(held_out, present, bias, intercept)
     errors = {d: held_out.error(*fitting.solve(present, bias, d, intercept)) for d in DAMPINGS}
     assert max(errors.values()) > 1.01 * min(errors.values())
@@ -335,7 +335,7 @@ def test_equations_about_an_origin_are_those_of_moved_tokens():
 @pytest.mark.parametrize("intercept", [True, False])
 def test_silent_tokens_keep_the_weights(intercept):
     _, target, present, _ = _data(16)
-    rows = TokenRows.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
+    rows = DualNormalEquations.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
     rows.add(torch.zeros(8, INPUTS), target[:8])
     weight, bias = rows.double().solve(present, None, 0.1, intercept)
     assert torch.equal(weight, present)

@@ -42,8 +42,8 @@ def collected(tiny, windows):
     layers = {"block": block}
     for kind in ("attention", "ffn"):
         module = tiny.adapter.module(block, kind)
-        layers[f"{kind} level2"] = module.level2
-        for name, projection in module.level1.items():
+        layers[f"{kind} level2"] = module.out_proj
+        for name, projection in module.in_proj.items():
             layers[f"{kind} {name}"] = projection.layer
     with families.seen(layers) as found:
         families.logits(tiny.model, windows.ids)
@@ -67,7 +67,7 @@ def test_moments_of_level_2_inputs(measured, collected, kind):
 def test_second_moments_of_level_1_without_bias(tiny, measured, collected, kind):
     statistics = measured.blocks[BLOCK].module(kind).statistics
     module = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind)
-    for name, projection in module.level1.items():
+    for name, projection in module.in_proj.items():
         x = collected[f"{kind} {name}"][0]
         output = x @ projection.weight().double().T
         _close(statistics[f"{name}_second_moment"], output.square().mean(0))
@@ -77,12 +77,12 @@ def test_second_moments_of_level_1_without_bias(tiny, measured, collected, kind)
 def test_weight_norms(tiny, measured, kind):
     module = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind)
     statistics = measured.blocks[BLOCK].module(kind).statistics
-    weights = {"level2": families.matrix(module.level2).T}
+    weights = {"out_proj": families.matrix(module.out_proj).T}
     if tiny.model.config.model_type == "gpt2" and kind == "attention":
-        third = families.matrix(module.level1["query"].layer).chunk(3)
+        third = families.matrix(module.in_proj["query"].layer).chunk(3)
         weights |= dict(zip(("query", "key", "value"), third, strict=True))
     else:
-        weights |= {name: families.matrix(p.layer) for name, p in module.level1.items()}
+        weights |= {name: families.matrix(p.layer) for name, p in module.in_proj.items()}
     for name, rows in weights.items():
         _close(statistics[f"{name}_sq"], rows.square().sum(1))
         _close(statistics[f"{name}_abs"], rows.abs().sum(1))

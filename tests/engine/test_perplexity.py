@@ -30,8 +30,8 @@ def _independent(model, tokenizer, text, seq_len, count):
         with torch.no_grad():
             logits = model(input_ids=piece).logits[0].double()
         for place in range(seq_len - 1):
-            odds = logits[place] - torch.logsumexp(logits[place], 0)
-            total -= odds[piece[0, place + 1]].item()
+            probs = logits[place] - torch.logsumexp(logits[place], 0)
+            total -= probs[piece[0, place + 1]].item()
             tokens += 1
     return math.exp(total / tokens), tokens
 

@@ -79,12 +79,12 @@ def test_errors_are_those_of_collected_activations(tiny, method, intercept):
     )
     run = prune(tiny, recipe)
     event, ids = run.events[0], recovery_windows(tiny, recipe).ids
-    dense = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
-    with families.seen({"level2": dense}) as found:
+    dense = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).out_proj
+    with families.seen({"out_proj": dense}) as found:
         families.logits(tiny.model, ids)
-    x, target = (tensor.double() for tensor in found["level2"])
+    x, target = (tensor.double() for tensor in found["out_proj"])
     kept = list(run.plan.blocks[1].ffn.kept)
-    cut = run.pruned.adapter.ffn(run.pruned.adapter.blocks(run.pruned.model)[1]).level2
+    cut = run.pruned.adapter.ffn(run.pruned.adapter.blocks(run.pruned.model)[1]).out_proj
     energy = target.square().sum()
 
     before = _apply(x[..., kept], matrix(dense)[:, kept], dense.bias) - target
@@ -118,10 +118,10 @@ def test_later_modules_are_fitted_to_the_target(tiny, target):
     seen = []
     for model in (tiny.model, done.model):
         block = tiny.adapter.blocks(model)[2]
-        level2 = tiny.adapter.attention(block).level2
-        with families.seen({"block": block, "level2": level2}) as found:
+        out_proj = tiny.adapter.attention(block).out_proj
+        with families.seen({"block": block, "out_proj": out_proj}) as found:
             families.logits(model, windows.ids)
-        seen.append((found["block"][0], *found["level2"], level2))
+        seen.append((found["block"][0], *found["out_proj"], out_proj))
     (stream, _, dense_out, dense), (pruned_stream, x, fitted_out, _) = seen
     wanted = dense_out.double()
     energy = wanted.square().sum()
@@ -146,11 +146,11 @@ def test_the_damping_is_chosen_on_every_tenth_window(tiny):
         recovery__copies=0,
     )
     run = prune(tiny, recipe)
-    layer = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).level2
-    with families.seen({"level2": layer}) as found:
+    layer = tiny.adapter.ffn(tiny.adapter.blocks(tiny.model)[1]).out_proj
+    with families.seen({"out_proj": layer}) as found:
         families.logits(tiny.model, recovery_windows(tiny, recipe).ids)
     kept = list(run.plan.blocks[1].ffn.kept)
-    x, target = found["level2"][0].double()[..., kept], found["level2"][1].double()
+    x, target = found["out_proj"][0].double()[..., kept], found["out_proj"][1].double()
     present = matrix(layer)[:, kept].T
     held = torch.zeros(30, dtype=torch.bool)
     held[[9, 19, 29]] = True
@@ -179,9 +179,9 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
         layers = [_level1(tiny, model)[place] for model in (tiny.model, done)]
         seen = []
         for model, layer in zip((tiny.model, done), layers, strict=True):
-            with families.seen({"level1": layer}) as found:
+            with families.seen({"in_proj": layer}) as found:
                 families.logits(model, windows.ids)
-            seen.append(found["level1"])
+            seen.append(found["in_proj"])
         x, wanted = seen[1][0].double(), seen[0][1].double()
         bias = None if layers[0].bias is None else "free"
         direct = _least_squares(x, wanted, matrix(layers[0]).T, 0.1, bias)
@@ -191,7 +191,7 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
 
 
 def _level1(tiny, model):
-    return tiny.adapter.ffn(tiny.adapter.blocks(model)[1]).level1_layers()
+    return tiny.adapter.ffn(tiny.adapter.blocks(model)[1]).in_proj_layers()
 
 
 def _apply(x, weight, bias):

@@ -374,9 +374,9 @@ def test_packing_gives_each_file_back_once_it_is_in_the_archive(tmp_path):
         (folder / name).write_text(name * 5)
     left = {}
 
-    def hear(step):
+    def callbacks(step):
         left[step.message] = sorted(path.name for path in folder.iterdir())
 
-    move_into_zip(folder, tmp_path / "model.zip", progress=hear)
+    move_into_zip(folder, tmp_path / "model.zip", progress=callbacks)
     assert left == {"Packing a": ["a", "b", "c"], "Packing b": ["b", "c"], "Packing c": ["c"]}
     assert not folder.exists() and (tmp_path / "model.zip").is_file()

@@ -119,7 +119,13 @@ def _prepare(run: Job, form: str, stored: str) -> None:
     if pressed:
         name = file_name(run.about.model.source, form)
         task = compare_tasks.packing(
-            run.result, name, form, stored, _measured(run), downloads.shelf(), state.owner()
+            run.result,
+            name,
+            form,
+            stored,
+            _measured(run),
+            downloads.download_store(),
+            state.owner(),
         )
         start("pack", "Download", task, run)
 
@@ -130,7 +136,7 @@ def _ready(run: Job) -> None:
     if job is None or not finished(job):
         return
     made, remarks = job.result
-    if downloads.shelf().find(made.id) is None:
+    if downloads.download_store().find(made.id) is None:
         st.caption("The download that was prepared has ended.")
         return
     # a new tab: a download leaves this page as it is, and so does word that it has ended

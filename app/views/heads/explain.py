@@ -37,7 +37,9 @@ def explain_head(
     if head in module.held:
         lines.append("**It would stay:** marked keep by hand.")
     elif reason:
-        lines.append(f"**✕ It would go:** {reason}.{_who_speaks(head, divergence, module, rule)}")
+        lines.append(
+            f"**✕ It would go:** {reason}.{surviving_neighbours(head, divergence, module, rule)}"
+        )
     else:
         lines.append(f"**It would stay:** {_why_kept(head, divergence, module, shape, rule)}")
     return lines
@@ -67,7 +69,9 @@ def _company(head: int, shape: ModuleShape) -> str:
     return f"**Key/value group** {group}, shared with {noun} {names}."
 
 
-def _who_speaks(head: int, divergence: np.ndarray, module: ModulePlan, rule: HeadRule) -> str:
+def surviving_neighbours(
+    head: int, divergence: np.ndarray, module: ModulePlan, rule: HeadRule
+) -> str:
     """When the head it is like goes too, say which alike heads are left."""
     row = module.removed.index(head)
     partner = module.partners[row]

@@ -22,7 +22,7 @@ from pruning.planning.analysis import (
     nearest,
     ranks,
 )
-from pruning.planning.expected_loss import can_predict, plan_losses
+from pruning.planning.expected_loss import has_loss_curves, plan_losses
 from pruning.planning.planner import block_range, make_plan
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
@@ -136,4 +136,4 @@ def tiles(measurement: Measurement, tau: float, plan: Plan) -> list[Tile]:
 
 def expected_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]] | None:
     """Nats per token that each module is expected to cost; None where that was not measured."""
-    return plan_losses(measurement, plan) if can_predict(measurement) else None
+    return plan_losses(measurement, plan) if has_loss_curves(measurement) else None

@@ -22,7 +22,7 @@ from app.views.prune import recipe_file, recipe_form, replay
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.expected_loss import can_predict, plan_losses
+from pruning.planning.expected_loss import has_loss_curves, plan_losses
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
 _PREVIEW_STAYS = """<style>
@@ -149,7 +149,7 @@ def metrics(plan: Plan) -> None:
 def expected(plan: Plan) -> None:
     """What the cut is expected to cost, where the measurement can say."""
     measurement = state.current_measurement()
-    if plan.is_empty or not can_predict(measurement):
+    if plan.is_empty or not has_loss_curves(measurement):
         return
     losses = plan_losses(measurement, plan)
     attention, ffn = sum(losses["attention"]), sum(losses["ffn"])
@@ -211,8 +211,8 @@ def start(draft: Recipe) -> None:
         job_work,
         device=device,
         about=draft,
-        weigh=tasks.weigh_run,
-        lighten=tasks.without_models,
+        storage_bytes=tasks.run_storage_bytes,
+        release_models=tasks.without_models,
     )
     st.rerun()
 

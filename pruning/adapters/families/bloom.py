@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pruning.adapters.alibi import keep_slopes
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 from pruning.adapters.projection import Projection
 from pruning.utils.errors import Unsupported
 
@@ -38,10 +38,10 @@ class BloomAdapter(ModelAdapter):
         layer = block.self_attention
         width = layer.head_dim
         heads = layer.dense.in_features // width
-        return DepthTwo(
+        return PrunableModule(
             kind="attention",
-            level1=Projection.by_group(layer.query_key_value, heads, 1, width),
-            level2=layer.dense,
+            in_proj=Projection.by_group(layer.query_key_value, heads, 1, width),
+            out_proj=layer.dense,
             units=heads,
             groups=heads,
             unit_width=width,
@@ -51,7 +51,7 @@ class BloomAdapter(ModelAdapter):
     def ffn(self, block):
         layer = block.mlp
         normed = block.apply_residual_connection_post_layernorm
-        return DepthTwo.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h, normed=normed)
+        return PrunableModule.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h, normed=normed)
 
     def run_attention(self, block, hidden, context):
         normed = block.input_layernorm(hidden)

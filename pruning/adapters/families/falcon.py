@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pruning.adapters.alibi import keep_slopes
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 from pruning.adapters.projection import Projection
 
 
@@ -33,10 +33,10 @@ class FalconAdapter(ModelAdapter):
         width = layer.head_dim
         heads = layer.dense.in_features // width
         groups = (layer.query_key_value.out_features // width - heads) // 2
-        return DepthTwo(
+        return PrunableModule(
             kind="attention",
-            level1=Projection.by_group(layer.query_key_value, groups, heads // groups, width),
-            level2=layer.dense,
+            in_proj=Projection.by_group(layer.query_key_value, groups, heads // groups, width),
+            out_proj=layer.dense,
             units=heads,
             groups=groups,
             unit_width=width,
@@ -44,7 +44,7 @@ class FalconAdapter(ModelAdapter):
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h)
+        return PrunableModule.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h)
 
     def run_attention(self, block, hidden, context):
         norm = block.ln_attn if hasattr(block, "ln_attn") else block.input_layernorm

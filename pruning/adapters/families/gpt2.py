@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 from pruning.adapters.projection import Projection
 from pruning.utils.errors import Unsupported
 
@@ -27,19 +27,19 @@ class GPT2Adapter(ModelAdapter):
     def attention(self, block):
         layer = block.attn
         width = layer.c_attn.nf // 3
-        return DepthTwo(
+        return PrunableModule(
             kind="attention",
-            level1=Projection.in_turn(
+            in_proj=Projection.in_turn(
                 layer.c_attn, dict.fromkeys(("query", "key", "value"), width)
             ),
-            level2=layer.c_proj,
+            out_proj=layer.c_proj,
             units=width // layer.head_dim,
             groups=width // layer.head_dim,
             unit_width=layer.head_dim,
         )
 
     def ffn(self, block):
-        return DepthTwo.of_ffn(block.mlp.c_fc, block.mlp.c_proj)
+        return PrunableModule.of_ffn(block.mlp.c_fc, block.mlp.c_proj)
 
     def run_attention(self, block, hidden, context):
         return block.attn(block.ln_1(hidden), **context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 from pruning.adapters.projection import Projection
 
 
@@ -24,10 +24,10 @@ class GPTNeoXAdapter(ModelAdapter):
         layer = block.attention
         width = layer.head_size
         heads = layer.dense.in_features // width
-        return DepthTwo(
+        return PrunableModule(
             kind="attention",
-            level1=Projection.by_group(layer.query_key_value, heads, 1, width),
-            level2=layer.dense,
+            in_proj=Projection.by_group(layer.query_key_value, heads, 1, width),
+            out_proj=layer.dense,
             units=heads,
             groups=heads,
             unit_width=width,
@@ -35,7 +35,7 @@ class GPTNeoXAdapter(ModelAdapter):
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h)
+        return PrunableModule.of_ffn(layer.dense_h_to_4h, layer.dense_4h_to_h)
 
     def run_attention(self, block, hidden, context):
         return block.attention(block.input_layernorm(hidden), **context)

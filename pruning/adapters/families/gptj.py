@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 
 class GPTJAdapter(ModelAdapter):
@@ -21,12 +21,12 @@ class GPTJAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.attn
-        return DepthTwo.of_heads(
+        return PrunableModule.of_heads(
             layer.q_proj, layer.k_proj, layer.v_proj, layer.out_proj, layer.head_dim
         )
 
     def ffn(self, block):
-        return DepthTwo.of_ffn(block.mlp.fc_in, block.mlp.fc_out)
+        return PrunableModule.of_ffn(block.mlp.fc_in, block.mlp.fc_out)
 
     def run_attention(self, block, hidden, context):
         return block.attn(hidden_states=block.ln_1(hidden), **context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 
 class LlamaAdapter(ModelAdapter):
@@ -18,13 +18,13 @@ class LlamaAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        return DepthTwo.of_heads(
+        return PrunableModule.of_heads(
             layer.q_proj, layer.k_proj, layer.v_proj, layer.o_proj, layer.head_dim
         )
 
     def ffn(self, block):
         layer = block.mlp
-        return DepthTwo.of_ffn(layer.up_proj, layer.down_proj, layer.gate_proj)
+        return PrunableModule.of_ffn(layer.up_proj, layer.down_proj, layer.gate_proj)
 
     def run_attention(self, block, hidden, context):
         return block.self_attn(hidden_states=block.input_layernorm(hidden), **context)

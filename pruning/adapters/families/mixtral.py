@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo
+from pruning.adapters.base import FAMILIES, PrunableModule
 from pruning.adapters.families.llama import LlamaAdapter
 
 
@@ -19,7 +19,7 @@ class MixtralAdapter(LlamaAdapter):
     def ffn(self, block):
         if not hasattr(block.mlp, "experts"):  # a block without experts between those with
             return super().ffn(block)
-        return DepthTwo.of_experts(block.mlp.experts, block.mlp.gate.top_k)
+        return PrunableModule.of_experts(block.mlp.experts, block.mlp.gate.top_k)
 
     def other_weights(self, block):
         return block.mlp.gate.weight.numel() if hasattr(block.mlp, "experts") else 0

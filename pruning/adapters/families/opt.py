@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo, ModelAdapter
+from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 
 class OPTAdapter(ModelAdapter):
@@ -19,7 +19,7 @@ class OPTAdapter(ModelAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        return DepthTwo.of_heads(
+        return PrunableModule.of_heads(
             layer.q_proj,
             layer.k_proj,
             layer.v_proj,
@@ -29,7 +29,7 @@ class OPTAdapter(ModelAdapter):
         )
 
     def ffn(self, block):
-        return DepthTwo.of_ffn(block.fc1, block.fc2, normed=not block.do_layer_norm_before)
+        return PrunableModule.of_ffn(block.fc1, block.fc2, normed=not block.do_layer_norm_before)
 
     def run_attention(self, block, hidden, context):
         norm = block.self_attn_layer_norm

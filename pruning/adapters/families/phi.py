@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning.adapters.base import FAMILIES, DepthTwo
+from pruning.adapters.base import FAMILIES, PrunableModule
 from pruning.adapters.families.llama import LlamaAdapter
 
 
@@ -16,12 +16,12 @@ class PhiAdapter(LlamaAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        return DepthTwo.of_heads(
+        return PrunableModule.of_heads(
             layer.q_proj, layer.k_proj, layer.v_proj, layer.dense, layer.head_dim
         )
 
     def ffn(self, block):
-        return DepthTwo.of_ffn(block.mlp.fc1, block.mlp.fc2)
+        return PrunableModule.of_ffn(block.mlp.fc1, block.mlp.fc2)
 
     def run_ffn(self, block, hidden):
         return block.mlp(block.input_layernorm(hidden))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pruning.adapters.base import FAMILIES, DepthTwo
+from pruning.adapters.base import FAMILIES, PrunableModule
 from pruning.adapters.families.llama import LlamaAdapter
 from pruning.adapters.projection import Projection
 
@@ -20,10 +20,10 @@ class Phi3Adapter(LlamaAdapter):
         heads = layer.o_proj.in_features // width
         groups = (layer.qkv_proj.out_features // width - heads) // 2
         sizes = {"query": heads * width, "key": groups * width, "value": groups * width}
-        return DepthTwo(
+        return PrunableModule(
             kind="attention",
-            level1=Projection.in_turn(layer.qkv_proj, sizes),
-            level2=layer.o_proj,
+            in_proj=Projection.in_turn(layer.qkv_proj, sizes),
+            out_proj=layer.o_proj,
             units=heads,
             groups=groups,
             unit_width=width,
@@ -32,10 +32,10 @@ class Phi3Adapter(LlamaAdapter):
     def ffn(self, block):
         layer = block.mlp
         channels = layer.down_proj.in_features
-        return DepthTwo(
+        return PrunableModule(
             kind="ffn",
-            level1=Projection.in_turn(layer.gate_up_proj, {"gate": channels, "up": channels}),
-            level2=layer.down_proj,
+            in_proj=Projection.in_turn(layer.gate_up_proj, {"gate": channels, "up": channels}),
+            out_proj=layer.down_proj,
             units=channels,
             groups=0,
             unit_width=1,

@@ -59,10 +59,10 @@ def write_model(
     when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose blocks
     come and go is written under its live names, one shard in memory at a time."""
     from pruning.checkpoint.rewrite.shards import write_shards
-    from pruning.models.execution.offload import comes_and_goes
+    from pruning.models.execution.offload import is_offloaded
 
     blocks = parts.adapter.blocks(model)
-    if comes_and_goes(blocks[0]):
+    if is_offloaded(blocks[0]):
         write_shards(model, blocks, place)
     else:
         model.save_pretrained(place, max_shard_size=options.shard_size, **more)

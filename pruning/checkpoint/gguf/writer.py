@@ -195,22 +195,22 @@ def _rope_factors(parts: Parts) -> Tensor | None:
 
 
 def _stored_type(name: str, tensor: Tensor, kind: GgufType) -> Any:
-    from gguf import GGMLQuantizationType as Stored
+    from gguf import GGMLQuantizationType as TensorRef
 
     if tensor.dim() < 2 or kind == "f32":
-        return Stored.F32  # norms and biases are small and matter
+        return TensorRef.F32  # norms and biases are small and matter
     if kind == "q8_0" and tensor.shape[-1] % 32 == 0:
-        return Stored.Q8_0
-    return Stored.F16
+        return TensorRef.Q8_0
+    return TensorRef.F16
 
 
 def _encoded(tensor: Tensor, stored: Any) -> np.ndarray:
-    from gguf import GGMLQuantizationType as Stored
+    from gguf import GGMLQuantizationType as TensorRef
     from gguf.quants import quantize
 
     array = tensor.float().numpy()
-    if stored is Stored.F16:
+    if stored is TensorRef.F16:
         if np.abs(array).max() > _HALF_MAX:
             raise Unsupported("A weight is too large for f16; use --gguf-type f32.")
         return array.astype(np.float16)
-    return quantize(array, stored) if stored is Stored.Q8_0 else array
+    return quantize(array, stored) if stored is TensorRef.Q8_0 else array

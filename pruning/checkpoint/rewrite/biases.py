@@ -24,7 +24,7 @@ def config_with_biases(config: Any, parts: Parts) -> tuple[Any, tuple[str, ...]]
     adapter = parts.adapter
     blocks = adapter.blocks(parts.model)
     for kind in KINDS:
-        needed = any(adapter.module(block, kind).level2.bias is not None for block in blocks)
+        needed = any(adapter.module(block, kind).out_proj.bias is not None for block in blocks)
         if not needed or _has_place(config, adapter, kind):
             continue
         switch, config = _switched(config, adapter, kind)
@@ -53,4 +53,4 @@ def _switched(config: Any, adapter: ModelAdapter, kind: ModuleKind) -> tuple[str
 def _has_place(config: Any, adapter: ModelAdapter, kind: ModuleKind) -> bool:
     model = skeleton(config, config.dtype)
     blocks = adapter.blocks(model)
-    return all(adapter.module(block, kind).level2.bias is not None for block in blocks)
+    return all(adapter.module(block, kind).out_proj.bias is not None for block in blocks)

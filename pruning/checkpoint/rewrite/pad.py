@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import GROUPED, DepthTwo, ModelAdapter
+from pruning.adapters.base import GROUPED, ModelAdapter, PrunableModule
 from pruning.adapters.projection import (
     layer_like,
     layer_matrix,
@@ -63,12 +63,12 @@ def _fill_block(
         _fill(wide, narrow, units, groups)
         if kind == "attention":
             filled |= _fill_lists(block, kept, units, groups)
-        filled |= {id(layer_owner(p)) for p in (*wide.level1_layers(), wide.level2)}
+        filled |= {id(layer_owner(p)) for p in (*wide.in_proj_layers(), wide.out_proj)}
     return filled
 
 
 def _places(
-    wide: DepthTwo, narrow: DepthTwo, plan: Plan, index: int
+    wide: PrunableModule, narrow: PrunableModule, plan: Plan, index: int
 ) -> tuple[Sequence[int], Sequence[int]]:
     """Original units and groups of what was kept; of a model that was pruned more than once,
     the first places that fit (which one a unit takes makes no difference to the result)."""
@@ -91,7 +91,9 @@ def _places(
     return heads, range(narrow.groups)
 
 
-def _shared_again(wide: DepthTwo, narrow: DepthTwo, index: int) -> tuple[list[int], list[int]]:
+def _shared_again(
+    wide: PrunableModule, narrow: PrunableModule, index: int
+) -> tuple[list[int], list[int]]:
     """Places in the original groups for an ungrouped block, whose key/value heads are copies."""
     room, used = wide.units // wide.groups, narrow.units // narrow.groups
     first: list[int] = []  # of every group filled so far
@@ -115,11 +117,11 @@ def _shared_again(wide: DepthTwo, narrow: DepthTwo, index: int) -> tuple[list[in
     return heads, groups
 
 
-def _are_copies(module: DepthTwo, one: int, other: int) -> bool:
+def _are_copies(module: PrunableModule, one: int, other: int) -> bool:
     """Whether two key/value heads have equal weights and biases."""
     rows = [expand([head], module.unit_width) for head in (one, other)]
     for name in GROUPED:
-        weight, bias = module.level1[name].weight(), module.level1[name].bias()
+        weight, bias = module.in_proj[name].weight(), module.in_proj[name].bias()
         for tensor in (weight,) if bias is None else (weight, bias):
             if not torch.equal(*(tensor[places] for places in rows)):
                 return False
@@ -133,7 +135,7 @@ def _no_copies(index: int) -> Unsupported:
     )
 
 
-def _numbered(block: nn.Module, narrow: DepthTwo) -> tuple[list[int], Sequence[int]] | None:
+def _numbered(block: nn.Module, narrow: PrunableModule) -> tuple[list[int], Sequence[int]] | None:
     """Original places of heads that carry their number (ALiBi), however often pruned."""
     for module in block.modules():
         if HEADS in module._buffers:
@@ -143,27 +145,29 @@ def _numbered(block: nn.Module, narrow: DepthTwo) -> tuple[list[int], Sequence[i
     return None
 
 
-def _fill(wide: DepthTwo, narrow: DepthTwo, units: Sequence[int], groups: Sequence[int]) -> None:
+def _fill(
+    wide: PrunableModule, narrow: PrunableModule, units: Sequence[int], groups: Sequence[int]
+) -> None:
     """Give ``wide`` zeros, and ``narrow``'s weights at the given places."""
     width = wide.unit_width
-    for layer in wide.level1_layers():
+    for layer in wide.in_proj_layers():
         weight, bias = _zeros(layer, narrow)
-        for name, projection in wide.level1.items():
+        for name, projection in wide.in_proj.items():
             if projection.layer is not layer:
                 continue
             kept = groups if name in GROUPED else units
             rows = projection.rows[expand(kept, width)]
-            weight[rows] = narrow.level1[name].weight().cpu()
-            given = narrow.level1[name].bias()
+            weight[rows] = narrow.in_proj[name].weight().cpu()
+            given = narrow.in_proj[name].bias()
             if given is not None and bias is not None:
                 bias[rows] = given.cpu()
         set_layer(layer, weight, bias)
-    weight, bias = _zeros(wide.level2, narrow)
-    weight[:, expand(units, width)] = layer_matrix(narrow.level2).cpu()
-    if narrow.level2.bias is not None:
+    weight, bias = _zeros(wide.out_proj, narrow)
+    weight[:, expand(units, width)] = layer_matrix(narrow.out_proj).cpu()
+    if narrow.out_proj.bias is not None:
         assert bias is not None  # config_with_biases made the place
-        bias.copy_(narrow.level2.bias)
-    set_layer(wide.level2, weight, bias)
+        bias.copy_(narrow.out_proj.bias)
+    set_layer(wide.out_proj, weight, bias)
 
 
 def _fill_lists(
@@ -187,8 +191,8 @@ def _fill_lists(
     return done
 
 
-def _zeros(layer: nn.Module, narrow: DepthTwo) -> tuple[Tensor, Tensor | None]:
-    dtype = layer_like(narrow.level2).dtype
+def _zeros(layer: nn.Module, narrow: PrunableModule) -> tuple[Tensor, Tensor | None]:
+    dtype = layer_like(narrow.out_proj).dtype
     weight = torch.zeros(layer_shape(layer), dtype=dtype)
     return weight, None if layer.bias is None else torch.zeros(layer.bias.shape, dtype=dtype)
 

@@ -34,7 +34,7 @@ def counted(model: nn.Module, dense: nn.Module, adapter: ModelAdapter) -> tuple[
     (which may be on the meta device) does not have was added by some recovery."""
 
     def added(kind: ModuleKind, block: nn.Module, before: nn.Module) -> bool:
-        biases = [adapter.module(side, kind).level2.bias for side in (block, before)]
+        biases = [adapter.module(side, kind).out_proj.bias for side in (block, before)]
         return biases[0] is not None and biases[1] is None
 
     found = []

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.adapters.base import DepthTwo, ModelAdapter, adapter_for
+from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
 from pruning.adapters.experts import Routing
 from pruning.artifacts.events import CancelCheck, never, stop_if
-from pruning.models.execution.offload import comes_and_goes, device_of, moved, resident
+from pruning.models.execution.offload import device_of, is_offloaded, moved, resident
 
 TOKENS_PER_BATCH = 2048
 _NOT_CONTEXT = {"hidden_states", "cache", "past_key_values", "layer_past", "use_cache", "kwargs"}
@@ -139,7 +139,7 @@ def batched_logits(
     adapter = adapter_for(model.config)
     blocks = adapter.blocks(model)
     parts = ids.split(size)
-    if not comes_and_goes(blocks[0]):
+    if not is_offloaded(blocks[0]):
         for part in parts:
             part = part.to(model.device)
             yield part, model(input_ids=part, use_cache=False).logits
@@ -160,11 +160,11 @@ def batched_logits(
 @dataclass(frozen=True)
 class Part:
     """What a module did with its tokens, or one expert with the tokens [t] routed to it:
-    ``level1`` name -> [t, rows], ``level2_input`` [t, m], the ``tokens``' places in the run (None:
-    all), ascending, and their ``shares`` [t] (None: no expert)."""
+    ``in_proj`` name -> [t, rows], ``out_proj_input`` [t, m], the ``tokens``' places in the run
+    (None: all), ascending, and their ``shares`` [t] (None: no expert)."""
 
-    level1: Mapping[str, Tensor]
-    level2_input: Tensor
+    in_proj: Mapping[str, Tensor]
+    out_proj_input: Tensor
     tokens: Tensor | None = None
     shares: Tensor | None = None
 
@@ -172,20 +172,20 @@ class Part:
 class Tap:
     """Records, during a run of one module, the inputs and outputs of its layers.
 
-    ``level1_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``level2_input`` [n, s, m]. Of a
+    ``in_proj_input`` [n, s, d]; ``level1`` name -> [n, s, rows]; ``out_proj_input`` [n, s, m]. Of a
     mixture of experts the ``routing`` is recorded and, unless the run is stopped, what each expert
     gave its tokens (``expert_outputs`` [t, d], before the share is taken): the experts then work
     one after the other, for the kernel that runs all at once shows nothing of it. ``parts`` tells
-    the rest. With ``stop_at_level2`` the run ends as soon as the level-2 input is known, or the
+    the rest. With ``stop_at_out_proj`` the run ends as soon as the level-2 input is known, or the
     routing.
     """
 
-    def __init__(self, module: DepthTwo, stop_at_level2: bool = False) -> None:
+    def __init__(self, module: PrunableModule, stop_at_out_proj: bool = False) -> None:
         self.module = module
-        self.stop_at_level2 = stop_at_level2
-        self.level1: dict[str, Tensor] = {}
-        self.level1_input: Tensor | None = None
-        self.level2_input: Tensor | None = None
+        self.stop_at_out_proj = stop_at_out_proj
+        self.in_proj: dict[str, Tensor] = {}
+        self.in_proj_input: Tensor | None = None
+        self.out_proj_input: Tensor | None = None
         self.routing: Routing | None = None
         self.expert_outputs: list[Tensor] = []
         self._parts: list[Part] | None = None
@@ -195,9 +195,9 @@ class Tap:
         if self.module.mixture:
             self.module.mixture.module.forward = self._experts
             return self
-        for layer in self.module.level1_layers():
-            self._handles.append(layer.register_forward_hook(self._after_level1))
-        self._handles.append(self.module.level2.register_forward_pre_hook(self._before_level2))
+        for layer in self.module.in_proj_layers():
+            self._handles.append(layer.register_forward_hook(self._after_in_proj))
+        self._handles.append(self.module.out_proj.register_forward_pre_hook(self._before_out_proj))
         return self
 
     def __exit__(self, kind, error, trace) -> bool:
@@ -208,27 +208,27 @@ class Tap:
             del self.module.mixture.module.forward
         return kind is _Stop
 
-    def _after_level1(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self.level1_input = inputs[0]
-        for name, projection in self.module.level1.items():
+    def _after_in_proj(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.in_proj_input = inputs[0]
+        for name, projection in self.module.in_proj.items():
             if projection.layer is layer:
                 whole = len(projection.rows) == output.shape[-1]
-                self.level1[name] = output if whole else output[..., projection.rows]
+                self.in_proj[name] = output if whole else output[..., projection.rows]
 
-    def _before_level2(self, _layer: nn.Module, inputs: tuple) -> None:
-        self.level2_input = inputs[0]
-        if self.stop_at_level2:
+    def _before_out_proj(self, _layer: nn.Module, inputs: tuple) -> None:
+        self.out_proj_input = inputs[0]
+        if self.stop_at_out_proj:
             raise _Stop
 
     def _experts(self, *args: Any, **kwargs: Any) -> Tensor:
         """The experts' forward pass, [t, d]."""
         mixture, self.routing = self.module.mixture, Routing.of_call(args, kwargs)
-        if self.stop_at_level2:
+        if self.stop_at_out_proj:
             raise _Stop
         hidden = self.routing.hidden
         total = torch.zeros_like(hidden, dtype=torch.float32)
         for expert, part in enumerate(self.parts()):
-            output = mixture.level2(expert, part.level2_input)
+            output = mixture.out_proj(expert, part.out_proj_input)
             self.expert_outputs.append(output)
             total.index_add_(0, part.tokens, output.float() * part.shares[:, None])
         return total.to(hidden.dtype)
@@ -242,35 +242,35 @@ class Tap:
     def _seen(self) -> Iterator[Part]:
         mixture = self.module.mixture
         if mixture is None:
-            level1 = {name: output.flatten(0, -2) for name, output in self.level1.items()}
-            yield Part(level1, self.level2_input.flatten(0, -2))
+            in_proj = {name: output.flatten(0, -2) for name, output in self.in_proj.items()}
+            yield Part(in_proj, self.out_proj_input.flatten(0, -2))
             return
         for expert, (tokens, shares) in enumerate(self.routing.by_expert(mixture.experts)):
             yield expert_part(self.module, expert, self.routing.hidden[tokens], tokens, shares)
 
 
 def expert_part(
-    module: DepthTwo,
+    module: PrunableModule,
     expert: int,
     hidden: Tensor,
     tokens: Tensor | None = None,
     shares: Tensor | None = None,
 ) -> Part:
     """What one expert of a mixture does with ``hidden`` [t, d]."""
-    level1 = module.mixture.level1(expert, hidden)
-    gate, up = level1.chunk(2, dim=-1)
-    return Part({"up": up, "gate": gate}, module.mixture.inner(level1), tokens, shares)
+    in_proj = module.mixture.in_proj(expert, hidden)
+    gate, up = in_proj.chunk(2, dim=-1)
+    return Part({"up": up, "gate": gate}, module.mixture.inner(in_proj), tokens, shares)
 
 
 def run_tapped(
     adapter: ModelAdapter,
     block: nn.Module,
-    module: DepthTwo,
+    module: PrunableModule,
     hidden: Tensor,
     context: Mapping[str, Any],
 ) -> Tap:
     """Run one module on ``hidden`` [n, s, d] up to its level-2 input and return what was seen."""
-    with Tap(module, stop_at_level2=True) as tap:
+    with Tap(module, stop_at_out_proj=True) as tap:
         adapter.run(block, module.kind, hidden, context)
     return tap
 
@@ -278,7 +278,7 @@ def run_tapped(
 def run_with_output(
     adapter: ModelAdapter,
     block: nn.Module,
-    module: DepthTwo,
+    module: PrunableModule,
     hidden: Tensor,
     context: Mapping[str, Any],
 ) -> tuple[Tensor, Tensor]:
@@ -288,7 +288,7 @@ def run_with_output(
     They differ in families with a norm after the module or a shared expert beside the others.
     """
     outputs: list[Tensor] = []
-    layer = module.mixture.module if module.mixture else module.level2
+    layer = module.mixture.module if module.mixture else module.out_proj
     handle = layer.register_forward_hook(lambda _layer, _inputs, out: outputs.append(out))
     try:
         added = adapter.run(block, module.kind, hidden, context)

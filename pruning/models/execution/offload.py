@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pruning.models.execution.prefetch import Sender, received
+from pruning.models.execution.prefetch import Sender, wait
 from pruning.utils.errors import OutOfMemory, SourceError
 from pruning.utils.files import cache_root
 
@@ -35,7 +35,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Stored:
+class TensorRef:
     """A tensor of a safetensors file."""
 
     file: str
@@ -63,14 +63,14 @@ class BlockStore:
     needs from disk is read, and sent to a card, while this one computes.
     """
 
-    def __init__(self, stored: Mapping[Tensor, Stored], stay: bool) -> None:
+    def __init__(self, stored: Mapping[Tensor, TensorRef], stay: bool) -> None:
         self._stored, self._stay = dict(stored), stay
         self._here: dict[Tensor, list[Any]] = {}  # away -> [here, users]
         self._homes: dict[nn.Module, dict[Tensor, Tensor]] = {}  # block -> here -> away
         self._depth: dict[nn.Module, int] = {}
         self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read or sent
         self._reader, self._sender = ThreadPoolExecutor(1, "reading-blocks"), Sender()
-        self._made = _MadeAnew() if stored else None
+        self._made = SpilledParams() if stored else None
 
     def __deepcopy__(self, _memo: dict) -> BlockStore:
         return self
@@ -82,7 +82,7 @@ class BlockStore:
             return self._origin(tensor).read(tensor.dtype)
         return tensor.detach().to(_CPU)
 
-    def _origin(self, tensor: Tensor) -> Stored:
+    def _origin(self, tensor: Tensor) -> TensorRef:
         """Where a tensor on the meta device is stored."""
         return self._made.found.get(id(tensor)) or self._stored[tensor]
 
@@ -137,7 +137,7 @@ class BlockStore:
 
     def _fetched(self, away: Tensor, device: torch.device) -> Tensor:
         if away in self._coming:
-            return received(self._coming.pop(away).result(), device)
+            return wait(self._coming.pop(away).result(), device)
         if away.device.type == "meta":
             return self._origin(away).read(away.dtype).to(device)
         return away.detach().to(device)
@@ -157,11 +157,11 @@ class BlockStore:
                 del self._here[away]
 
 
-class _MadeAnew:
+class SpilledParams:
     """Parameters that pruning made, in files of their own; a file goes with its parameter."""
 
     def __init__(self) -> None:
-        self.found: dict[int, Stored] = {}  # id of the parameter on the meta device -> where
+        self.found: dict[int, TensorRef] = {}  # id of the parameter on the meta device -> where
         self._folder: TemporaryDirectory | None = None
         self._count = 0
 
@@ -179,7 +179,7 @@ class _MadeAnew:
             ) from None
         self._count += 1
         away = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-        self.found[id(away)] = Stored(str(file), "made")
+        self.found[id(away)] = TensorRef(str(file), "made")
         finalize(away, _drop, self.found, id(away), file)
         return away
 
@@ -194,7 +194,7 @@ def _own_folder(root: Path) -> TemporaryDirectory:
     return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
 
 
-def _drop(found: dict[int, Stored], key: int, file: Path) -> None:
+def _drop(found: dict[int, TensorRef], key: int, file: Path) -> None:
     found.pop(key, None)
     file.unlink(missing_ok=True)
 
@@ -211,7 +211,7 @@ def _after(steps: Sequence[Callable[..., Tensor]]) -> Tensor:
 def place_blocks(
     blocks: Sequence[nn.Module],
     devices: Sequence[torch.device],
-    stored: Mapping[Tensor, Stored] | None = None,
+    stored: Mapping[Tensor, TensorRef] | None = None,
     stay: bool = False,
 ) -> None:
     """Make ``blocks`` come and go (see :class:`BlockStore`); they take ``devices`` in turn. With
@@ -225,7 +225,7 @@ def place_blocks(
             block.to(devices[index % len(devices)])
 
 
-def comes_and_goes(block: nn.Module) -> bool:
+def is_offloaded(block: nn.Module) -> bool:
     """Whether the block's tensors are away while it is not used."""
     return hasattr(block, _STORE)
 
@@ -242,9 +242,9 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
     or send to a card what ``then`` will need, which is used next."""
     with ExitStack() as stack:
         for block in blocks:
-            if comes_and_goes(block):
+            if is_offloaded(block):
                 stack.enter_context(getattr(block, _STORE).resident(block))
-        if not then or not comes_and_goes(then[0]):
+        if not then or not is_offloaded(then[0]):
             yield
             return
         store = getattr(then[0], _STORE)
@@ -258,7 +258,7 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
 
 def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
     """What a tensor of the model with these ``blocks`` holds, in CPU memory, wherever it is."""
-    if comes_and_goes(blocks[0]):
+    if is_offloaded(blocks[0]):
         return getattr(blocks[0], _STORE).value(tensor)
     return tensor.detach().cpu()
 

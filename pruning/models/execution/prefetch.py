@@ -33,7 +33,7 @@ class Sender:
             return tensor
 
 
-def received(tensor: Tensor, device: torch.device) -> Tensor:
+def wait(tensor: Tensor, device: torch.device) -> Tensor:
     """What was sent, for use on the current stream of ``device``."""
     if tensor.device.type == "cuda":
         tensor.record_stream(torch.cuda.current_stream(tensor.device))

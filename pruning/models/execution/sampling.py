@@ -8,7 +8,7 @@ from torch import Tensor
 from pruning.utils.errors import Unsupported
 
 
-def drawn(odds: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+def drawn(probs: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Token ids [t, draws] (CPU), drawn with replacement by the probabilities ``odds``
     [t, vocabulary] on any device. Raises Unsupported for odds that are not numbers.
 
@@ -16,11 +16,11 @@ def drawn(odds: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     every device. A token is where a uniform number falls among the summed odds;
     ``torch.multinomial`` takes several times as long.
     """
-    summed = odds.float().cpu().cumsum(-1)
+    summed = probs.float().cpu().cumsum(-1)
     if not summed[:, -1].isfinite().all():
         raise Unsupported(
             "The model's outputs are not numbers; load it in bfloat16 or float32, or check its "
             "weights."
         )
-    chance = torch.rand(len(odds), draws, generator=generator)
+    chance = torch.rand(len(probs), draws, generator=generator)
     return torch.searchsorted(summed, chance * summed[:, -1:], right=True)

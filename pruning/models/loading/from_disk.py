@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pruning.adapters import ModelAdapter
 from pruning.models.compact.config_key import KEY, plain_config
 from pruning.models.compact.load import INDEX, SINGLE, pruned_skeleton, skeleton
-from pruning.models.execution.offload import Stored, place_blocks
+from pruning.models.execution.offload import TensorRef, place_blocks
 from pruning.utils.errors import SourceError, Unsupported
 
 
@@ -129,11 +129,11 @@ def _dtype(config: Any, known: dict[str, str]) -> torch.dtype:
         return opened.get_tensor(name).dtype
 
 
-def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str, Stored]:
+def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str, TensorRef]:
     """Name in the model -> where it is stored. Names are told apart as transformers does when it
     loads; what it would have to convert is left out."""
     if pruned:  # saved under the live model's own names
-        return {name: Stored(file, name) for name, file in known.items()}
+        return {name: TensorRef(file, name) for name, file in known.items()}
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
@@ -146,12 +146,12 @@ def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str,
             name, renamings, converters, model.base_model_prefix, state
         )
         if converted is None and target in state:
-            found[target] = Stored(file, name)
+            found[target] = TensorRef(file, name)
     return found
 
 
 def _check(
-    model: nn.Module, state: dict[str, Tensor], stored: dict[str, Stored], place: str
+    model: nn.Module, state: dict[str, Tensor], stored: dict[str, TensorRef], place: str
 ) -> None:
     """Raise Unsupported when a weight has no counterpart in the files."""
     given = {id(state[name]) for name in stored if name in state}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
-from pruning.models.limits import COLLECTED_BYTES, probe_token_bytes, probe_windows
+from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
 from pruning.models.loading.sizes import Sizes, Task
 from pruning.utils.errors import Unsupported, UsageError
 
@@ -59,7 +59,7 @@ class MemoryEstimate:
         if task.prunes and s.experts == 1:
             collected = rows * (s.inner * self._size + 4 * s.hidden)
             # see pruning.recovery.solvers.activation_buffer
-            equations += collected if rows < s.inner else min(collected, COLLECTED_BYTES)
+            equations += collected if rows < s.inner else min(collected, BUFFER_BYTES)
         # inputs of the probes by channel, ordered, whitened; a Gram matrix, ordered, its factor
         probing = s.inner * (6 * 4 * self._probed_tokens + 4 * 8 * s.inner * s.experts)
         equations = max(equations, probing if task.probed else 0)

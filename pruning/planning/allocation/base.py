@@ -27,10 +27,10 @@ class BlockRatios:
 @dataclass(frozen=True)
 class Allocation:
     """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
-    ``predicts``: it needs the expected losses."""
+    ``needs_loss_curves``: it needs the expected losses."""
 
     allocate: Callable[[Measurement, Recipe, range], list[BlockRatios]]
-    predicts: bool = False
+    needs_loss_curves: bool = False
 
 
 ALLOCATIONS: Registry[Allocation] = registries.ALLOCATIONS

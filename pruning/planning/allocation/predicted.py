@@ -110,7 +110,7 @@ def _filled(taken: list[Choice], offers: Sequence[Sequence[Choice]], kept: int) 
 
 ALLOCATIONS.add(
     "predicted",
-    Allocation(allocate, predicts=True),
+    Allocation(allocate, needs_loss_curves=True),
     title="Least predicted loss",
     summary="Each module gives up what costs least per parameter: the error that a refit leaves, "
     "weighed token by token by how much the loss depends on it.",

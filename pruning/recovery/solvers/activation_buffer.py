@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from pruning.models.execution.blockwise import TOKENS_PER_BATCH
-from pruning.models.limits import COLLECTED_BYTES
-from pruning.recovery.solvers.dual import TokenRows
+from pruning.models.limits import BUFFER_BYTES
+from pruning.recovery.solvers.dual import DualNormalEquations
 from pruning.recovery.solvers.gram import gram
 from pruning.recovery.solvers.normal_equations import NormalEquations, sum_dtype
 
 
-class CollectedRows:
+class ActivationBuffer:
     """Inputs [t, in] and targets [t, out] of the batches of a pass, as they came, of ``tokens``
     tokens in all (those that are held out included)."""
 
@@ -41,20 +41,20 @@ class CollectedRows:
     def inputs(self) -> Tensor:
         return self._sum
 
-    def double(self) -> CollectedRows:
+    def double(self) -> ActivationBuffer:
         """On a device that has float64; numbers are as they came."""
         if self.device.type != "mps":
             return self
-        found = CollectedRows(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
+        found = ActivationBuffer(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
         for x, target in self.parts:
             found.add(x.cpu(), target.cpu())
         return found
 
-    def select(self, channels: Tensor) -> NormalEquations | TokenRows:
+    def select(self, channels: Tensor) -> NormalEquations | DualNormalEquations:
         """The equations of the input ``channels``, in the form that takes less memory; float64."""
         channels = channels.to(self.device)
         if self.tokens < len(self._sum):
-            rows = TokenRows.zeros(len(channels), self.outputs, self.device)
+            rows = DualNormalEquations.zeros(len(channels), self.outputs, self.device)
             for x, target in self._batches(channels):
                 rows.add(x, target)
             return rows.double()
@@ -83,7 +83,7 @@ class CollectedRows:
             waiting.append(part)
 
 
-Equations = NormalEquations | CollectedRows
+Equations = NormalEquations | ActivationBuffer
 
 
 def equations(
@@ -92,6 +92,6 @@ def equations(
     """No tokens yet, of so many in all: collected as they come in ``dtype`` while that takes no
     more than COLLECTED_BYTES, added up where it would take more."""
     size = tokens * (inputs * dtype.itemsize + outputs * 4)
-    if size <= COLLECTED_BYTES or tokens < inputs:
-        return CollectedRows(tokens, inputs, outputs, device)
+    if size <= BUFFER_BYTES or tokens < inputs:
+        return ActivationBuffer(tokens, inputs, outputs, device)
     return NormalEquations.zeros(inputs, outputs, device)

@@ -16,14 +16,14 @@ from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_fact
 
 
 @dataclass
-class TokenRows:
+class DualNormalEquations:
     """Inputs ``x`` [n, in] and targets ``t`` [n, out] of all tokens, as they came."""
 
     x: Tensor
     t: Tensor
 
     @classmethod
-    def zeros(cls, inputs: int, outputs: int, device: torch.device) -> TokenRows:
+    def zeros(cls, inputs: int, outputs: int, device: torch.device) -> DualNormalEquations:
         """No tokens yet."""
         return cls(torch.zeros(0, inputs, device=device), torch.zeros(0, outputs, device=device))
 
@@ -44,17 +44,17 @@ class TokenRows:
         self.x = torch.cat([self.x, x.reshape(-1, x.shape[-1]).to(self.x)])
         self.t = torch.cat([self.t, target.reshape(-1, target.shape[-1]).to(self.t)])
 
-    def __add__(self, other: TokenRows) -> TokenRows:
-        return TokenRows(torch.cat([self.x, other.x]), torch.cat([self.t, other.t]))
+    def __add__(self, other: DualNormalEquations) -> DualNormalEquations:
+        return DualNormalEquations(torch.cat([self.x, other.x]), torch.cat([self.t, other.t]))
 
-    def double(self) -> TokenRows:
+    def double(self) -> DualNormalEquations:
         """The same in float64, on a device that has it."""
         device = "cpu" if self.device.type == "mps" else self.device
-        return TokenRows(*(rows.to(device, torch.float64) for rows in (self.x, self.t)))
+        return DualNormalEquations(*(rows.to(device, torch.float64) for rows in (self.x, self.t)))
 
-    def select(self, channels: Tensor) -> TokenRows:
+    def select(self, channels: Tensor) -> DualNormalEquations:
         """The equations of the input ``channels`` only."""
-        return TokenRows(self.x[:, channels.to(self.device)], self.t)
+        return DualNormalEquations(self.x[:, channels.to(self.device)], self.t)
 
     def error(self, weight: Tensor, bias: Tensor | None) -> float:
         """``‖X W + b − T‖²`` of ``weight`` [in, out] and ``bias`` [out]."""
@@ -88,7 +88,7 @@ class TokenRows:
         return solved
 
     def trial(
-        self, held_out: TokenRows, present: Tensor, bias: Tensor | None, intercept: bool
+        self, held_out: DualNormalEquations, present: Tensor, bias: Tensor | None, intercept: bool
     ) -> Trial:
         """Errors on ``held_out`` of what :meth:`solver` finds, without finding the weights: the
         change of the held-out outputs is a combination of products with the fitted tokens."""
@@ -108,7 +108,7 @@ class TokenRows:
         return error
 
     def _about(
-        self, rows: TokenRows, bias: Tensor | None, intercept: bool
+        self, rows: DualNormalEquations, bias: Tensor | None, intercept: bool
     ) -> tuple[Tensor, Tensor]:
         """Inputs and targets of ``rows`` with what these rows' bias explains taken off."""
         if intercept:

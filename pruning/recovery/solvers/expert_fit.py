@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 import torch
 
-from pruning.recovery.solvers.layer_fit import Fit, LevelTwo
+from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
 
 @dataclass(frozen=True)
-class ExpertLevels:
-    """Offers a recovery what :class:`LevelTwo` does; ``dim``: along which dimension the experts'
-    weights [in, out] lie side by side."""
+class ExpertFit:
+    """Offers a recovery what :class:`OutputProjectionFit` does; ``dim``: along which dimension the
+    experts' weights [in, out] lie side by side."""
 
-    levels: tuple[LevelTwo, ...]
+    levels: tuple[OutputProjectionFit, ...]
     dim: int = 0
 
     @property

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pruning.recovery.solvers.activation_buffer import CollectedRows
-from pruning.recovery.solvers.dual import TokenRows
+from pruning.recovery.solvers.activation_buffer import ActivationBuffer
+from pruning.recovery.solvers.dual import DualNormalEquations
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
-Solvable = NormalEquations | TokenRows
+Solvable = NormalEquations | DualNormalEquations
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class LevelTwo:
+class OutputProjectionFit:
     """What a recovery may work with: equations of all level-2 channels on fitting and held-out
     tokens, the present ``weight`` [in, out] and ``bias`` [out], and the ``kept`` channels."""
 
-    fitting: NormalEquations | CollectedRows
-    held_out: NormalEquations | CollectedRows
+    fitting: NormalEquations | ActivationBuffer
+    held_out: NormalEquations | ActivationBuffer
     weight: Tensor
     bias: Tensor | None
     kept: Tensor
