@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import pytest
+
 ALONE = find_spec("streamlit") is None
-collect_ignore = ["app", "browser", "charts"] if ALONE else []
+collect_ignore = ["app", "browser"] if ALONE else []
+pytest.register_assert_rewrite("tests.helpers")
 
 
 def pytest_report_header() -> str | None:

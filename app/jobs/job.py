@@ -22,9 +22,9 @@ StorageBytes = Callable[[Any], Mapping[int, int]]
 class Job:
     """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
 
-    ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is kept
-    of such a result when its memory is needed (None: the whole job is forgotten). ``track`` knows how far
-    the work is.
+    ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is
+    kept of such a result when its memory is needed (None: the whole job is forgotten). ``track``
+    knows how far the work is.
     """
 
     id: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import streamlit as st
-from stand_ins import MAIN, OWNER, PATIENCE, Engine, page_file
 from streamlit.testing.v1 import AppTest
+
+from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, Engine, page_file
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from stand_ins import MAIN, OWNER, PATIENCE, button, page_file
 from streamlit.testing.v1 import AppTest
+
+from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, button, page_file
 
 
 def test_another_page_shows_the_running_job(visit, engine):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stand_ins import button, words
+from tests.helpers.stand_ins import button, words
 
 
 def test_the_tour_leads_through_the_pages(visit, engine):

@@ -16,9 +16,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from steps import open_recipe, query, small_recipe, write_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+from tests.helpers.steps import open_recipe, query, small_recipe, write_recipe
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

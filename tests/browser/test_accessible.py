@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from steps import go, press, slider, until
+
+from tests.helpers.steps import go, press, slider, until
 
 WITH_CHARTS = {"Heads": 4, "Activations": 5, "Prune": 1}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from steps import go
+
+from tests.helpers.steps import go
 
 PAGES = {
     "model": "Model",

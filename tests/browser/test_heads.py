@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from steps import click_mark, download, go, press, query, traces, until, value_of
+
+from tests.helpers.steps import click_mark, download, go, press, query, traces, until, value_of
 
 
 @pytest.fixture

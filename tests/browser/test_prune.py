@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from steps import (
+
+from tests.helpers.steps import (
     decision,
     long_recipe,
     open_recipe,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steps import decision, long_recipe, open_recipe, small_recipe, write_recipe
+from tests.helpers.steps import decision, long_recipe, open_recipe, small_recipe, write_recipe
 
 
 def test_the_second_visitor_waits_and_then_runs(visit, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steps import go, open_recipe, press, query, small_recipe, value_of, write_recipe
+from tests.helpers.steps import go, open_recipe, press, query, small_recipe, value_of, write_recipe
 
 TAU = "τ, nats (natural log)"
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from steps import query, small_recipe, traces, until
-
 from app.session import recipe_link
+from tests.helpers.steps import query, small_recipe, traces, until
 
 
 def opened(visit, values: str):

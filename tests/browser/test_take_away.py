@@ -7,9 +7,9 @@ import shutil
 import zipfile
 
 import pytest
-from steps import click_mark, download, go, until, value_of
 
 import pruning
+from tests.helpers.steps import click_mark, download, go, until, value_of
 
 FORMS = {
     "Compact": ("compact", "model.safetensors"),

@@ -19,15 +19,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "engine"))
-
-import families  # noqa: E402
-from tiny_configs import CONFIGS  # noqa: E402
-
-import pruning  # noqa: E402
-from pruning.checkpoint import FormOptions, export, save  # noqa: E402
-from pruning.pipeline import prune  # noqa: E402
+import pruning
+from pruning.checkpoint import FormOptions, export, save
+from pruning.pipeline import prune
+from tests.helpers import ROOT, families
+from tests.helpers.tiny_configs import CONFIGS
 
 pytestmark = pytest.mark.llamacpp
 

@@ -1,0 +1,59 @@
+"""What is broken on disk is one clear line in the app, with the real engine behind it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+import pruning
+from app.session import visitor_jobs
+from app.views.prune import recipe_file
+from tests.helpers import families
+from tests.helpers.stand_ins import OWNER, wait_for
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The weights of a saved model, in its folder; every test restores them."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HEADROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    run = pruning.prune(families.loaded("llama_grouped"), families.recipe(ffn__ratio=0.4))
+    pruning.save(run, folder)
+    yield folder / "model.safetensors"
+    patch.undo()
+
+
+def cut_short(weights):
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(("damage", "word"), [(cut_short, "damaged"), (Path.unlink, "missing")])
+def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
+    monkeypatch.setenv("HEADROOM_ROOTS", str(weights.parent.parent))
+    whole = weights.read_bytes()
+    at = visit("model")
+    at.button_group[0].set_value("folder").run()
+    at.text_input(key="model.folder").set_value(str(weights.parent)).run()
+    try:
+        damage(weights)
+        next(button for button in at.button if button.label == "Load").click().run()
+        wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
+        at.run()
+    finally:
+        weights.write_bytes(whole)
+    (error,) = at.error
+    assert word in error.value and "model.safetensors" in error.value
+    assert "\n" not in error.value and not at.exception
+
+
+def test_a_recipe_from_the_future_is_one_line(monkeypatch):
+    file, told = io.BytesIO(b"version: 99\n"), []
+    file.name = "r.yaml"
+    monkeypatch.setattr(recipe_file.st, "session_state", {recipe_file._UPLOAD: file})
+    monkeypatch.setattr(recipe_file.state, "set_problem", told.append)
+    recipe_file._uploaded()
+    (line,) = told
+    assert "r.yaml" in line and "version 99" in line and "\n" not in line

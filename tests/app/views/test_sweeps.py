@@ -1,0 +1,126 @@
+"""The Sweeps page in each of its states, without a browser."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamlit.testing.v1 import AppTest
+
+from app.jobs import tasks
+from app.session import state, visitor_jobs
+from pruning.sweep import Sweep, SweepPoint
+from tests.helpers import ROOT
+from tests.helpers.stand_ins import OWNER, PATIENCE, button, wait_for, words
+
+
+def point(preset, value, perplexity=20.0):
+    return SweepPoint(preset, value, perplexity, 3.0, 0.8, 10, 1.0, "sample (test).")
+
+
+def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
+    def sweeping(store, wanted, device, on_point):
+        def run(progress, should_cancel):
+            on_point(point("dense", None))
+            on_point(replace(point("fast", 0.1), perplexity=22.0))
+            engine.gate.wait()
+            on_point(point("wanda_sp", 0.1, None))
+            return []
+
+        return run
+
+    monkeypatch.setattr(tasks, "sweeping", sweeping)
+    at = visit("sweeps")
+    assert not at.exception and "Choose what to vary" in words(at)
+    button(at, "Start").click().run()
+    job = visitor_jobs.manager().of(OWNER, "sweep")[0]
+    wait_for(lambda: len(job.about.points) == 2)
+    at.run()
+    assert not at.exception and len(at.dataframe[0].value) == 2
+    assert button(at, "Start").disabled
+    engine.gate.set()
+    wait_for(lambda: not job.active)
+    at.run()
+    assert not at.exception and len(at.dataframe[0].value) == 3
+    assert job.about.wanted == Sweep(
+        state.initial_recipe(), "ratio", (0.1, 0.2, 0.3, 0.4), ("fast", "wanda_sp")
+    )
+
+
+def test_a_sweep_says_what_is_wrong_with_its_values(visit, engine):
+    at = visit("sweeps")
+    at.text_input(key="sweep.values.ratio").set_value("0.1, much").run()
+    assert "not a list of numbers" in at.error[0].value and button(at, "Start").disabled
+    at.text_input(key="sweep.values.ratio").set_value("0.1, 1.5").run()
+    assert "choose one from 0 to below 1" in at.error[0].value
+    at.button_group(key="sweep.axis").set_value("samples").run()
+    assert not at.exception and not at.error
+
+
+def open_sweeps(**query):
+    """The page at an address of its own; a switch of pages would drop it."""
+    script = ROOT / "app" / "views" / "sweeps.py"
+    at = AppTest.from_file(str(script), default_timeout=PATIENCE)
+    at.query_params.update(query)
+    return at.run()
+
+
+def test_the_address_says_what_is_swept(engine):
+    at = open_sweeps(
+        **{
+            "sweep.axis": "tau",
+            "sweep.presets": "flap,best",
+            "sweep.values.tau": "0.2",
+            "sweep.text": "ptb",
+        }
+    )
+    assert not at.exception and not at.error
+    assert at.multiselect(key="sweep.presets").value == ["flap", "best"]
+    assert at.button_group(key="sweep.axis").value == "tau"
+    assert at.selectbox(key="sweep.text").value == "ptb"
+    at.multiselect(key="sweep.presets").set_value(["flap"]).run()
+    assert at.query_params["sweep.presets"] == "flap"
+    at.multiselect(key="sweep.presets").set_value(["fast", "wanda_sp"]).run()
+    assert "sweep.presets" not in at.query_params and at.query_params["sweep.axis"] == "tau"
+
+
+def test_a_strange_method_in_the_address_is_refused_in_one_sentence(engine):
+    at = open_sweeps(**{"sweep.presets": "fast,magic"})
+    assert not at.exception
+    assert "names 'magic', which does not exist; choose from best, " in at.error[0].value
+    assert at.multiselect(key="sweep.presets").value == ["fast", "wanda_sp"]
+
+
+def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engine, monkeypatch):
+    def sweeping(store, wanted, device, on_point):
+        def run(progress, should_cancel):
+            on_point(point("dense", None))
+            on_point(replace(point("paper", 0.3), perplexity=30.0))
+            engine.gate.wait()
+            on_point(replace(point("best", 0.3), perplexity=25.0))
+            return []
+
+        return run
+
+    monkeypatch.setattr(tasks, "sweeping", sweeping)
+    at = visit("compare")
+    at.multiselect(key="methods.presets").set_value([]).run()
+    assert "at least one value and one preset" in at.error[0].value
+    assert button(at, "Compare methods").disabled
+    at.multiselect(key="methods.presets").set_value(["paper", "best"])
+    at.checkbox(key="methods.spare").check()
+    at.slider(key="methods.kept").set_value(0.7).run()
+    button(at, "Compare methods").click().run()
+    job = visitor_jobs.manager().of(OWNER, "methods")[0]
+    wait_for(lambda: len(job.about.points) == 2)
+    at.run()
+    assert not at.exception and button(at, "Compare methods").disabled
+    assert list(at.dataframe[0].value["÷ dense"].dropna()) == [1.0, 1.5]
+    engine.gate.set()
+    wait_for(lambda: not job.active)
+    at.session_state[f"methods.table.{job.id}"] = {"selection": {"rows": [2], "columns": []}}
+    at.run()
+    assert not at.exception and len(at.dataframe[0].value) == 3
+    button(at, "Open the recipe of Best quality on Prune").click().run()
+    draft = at.session_state["headroom.draft"]
+    assert draft.budget.kept == 0.7 and draft.budget.spare_heads
+    assert draft.allocation == "predicted"
