@@ -42,7 +42,7 @@ def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
 def gradient_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
     """Windows of the gradient pass, no longer than the model's positions."""
     rule = recipe.calibration
-    seq_len = min(rule.gradient_seq_len, loaded.model.config.max_position_embeddings)
+    seq_len = min(rule.gradient_seq_len, loaded.adapter.max_positions(loaded.model.config))
     return _windows(loaded, recipe, rule.source, rule.gradient_samples, seq_len)
 
 
