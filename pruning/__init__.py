@@ -13,7 +13,8 @@ from pruning.utils.version import __version__ as __version__
 
 _LAZY = {
     "load": "pruning.models.loading",
-    "prune": "pruning.pipeline",
+    "prune": "pruning.api",
+    "PrunedModel": "pruning.api",
     "measure_model": "pruning.pipeline",
     "make_plan": "pruning.planning.planner",
     "perplexity": "pruning.evaluate",

@@ -21,13 +21,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     folder = Path(folder)
     if not (folder / MARKER).is_file():
         raise SourceError(f"{folder} was not saved by Headroom; name a folder that 'prune' made.")
-    if repository.count("/") != 1 or not all(repository.split("/")):
-        raise UsageError(f"{repository!r} is not of the form owner/name, like 'you/my-model'.")
-    token = os.environ.get(TOKEN, "").strip()
-    if not token:
-        raise UsageError(
-            f"No token for the hub: set {TOKEN} in the environment to a token with write access."
-        )
+    token = check_repository(repository)
     from huggingface_hub import HfApi
 
     api = HfApi(token=token)
@@ -43,3 +37,15 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
         line = line.replace(token, "…")[:200].rstrip(".")
         raise HeadroomError(f"{repository} could not be uploaded: {line}.") from None
     return str(address)
+
+
+def check_repository(repository: str) -> str:
+    """The token to upload with; raises UsageError for a wrong name or without a token."""
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise UsageError(f"{repository!r} is not of the form owner/name, like 'you/my-model'.")
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        raise UsageError(
+            f"No token for the hub: set {TOKEN} in the environment to a token with write access."
+        )
+    return token
