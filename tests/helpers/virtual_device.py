@@ -161,7 +161,7 @@ def _handle(func: Any, args: tuple, kwargs: dict) -> Any:
 
 def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
     name = _name(func)
-    if name in _PLACES and len(args) == 1:
+    if name in _PLACES and len(args) == 1 and isinstance(args[0], Tensor):
         place = _place(args[0])
         return place if name == "device" else place.type == name.removeprefix("is_")
     target = _wanted(name, args, kwargs)
@@ -177,10 +177,10 @@ def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
     args = tuple(_without_device(value) for value in args)
     kwargs = {key: _without_device(value) for key, value in kwargs.items()}
     moves = name in ("to", "cpu", "cuda", "type_as") and _place(args[0]) != place
-    if moves:
-        # a device is asked for the type it has: float64 must be left behind first
-        _no_float64(args[0], place)
     result = _real_call(func, name, args, kwargs)
+    if moves and homes:
+        # what leaves a device is cast there: to float64 takes two steps
+        _no_float64(result, homes[0])
     if moves and isinstance(result, Tensor) and result.data_ptr() == args[0].data_ptr():
         result = result.clone()
     return _wrapped(result, place)
@@ -254,6 +254,7 @@ def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
         for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
             patch.setattr(torch.cuda, name, lambda *_: None)
         patch.setattr(torch.cuda, "mem_get_info", lambda *_: room)
+        patch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 0))
         patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 1 << 20)
         patch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
         patch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
