@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,6 +12,7 @@ from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.shapes import KINDS, Footprint, Widths, footprint
+from pruning.artifacts.stored import Stored
 from pruning.utils.errors import SourceError
 from pruning.utils.version import __version__
 
@@ -78,7 +79,7 @@ class Report:
         return {
             "parameters_before": self.before.parameters,
             "parameters_after": self.after.parameters,
-            **asdict(self),
+            **_STORED.plain(self),
         }
 
     def to_json(self) -> str:
@@ -87,23 +88,7 @@ class Report:
     @classmethod
     def from_json(cls, text: str, origin: str = "The report") -> Report:
         """Read :meth:`to_json` back; raises SourceError in one line when it is damaged."""
-        try:
-            data = json.loads(text)
-            for name in ("before", "after"):
-                data[name] = Footprint(**data[name])
-                data.pop(f"parameters_{name}", None)
-            data["blocks"] = tuple(
-                BlockReport(
-                    block["block"],
-                    block["kv_heads_kept"],
-                    *(_module_from_plain(block[part]) for part in ("heads", "channels")),
-                )
-                for block in data["blocks"]
-            )
-            data["whole"] = tuple(data.get("whole", ()))
-            return cls(**data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SourceError(f"{origin} is damaged ({error}); save the model again.") from None
+        return _STORED.read(text, origin)
 
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
@@ -131,6 +116,15 @@ output, before and after recovery. {_AIMS.get(aim, "")}
 |---|---|---|---|---|---|
 {rows}
 """
+
+
+_STORED = Stored(
+    Report,
+    what="a whole report",
+    advice="save the model again",
+    refusal=SourceError,
+    extra="ignore",  # the flat names of as_dict
+)
 
 
 def make_report(
@@ -173,10 +167,6 @@ def make_report(
         fixed=plan.shape.fixed,
         whole=plan.shape.whole,
     )
-
-
-def _module_from_plain(data: dict[str, Any]) -> ModuleReport:
-    return ModuleReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 def versions() -> dict[str, str]:
