@@ -167,7 +167,7 @@ class Measurement:
 
 _STORED = Stored(
     Measurement,
-    what="a whole measurement file",
+    wrong="is not a whole measurement file",
     advice=ADVICE,
     refusal=SourceError,
     header={"version": MEASUREMENT_VERSION, "log_base": LOG_BASE},

@@ -184,7 +184,7 @@ class Plan:
 
 _STORED = Stored(
     Plan,
-    what="a valid plan",
+    wrong="is not valid",
     advice="make it again",
     refusal=UsageError,
     header={"version": PLAN_VERSION},

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
@@ -32,9 +34,9 @@ class ModuleReport:
     kept: int
     removed: tuple[int, ...]
     reasons: tuple[str, ...]
-    error_before: float | None
-    error_after: float | None
-    damping: float | None
+    error_before: FiniteFloat | None
+    error_after: FiniteFloat | None
+    damping: FiniteFloat | None
     seconds: float
 
 
@@ -120,10 +122,10 @@ output, before and after recovery. {_AIMS.get(aim, "")}
 
 _STORED = Stored(
     Report,
-    what="a whole report",
+    wrong="is damaged",
     advice="save the model again",
     refusal=SourceError,
-    extra="ignore",  # the flat names of as_dict
+    derived=("parameters_before", "parameters_after"),
 )
 
 

@@ -6,6 +6,7 @@ is told in one sentence.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields, make_dataclass
 from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -24,22 +25,22 @@ class Stored(Generic[T]):
     """Writes and reads the dataclass ``kind``, whose fields follow those of ``header``.
 
     ``header``: constants of the format by name, ``version`` among them where there is one.
-    ``what``, ``advice``, ``refusal``: a wrong text is refused with "... is not ``what`` (...);
-    ``advice``." as a ``refusal``. ``extra``: whether fields that ``kind`` lacks are refused.
+    ``wrong``, ``advice``, ``refusal``: a wrong text is refused with "... ``wrong`` (...);
+    ``advice``." as a ``refusal``. ``derived``: names that files have besides, for other readers.
     """
 
     def __init__(
         self,
         kind: type[T],
         *,
-        what: str,
+        wrong: str,
         advice: str,
         refusal: type[HeadroomError],
         header: dict[str, Any] | None = None,
-        extra: Literal["forbid", "ignore"] = "forbid",
+        derived: Collection[str] = (),
     ) -> None:
-        self._kind, self._header, self._extra = kind, header or {}, extra
-        self._what, self._advice, self._refusal = what, advice, refusal
+        self._kind, self._header, self._derived = kind, header or {}, set(derived)
+        self._wrong, self._advice, self._refusal = wrong, advice, refusal
         self._names = [part.name for part in fields(kind)]  # type: ignore[arg-type]
 
     @cached_property
@@ -47,7 +48,8 @@ class Stored(Generic[T]):
         """A dataclass of the header's fields, then those of ``kind``."""
         constants = [(name, Literal[value]) for name, value in self._header.items()]
         header = make_dataclass("Header", constants, frozen=True)
-        return make_dataclass("File", [], bases=(self._kind, header), frozen=True)
+        derived = [(name, Any, None) for name in self._derived]
+        return make_dataclass("File", derived, bases=(self._kind, header), frozen=True)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
@@ -57,12 +59,12 @@ class Stored(Generic[T]):
     def plain(self, value: T) -> dict[str, Any]:
         """``value`` as dicts, tuples, lists and numbers, in the order of the file."""
         parts = {name: getattr(value, name) for name in self._names}
-        return self._adapter.dump_python(self._file(**self._header, **parts))
+        return self._adapter.dump_python(self._file(**self._header, **parts), exclude=self._derived)
 
     def read(self, text: str | bytes, origin: str) -> T:
         """What the JSON ``text`` holds; raises the refusal in one sentence about ``origin``."""
         try:
-            file = self._adapter.validate_json(text, strict=True, extra=self._extra)
+            file = self._adapter.validate_json(text, strict=True, extra="forbid")
         except ValidationError as error:
             raise self._refusal(self._sentence(error, origin)) from None
         return self._kind(**{name: getattr(file, name) for name in self._names})
@@ -74,7 +76,7 @@ class Stored(Generic[T]):
                 f"{origin} has version {first['input']!r:.40}, this Headroom reads version "
                 f"{self._header['version']}; {self._advice}."
             )
-        return f"{origin} is not {self._what} ({first_problem(error)}); {self._advice}."
+        return f"{origin} {self._wrong} ({first_problem(error)}); {self._advice}."
 
 
 def first_problem(error: ValidationError) -> str:
@@ -107,6 +109,8 @@ Matrix = Annotated[NDArray[np.float32], _Floats(2)]
 
 
 def _array(values: list[Any]) -> NDArray[np.float32]:
+    if values and isinstance(values[0], list) and len({len(row) for row in values}) > 1:
+        raise ValueError("its rows differ in length")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
         array = np.asarray(values, dtype=np.float32)
     if not np.isfinite(array).all():

@@ -49,6 +49,12 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     return shortened(text.splitlines()[0], limit).rstrip(".")
 
 
+def described(error: BaseException, limit: int = 160) -> str:
+    """The class of an unforeseen ``error`` and, where it says something, its first line."""
+    name, line = type(error).__name__, one_line(error, limit)
+    return name if line == name else f"{name}: {line}"
+
+
 def shortened(text: str, limit: int) -> str:
     """``text``, with an ellipsis at its end where it is longer than ``limit`` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
