@@ -114,7 +114,8 @@ class BlockMeasurement:
         for name, values in added.items():
             statistics[name] = np.array(values, dtype=np.float32)
             statistics[name].setflags(write=False)
-        return replace(self, **{kind: ModuleMeasurement(statistics)})
+        module = ModuleMeasurement(statistics)
+        return replace(self, attention=module) if kind == "attention" else replace(self, ffn=module)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pydantic import FiniteFloat
 
 from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.plan import Plan
-from pruning.artifacts.shapes import KINDS, Footprint, Widths, footprint
+from pruning.artifacts.plan import ModulePlan, Plan
+from pruning.artifacts.shapes import KINDS, Footprint, ModuleKind, Widths, footprint
 from pruning.artifacts.stored import Stored
 from pruning.utils.errors import SourceError
 from pruning.utils.version import __version__
@@ -22,7 +22,7 @@ _AIMS = {
     "residual": "They count what the residual stream has lost in earlier modules as well, so they "
     "grow from block to block where little is repaired."
 }
-NAMES = {"attention": "the attention heads", "ffn": "the FFN channels"}
+NAMES: dict[ModuleKind, str] = {"attention": "the attention heads", "ffn": "the FFN channels"}
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
@@ -73,7 +73,7 @@ class Report:
     recipe: dict[str, Any]
     versions: dict[str, str]
     blocks: tuple[BlockReport, ...]
-    fixed: dict[str, str] = field(default_factory=dict)
+    fixed: dict[ModuleKind, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _module(module, event: ModuleEvent | None) -> ModuleReport:
+def _module(module: ModulePlan, event: ModuleEvent | None) -> ModuleReport:
     # thousands of channels share a handful of phrasings: reasons are spelt out for heads only
     spelt = tuple(module.reasons().values()) if module.kind == "attention" else ()
     return ModuleReport(
