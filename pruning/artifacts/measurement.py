@@ -3,9 +3,9 @@
 Statistics of a module are float32 vectors by name (lengths in brackets; ``units`` heads or
 channels, ``groups`` key/value heads, ``w`` = ``unit_width``):
 
-``input_mean, input_second_moment, input_variance`` [units·w]: of the level-2 input.
-``level2_sq, level2_abs`` [units·w]: ``‖B_:j‖²`` and ``‖B_:j‖₁`` of the level-2 columns.
-``P_second_moment`` [rows of P]: ``E[(A_j x)²]`` of a level-1 projection without its bias.
+``input_mean, input_second_moment, input_variance`` [units·w]: of the input of ``out_proj``.
+``level2_sq, level2_abs`` [units·w]: ``‖B_:j‖²`` and ``‖B_:j‖₁`` of the columns of ``out_proj``.
+``P_second_moment`` [rows of P]: ``E[(A_j x)²]`` of a part of ``in_proj`` without its bias.
 ``P_sq, P_abs`` [rows of P]: its row norms. P is query, key, value; or up and, if gated, gate.
 In a mixture of experts units and rows are those of one expert after the other, and means are over
 the tokens routed to that expert; ``expert_tokens`` [experts] counts them.
@@ -14,15 +14,16 @@ Only after a gradient pass (:mod:`pruning.measure.gradient_pass`), from fewer wi
 each; the loss is the negative log-likelihood in nats:
 
 ``taylor_vector, taylor_element1, taylor_element2`` [units·w]: Taylor terms of LLM-Pruner, summed
-over a channel's level-1 rows (key/value rows shared equally in a group) and its level-2 column.
+over a channel's rows of ``in_proj`` (key/value rows shared equally in a group) and its column of
+``out_proj``.
 ``fisher_unit`` [units·w]: mean over tokens of the squared first-order effect of a unit on the
 summed loss, ``(Σ_j ∂L/∂h_tj · h_tj)²``; each of the unit's w channels holds an equal share.
 ``fisher_output`` [1]: mean over tokens of ``‖g_t‖²``, ``g_t`` the gradient of the summed loss by
 what the module adds to the residual stream. Both means are over the s - 1 tokens of a window
 that predict one; the last has no gradient.
 
-Only after a pass for expected losses (:mod:`pruning.measure.loss_curves`): nats per token that it
-costs to keep only the best units of the module and refit level 2. ``expected_loss``: FFN
+Only after the pass for loss curves (:mod:`pruning.measure.loss_curves`): nats per token that it
+costs to keep only the best units of the module and refit ``out_proj``. ``expected_loss``: FFN
 [CURVE_POINTS + 1], keeping ``k / CURVE_POINTS`` of the channels; attention [units + 1], keeping k
 heads of any group. With grouped queries also ``query_expected_loss`` [units/groups + 1], k heads
 of each group, and ``kv_group_expected_loss`` [groups + 1], k whole groups.
@@ -95,7 +96,7 @@ class BlockMeasurement:
     """One block. ``divergence`` [heads, heads]: mean Jensen-Shannon divergence in nats.
 
     ``activations`` by place: ``residual`` (block input), ``attention`` (output of ``W_O``),
-    ``ffn`` (input of the level-2 layer, the FFN intermediate).
+    ``ffn`` (input of ``out_proj``, the FFN intermediate).
     """
 
     divergence: Matrix
@@ -147,11 +148,11 @@ class Measurement:
     @classmethod
     def from_json(cls, text: str | bytes, origin: str = "The measurement") -> Measurement:
         """Read :meth:`to_json`; raises SourceError with one line when it is not one."""
-        found = _STORED.read(text, origin)
-        wrong = next(_misfits(found), None)
+        measurement = _STORED.read(text, origin)
+        wrong = next(_misfits(measurement), None)
         if wrong is not None:
             raise SourceError(f"{origin} does not fit its own shape ({wrong}); {ADVICE}.")
-        return found
+        return measurement
 
     @classmethod
     def read(cls, path: Path) -> Measurement:
@@ -175,15 +176,16 @@ _STORED = Stored(
 )
 
 _PER_INPUT = ("input_mean", "input_second_moment", "input_variance", "level2_sq", "level2_abs")
-"""Statistics of which a module has one value per level-2 input channel."""
+"""Statistics of which a module has one value per input channel of ``out_proj``."""
 
 
-def _misfits(found: Measurement) -> Iterator[str]:
+def _misfits(measurement: Measurement) -> Iterator[str]:
     """What has another length than the shape of the model says."""
-    if len(found.blocks) != len(found.shape.blocks):
-        yield f"{len(found.blocks)} blocks of {len(found.shape.blocks)}"
+    blocks, shapes = measurement.blocks, measurement.shape.blocks
+    if len(blocks) != len(shapes):
+        yield f"{len(blocks)} blocks of {len(shapes)}"
         return
-    for index, (block, shape) in enumerate(zip(found.blocks, found.shape.blocks, strict=True)):
+    for index, (block, shape) in enumerate(zip(blocks, shapes, strict=True)):
         if block.divergence.shape != (shape.attention.units,) * 2:
             yield f"the divergence of block {index} is not one value per pair of heads"
         for kind in KINDS:

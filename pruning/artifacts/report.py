@@ -173,13 +173,13 @@ def make_report(
 
 def versions() -> dict[str, str]:
     """Versions that can change a result."""
-    found = {"headroom": __version__}
+    installed = {"headroom": __version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _module(module: ModulePlan, event: ModuleEvent | None) -> ModuleReport:

@@ -19,7 +19,7 @@ class ModuleShape:
     """One depth-2 module (method section 1), in units that are cut whole.
 
     ``units`` are heads or FFN channels; ``groups`` are key/value heads (0 for an FFN);
-    ``unit_width`` is how many level-2 input channels one unit owns (``head_dim``, or 1).
+    ``unit_width`` is how many input channels of ``out_proj`` one unit owns (``head_dim``, or 1).
     ``*_weights`` count matrix elements, ``*_biases`` the rest.
     ``fixed``: the sentence that says why no unit can go; empty when units can. ``ungroups``: every
     query head can get its own copy of its key/value head.
@@ -105,8 +105,8 @@ class ModelShape:
     @property
     def fixed(self) -> dict[ModuleKind, str]:
         """The kinds of module that lose nothing in some block, and the sentence that says why."""
-        found = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
-        return {kind: reason for kind, reason in sorted(found) if reason}
+        reasons = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
+        return {kind: reason for kind, reason in sorted(reasons) if reason}
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Widths:
-    """What one block keeps. ``added_*`` say that recovery gave the level-2 layer a new bias."""
+    """What one block keeps. ``added_*`` say that recovery gave ``out_proj`` a new bias."""
 
     heads: int
     kv_heads: int

@@ -1,4 +1,4 @@
-"""Digests by which contents, and results that follow from them, are found again."""
+"""Digests by which contents, and results that follow from them, are looked up."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 def sha256_of(chunks: Iterable[bytes], digits: int = 64) -> str:
     """The first hex ``digits`` of the SHA-256 of all ``chunks``, one after the other."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for chunk in chunks:
-        found.update(chunk)
-    return found.hexdigest()[:digits]
+        hasher.update(chunk)
+    return hasher.hexdigest()[:digits]
 
 
 def key_of(parts: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pruning.utils.atomic_dir import written_aside
 from pruning.utils.errors import SourceError, Unsupported, one_line
 
 
@@ -14,8 +15,6 @@ def convert(source: Path, target: Path) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pruning.utils.atomic_dir import written_aside
 
     check_header(source)
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
