@@ -161,7 +161,7 @@ def _check(
         if id(tensor) in parameters and id(tensor) not in given:
             raise Unsupported(
                 f"{Path(place).name} does not store {name!r} as the model computes with it, so its "
-                "blocks cannot be read from disk one by one; choose placement memory or whole."
+                "blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
             )
 
 

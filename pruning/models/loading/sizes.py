@@ -23,8 +23,8 @@ EVALUATION = Task(samples=16, prunes=False)
 @dataclass(frozen=True)
 class Sizes:
     """Of a model, in parameters; ``inner``: largest input of ``out_proj``, of one expert where
-    there are ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``:
-    residual streams [n, s, d] that exist at once in a prune."""
+    there are ``experts``; ``active``: the same over the ``routes`` experts of one token;
+    ``streams``: residual streams [n, s, d] that exist at once in a prune."""
 
     parameters: int
     block_parameters: int
