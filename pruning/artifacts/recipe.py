@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,7 +14,7 @@ from pruning.registries import ALLOCATIONS, CRITERIA, RECOVERIES
 from pruning.utils.errors import UsageError, one_line
 
 LN2 = math.log(2.0)
-RECIPE_VERSION: Final = 1
+RECIPE_VERSION: Literal[1] = 1
 GRADIENT_SAMPLES, GRADIENT_SEQ_LEN = 10, 64
 """The gradient pass of LLM-Pruner."""
 

@@ -13,17 +13,18 @@ from pruning.models.loading.sizes import Sizes, Task
 from pruning.utils.errors import Unsupported, UsageError
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
-"""accelerate's one device, all devices (blocks in turn), cpu offload and disk offload, by the names
-that the command line has for them."""
+"""Where blocks are while they are not used: on the device, on all devices in turn, in CPU memory,
+in their files."""
 
 _BATCH_TOKENS = 2048
 _FEWEST_SAMPLES = 4
-_TITLES = {
-    "whole": "on one device",
-    "spread": "on all devices (placement spread)",
-    "memory": "with cpu offload (placement memory)",
-    "disk": "with disk offload (placement disk)",
+PLACEMENT_TITLES = {
+    "whole": "one device",
+    "spread": "all devices",
+    "memory": "CPU offload",
+    "disk": "disk offload",
 }
+"""The placements in the words of accelerate."""
 
 
 @dataclass(frozen=True)
@@ -194,15 +195,15 @@ class MemoryEstimate:
         """Changes, each by itself or with the least of another kind, that would fit."""
         fitting = []
         if self.placement():
-            fitting.append(_TITLES[self.placement()])
+            fitting.append(_option(self.placement()))
         half = replace(self, dtype="bfloat16")
         if self.dtype == "float32" and half.placement():
-            fitting.append(f"bfloat16 {_TITLES[half.placement()]}")
+            fitting.append(f"bfloat16 {_option(half.placement())}")
         fewer = self
         while not fitting and fewer.task.samples > _FEWEST_SAMPLES:
             fewer = replace(fewer, task=replace(fewer.task, samples=fewer.task.samples // 2))
             if fewer.placement():
-                fitting.append(f"{fewer.task.samples} samples {_TITLES[fewer.placement()]}")
+                fitting.append(f"{fewer.task.samples} samples {_option(fewer.placement())}")
         return fitting
 
     @property
@@ -281,6 +282,12 @@ def free_bytes(device: str) -> int:
     import psutil
 
     return psutil.virtual_memory().available
+
+
+def _option(placement: str) -> str:
+    """A placement that would fit, as the end of a sentence."""
+    title = PLACEMENT_TITLES[placement]
+    return f"{'with' if 'offload' in title else 'on'} {title} (placement {placement})"
 
 
 def _gb(size: int) -> str:
