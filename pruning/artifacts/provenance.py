@@ -10,14 +10,14 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pruning.utils.errors import UsageError
+from pruning.utils.errors import UsageError, one_line
 
 SECTION = "provenance"
 
 
 class Provenance(BaseModel):
     """``model_weights`` and ``corpus`` are fingerprints; ``versions`` those of the libraries;
-    ``seed`` that of the run; ``products`` the number format in which the passes multiplied, which
+    ``seed`` that of the run; ``products`` the autocast dtype of the passes of recovery, which
     the recipe may leave to the hardware (both None in files of before they were recorded)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -37,8 +37,7 @@ class Provenance(BaseModel):
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            line = str(error).splitlines()[0]
-            raise UsageError(f"The recipe {path} cannot be read: {line}.") from None
+            raise UsageError(f"The recipe {path} cannot be read: {one_line(error)}.") from None
         section = data.get(SECTION) if isinstance(data, dict) else None
         if section is None:
             return None
@@ -57,23 +56,23 @@ class Provenance(BaseModel):
 
     def differences(self, now: Provenance) -> list[str]:
         """Phrases, one for each thing that was not so when this was recorded."""
-        found = []
+        changes: list[str] = []
         if self.model_weights != now.model_weights:
             was, is_ = self.model_revision, now.model_revision
             revisions = f" (revision {was} then, {is_} now)" if was != is_ else ""
-            found.append(f"the model's weights{revisions}")
+            changes.append(f"the model's weights{revisions}")
         elif self.model_revision != now.model_revision:
-            found.append(f"the revision ({self.model_revision} then, {now.model_revision} now)")
+            changes.append(f"the revision ({self.model_revision} then, {now.model_revision} now)")
         if self.corpus != now.corpus:
-            found.append("the calibration tokens")
+            changes.append("the calibration tokens")
         if self.seed is not None and self.seed != now.seed:
-            found.append(f"the seed ({self.seed} then, {now.seed} now)")
+            changes.append(f"the seed ({self.seed} then, {now.seed} now)")
         if self.device != now.device:
-            found.append(f"the device ({self.device} then, {now.device} now)")
+            changes.append(f"the device ({self.device} then, {now.device} now)")
         if self.products is not None and self.products != now.products:
-            found.append(f"the format of the products ({self.products} then, {now.products} now)")
+            changes.append(f"the autocast dtype ({self.products} then, {now.products} now)")
         for name in sorted(self.versions.keys() | now.versions.keys()):
             then, today = self.versions.get(name, "none"), now.versions.get(name, "none")
             if then != today:
-                found.append(f"{name} ({then} then, {today} now)")
-        return found
+                changes.append(f"{name} ({then} then, {today} now)")
+        return changes

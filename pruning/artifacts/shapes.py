@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 ModuleKind = Literal["attention", "ffn"]
 KINDS: tuple[ModuleKind, ...] = ("attention", "ffn")
@@ -19,7 +19,7 @@ class ModuleShape:
     """One depth-2 module (method section 1), in units that are cut whole.
 
     ``units`` are heads or FFN channels; ``groups`` are key/value heads (0 for an FFN);
-    ``unit_width`` is how many level-2 input channels one unit owns (``head_dim``, or 1).
+    ``unit_width`` is how many input channels of ``out_proj`` one unit owns (``head_dim``, or 1).
     ``*_weights`` count matrix elements, ``*_biases`` the rest.
     ``fixed``: the sentence that says why no unit can go; empty when units can. ``ungroups``: every
     query head can get its own copy of its key/value head.
@@ -59,7 +59,7 @@ class ModuleShape:
         """Matrix elements left with ``units`` and ``groups`` kept."""
         return units * self.unit_weights + groups * self.group_weights
 
-    def products(self, units: int, groups: int) -> int:
+    def multiply_adds(self, units: int, groups: int) -> int:
         """Multiply-adds per token left with ``units`` and ``groups`` kept."""
         return self.weights(units // self.experts * self.active, groups)
 
@@ -105,8 +105,8 @@ class ModelShape:
     @property
     def fixed(self) -> dict[ModuleKind, str]:
         """The kinds of module that lose nothing in some block, and the sentence that says why."""
-        found = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
-        return {kind: reason for kind, reason in sorted(found) if reason}
+        reasons = {(kind, block.module(kind).fixed) for block in self.blocks for kind in KINDS}
+        return {kind: reason for kind, reason in sorted(reasons) if reason}
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Widths:
-    """What one block keeps. ``added_*`` say that recovery gave the level-2 layer a new bias."""
+    """What one block keeps. ``added_*`` say that recovery gave ``out_proj`` a new bias."""
 
     heads: int
     kv_heads: int
@@ -158,8 +158,8 @@ def footprint(shape: ModelShape, widths: Iterable[Widths], context: int) -> Foot
             + ffn.parameters(width.channels, 0, shape.hidden_size * width.added_ffn_bias)
             + block.other_parameters
         )
-        multiply_adds += attention.products(width.heads, width.kv_heads)
-        multiply_adds += ffn.products(width.channels, 0) + block.other_weights
+        multiply_adds += attention.multiply_adds(width.heads, width.kv_heads)
+        multiply_adds += ffn.multiply_adds(width.channels, 0) + block.other_weights
         # scores and weighted values: one multiply-add per head channel and position, twice
         multiply_adds += 2 * width.heads * attention.unit_width * context
     parameters = block_parameters + shape.other_parameters
@@ -170,17 +170,3 @@ def footprint(shape: ModelShape, widths: Iterable[Widths], context: int) -> Foot
         flops_per_token=2 * multiply_adds,
         context=context,
     )
-
-
-def shape_from_plain(data: dict[str, Any]) -> ModelShape:
-    """Rebuild a :class:`ModelShape` from ``dataclasses.asdict`` of it."""
-    blocks = tuple(
-        BlockShape(
-            ModuleShape(**block["attention"]),
-            ModuleShape(**block["ffn"]),
-            block["other_parameters"],
-            block.get("other_weights", 0),
-        )
-        for block in data["blocks"]
-    )
-    return ModelShape(**{**data, "blocks": blocks})

@@ -15,7 +15,7 @@ from pruning.cli import saving
 from pruning.cli.common import load_model, show
 from pruning.cli.parser import build_parser
 from pruning.cli.recipe import recipe_from
-from pruning.utils.errors import HeadroomError
+from pruning.utils.errors import HeadroomError, described
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # no traceback for users; HEADROOM_DEBUG shows it to engineers
         if os.environ.get("HEADROOM_DEBUG"):
             raise
-        line = (str(error).splitlines() or [""])[0]
-        return _fail(
-            f"Unexpected {type(error).__name__}: {line} (set HEADROOM_DEBUG=1 for details).", 1
-        )
+        return _fail(f"Unexpected {described(error)} (set HEADROOM_DEBUG=1 for details).", 1)
 
 
 def _fail(message: str, status: int) -> int:

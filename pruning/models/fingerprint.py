@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
+
+from pruning.adapters import adapter_for
+from pruning.models.execution.offload import value_of
+from pruning.utils.digest import sha256_of
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -14,27 +16,28 @@ def fingerprint(model: nn.Module) -> str:
 
     Samples only: hashing all of a large model would take longer than loading it.
     """
-    from pruning.adapters import adapter_for
-    from pruning.models.execution.offload import value_of
+    return sha256_of(_samples(model), 16)
 
-    found = hashlib.sha256()
+
+def _samples(model: nn.Module) -> Iterator[bytes]:
     blocks = adapter_for(model.config).blocks(model)
     for name, weight in model.named_parameters():
-        values: Any = value_of(blocks, weight).reshape(-1)
+        values = value_of(blocks, weight).reshape(-1)
         values = values[:: max(1, values.numel() // 64)][:64].double().cpu()
-        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        found.update(values.numpy().tobytes())
-    return found.hexdigest()[:16]
+        yield f"{name} {tuple(weight.shape)} {weight.dtype}".encode()
+        yield values.numpy().tobytes()
 
 
 def content_digest(model: nn.Module) -> str:
     """32 hex digits of every parameter and buffer, bit for bit: a key for caches of what was
     learned about a model that has no files. Reads all weights once (about a second per GB)."""
+    return sha256_of(_content(model), 32)
+
+
+def _content(model: nn.Module) -> Iterator[bytes | memoryview]:
     import torch
 
-    digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        yield f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
         flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
+        yield memoryview(flat.view(torch.uint8).numpy())

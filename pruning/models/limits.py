@@ -13,8 +13,8 @@ PROBES, PROBE_BYTES = 128, 3 * 2**30
 
 
 FEWEST_PROBES = 32
-"""Where there is less text, so many windows with rewritten copies of it; more of these cost time
-and say nothing new."""
+"""Where there is less text, so many windows, augmentations included; more cost time and say
+nothing new."""
 
 
 def probe_token_bytes(blocks: int, hidden: int, element: int) -> int:

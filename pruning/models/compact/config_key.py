@@ -30,19 +30,19 @@ class Record:
 
 
 def counted(model: nn.Module, dense: nn.Module, adapter: ModelAdapter) -> tuple[Widths, ...]:
-    """What every block of ``model`` keeps, counted on its layers; a level-2 bias that ``dense``
-    (which may be on the meta device) does not have was added by some recovery."""
+    """What every block of ``model`` keeps, counted on its layers; a bias of ``out_proj`` that
+    ``dense`` (which may be on the meta device) does not have was added by some recovery."""
 
     def added(kind: ModuleKind, block: nn.Module, before: nn.Module) -> bool:
         biases = [adapter.module(side, kind).out_proj.bias for side in (block, before)]
         return biases[0] is not None and biases[1] is None
 
-    found = []
+    widths = []
     for block, before in zip(adapter.blocks(model), adapter.blocks(dense), strict=True):
         attention, ffn = adapter.attention(block), adapter.ffn(block)
         biases = (added(kind, block, before) for kind in KINDS)
-        found.append(Widths(attention.units, attention.groups, ffn.units, *biases))
-    return tuple(found)
+        widths.append(Widths(attention.units, attention.groups, ffn.units, *biases))
+    return tuple(widths)
 
 
 def plain_config(config: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from pruning.models.loading.gguf import convert
 from pruning.utils.errors import SourceError
 from pruning.utils.files import cache_root
 
@@ -28,8 +29,6 @@ def gguf_file() -> Path:
 
 def folder() -> Path:
     """The converted safetensors folder, made on first use (about 540 MB, float32)."""
-    from pruning.models.loading.gguf import convert
-
     source = gguf_file()
     target = cache_root() / "models" / f"{source.stem}-{source.stat().st_size}"
     if not (target / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""Models whose blocks are elsewhere: in their files, in CPU memory, or spread over cards."""
+"""Models with cpu offload, with disk offload, or with their blocks on all devices."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def placed(
     model: nn.Module, adapter: ModelAdapter, devices: list[torch.device], placement: str
 ) -> nn.Module:
     """A model in CPU memory (or, to be ``spread``, already on its cards) as ``placement`` says:
-    moved as a whole, or its blocks made to come and go, or put on ``devices`` in turn."""
+    moved as a whole, or its blocks offloaded, or put on ``devices`` in turn."""
     if placement == "whole":
         return model.to(devices[0])
     place_blocks(adapter.blocks(model), devices, stay=placement == "spread")
@@ -107,7 +107,7 @@ def _files(place: str, commit: str | None) -> list[str]:
         return get_checkpoint_shard_files(place, index, revision=commit)[0]
     single = cached_file(place, SINGLE, revision=commit, **absent)
     if single is None:
-        raise SourceError(f"{place} has no safetensors weights; blocks cannot be read from disk.")
+        raise SourceError(f"{place} has no safetensors weights, which disk offload reads.")
     return [single]
 
 
@@ -130,7 +130,7 @@ def _dtype(config: Any, known: dict[str, str]) -> torch.dtype:
 
 
 def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str, TensorRef]:
-    """Name in the model -> where it is stored. Names are told apart as transformers does when it
+    """Name in the model -> where it is stored. Names are matched as transformers does when it
     loads; what it would have to convert is left out."""
     if pruned:  # saved under the live model's own names
         return {name: TensorRef(file, name) for name, file in known.items()}
@@ -140,14 +140,14 @@ def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str,
     steps = get_model_conversion_mapping(model)
     converters = [step for step in steps if isinstance(step, WeightConverter)]
     renamings = [step for step in steps if not isinstance(step, WeightConverter)]
-    state, found = model.state_dict(), {}
+    state, stored = model.state_dict(), {}
     for name, file in known.items():
         target, converted = rename_source_key(
             name, renamings, converters, model.base_model_prefix, state
         )
         if converted is None and target in state:
-            found[target] = TensorRef(file, name)
-    return found
+            stored[target] = TensorRef(file, name)
+    return stored
 
 
 def _check(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pruning.utils.errors import SourceError, Unsupported
+from pruning.utils.atomic_dir import written_aside
+from pruning.utils.errors import SourceError, Unsupported, one_line
 
 
 def convert(source: Path, target: Path) -> None:
@@ -15,19 +16,17 @@ def convert(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pruning.utils.atomic_dir import written_aside
-
     check_header(source)
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     except ValueError as error:
-        line = str(error).splitlines()[0]
-        raise Unsupported(f"{source} holds a model that cannot be read here: {line}.") from None
+        raise Unsupported(
+            f"{source} holds a model that cannot be read here: {one_line(error)}."
+        ) from None
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise SourceError(f"{source} is not a readable GGUF file: {line}.") from None
+        raise SourceError(f"{source} is not a readable GGUF file: {one_line(error)}.") from None
     # transformers refuses to save a model that still says it is quantised
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

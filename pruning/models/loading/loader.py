@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pruning.adapters import adapter_for
+from pruning.models.compact.config_key import KEY
+from pruning.models.compact.load import load_compact
 from pruning.models.loading.from_disk import load_on_disk, placed, spread_map
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.memory_estimate import PLACEMENTS, MemoryEstimate, of_config
@@ -19,10 +21,7 @@ from pruning.models.loading.resolve import (
     resolve_device,
 )
 from pruning.models.loading.sizes import EVALUATION, Task
-from pruning.utils.errors import OutOfMemory, SourceError, UsageError
-
-if TYPE_CHECKING:
-    pass
+from pruning.utils.errors import OutOfMemory, SourceError, UsageError, one_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
@@ -84,15 +83,15 @@ def load(
     )
 
 
-def _choose(found: MemoryEstimate, placement: str, task: Task | None) -> str:
+def _choose(needs: MemoryEstimate, placement: str, task: Task | None) -> str:
     """The placement to load with; raises OutOfMemory with the arithmetic when none will do."""
     # a caller that does not say what it wants may only want to evaluate
-    for fits in (found, replace(found, task=EVALUATION))[: 2 if task is None else 1]:
+    for fits in (needs, replace(needs, task=EVALUATION))[: 2 if task is None else 1]:
         if placement == "auto" and fits.placement():
             return fits.placement()
         if placement != "auto" and fits.fits_as(placement):
             return placement
-    raise OutOfMemory(found.sentence("whole" if placement == "auto" else placement))
+    raise OutOfMemory(needs.sentence("whole" if placement == "auto" else placement))
 
 
 def _load_weights(
@@ -105,11 +104,9 @@ def _load_weights(
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if getattr(config, "headroom", None):
-        from pruning.models.compact.load import load_compact
-
+    if getattr(config, KEY, None):
         return load_compact(Path(place), config, dtype)
-    model, found = guarded(
+    model, loading = guarded(
         source,
         AutoModelForCausalLM.from_pretrained,
         place,
@@ -123,8 +120,8 @@ def _load_weights(
         from accelerate.hooks import remove_hook_from_submodules
 
         remove_hook_from_submodules(model)  # blocks align their inputs themselves
-    if found["missing_keys"]:
-        name = sorted(found["missing_keys"])[0]
+    if loading["missing_keys"]:
+        name = sorted(loading["missing_keys"])[0]
         raise SourceError(f"{source} lacks weight {name!r}; download or save the model again.")
     return model
 
@@ -135,13 +132,13 @@ def _tokenizer(place: str, commit: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        found = AutoTokenizer.from_pretrained(place, revision=commit)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
         # where there are no files some classes make one that knows their special tokens only
-        if len(found) > len(set(found.all_special_ids)):
-            return found
+        if len(tokenizer) > len(set(tokenizer.all_special_ids)):
+            return tokenizer
         reason = "its tokens are missing"
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        reason = one_line(error)
     folder = Path(place)
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise SourceError(

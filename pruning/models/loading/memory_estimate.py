@@ -8,21 +8,23 @@ from typing import Any
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
 from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
+from pruning.models.loading.resolve import DTYPES, compute_devices, guarded, locate, resolve_device
 from pruning.models.loading.sizes import Sizes, Task
 from pruning.utils.errors import Unsupported, UsageError
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
-"""Where blocks are while they are not used: on the device, on all cards in turn, in CPU memory, in
-their files."""
+"""Where blocks are while they are not used: on the device, on all devices in turn, in CPU memory,
+in their files."""
 
 _BATCH_TOKENS = 2048
 _FEWEST_SAMPLES = 4
-_TOLD = {
-    "whole": "as a whole",
-    "spread": "with its blocks on all cards in turn (placement spread)",
-    "memory": "with its blocks in CPU memory (placement memory)",
-    "disk": "with its blocks read from disk one by one (placement disk)",
+PLACEMENT_TITLES = {
+    "whole": "one device",
+    "spread": "all devices",
+    "memory": "CPU offload",
+    "disk": "disk offload",
 }
+"""The placements in the words of accelerate."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class MemoryEstimate:
 
     @property
     def working_bytes(self) -> int:
-        """On the device, beside weights: one module's level-2 inputs and targets, two sets of
-        float64 equations with their solves, and a batch of intermediates, attention maps and
+        """On the device, beside weights: one module's inputs of ``out_proj`` and targets, two sets
+        of float64 equations with their solves, and a batch of intermediates, attention maps and
         logits."""
         s, task = self.sizes, self.task
         rows = task.samples * task.seq_len
@@ -139,13 +141,13 @@ class MemoryEstimate:
 
     def sentence(self, placement: str = "whole") -> str:
         """The arithmetic, and what would fit when this does not."""
-        said = self._arithmetic(placement)
+        arithmetic = self._arithmetic(placement)
         if self.fits_as(placement):
-            return said
+            return arithmetic
         would = self._alternatives()
         if not would:
-            return f"{said} That does not fit; choose a smaller model or another device."
-        return f"{said} That does not fit; this would: {'; '.join(would)}."
+            return f"{arithmetic} That does not fit; choose a smaller model or another device."
+        return f"{arithmetic} That does not fit; this would: {'; '.join(would)}."
 
     def _arithmetic(self, placement: str) -> str:
         s, on_device = self.sizes, self.needs(placement)[0]
@@ -191,18 +193,18 @@ class MemoryEstimate:
 
     def _alternatives(self) -> list[str]:
         """Changes, each by itself or with the least of another kind, that would fit."""
-        found = []
+        fitting = []
         if self.placement():
-            found.append(_TOLD[self.placement()])
+            fitting.append(_option(self.placement()))
         half = replace(self, dtype="bfloat16")
         if self.dtype == "float32" and half.placement():
-            found.append(f"bfloat16 {_TOLD[half.placement()]}")
+            fitting.append(f"bfloat16 {_option(half.placement())}")
         fewer = self
-        while not found and fewer.task.samples > _FEWEST_SAMPLES:
+        while not fitting and fewer.task.samples > _FEWEST_SAMPLES:
             fewer = replace(fewer, task=replace(fewer.task, samples=fewer.task.samples // 2))
             if fewer.placement():
-                found.append(f"{fewer.task.samples} samples {_TOLD[fewer.placement()]}")
-        return found
+                fitting.append(f"{fewer.task.samples} samples {_option(fewer.placement())}")
+        return fitting
 
     @property
     def _size(self) -> int:
@@ -222,14 +224,6 @@ def estimate(
     Raises what :func:`pruning.load` raises for a wrong source.
     """
     from transformers import AutoConfig
-
-    from pruning.models.loading.resolve import (
-        DTYPES,
-        compute_devices,
-        guarded,
-        locate,
-        resolve_device,
-    )
 
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
@@ -290,6 +284,12 @@ def free_bytes(device: str) -> int:
     return psutil.virtual_memory().available
 
 
+def _option(placement: str) -> str:
+    """A placement that would fit, as the end of a sentence."""
+    title = PLACEMENT_TITLES[placement]
+    return f"{'with' if 'offload' in title else 'on'} {title} (placement {placement})"
+
+
 def _gb(size: int) -> str:
-    """Powers of ten, as files, cards and the app's other sizes are told."""
+    """Powers of ten, as files, cards and the app's other sizes are given."""
     return f"{size / 1e9:.2f} GB"

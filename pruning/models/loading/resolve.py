@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pruning.utils.errors import HeadroomError, SourceError, UsageError
+from pruning.models.loading import demo
+from pruning.models.loading.gguf import check_header, convert
+from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
+from pruning.utils.files import cache_root
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +21,6 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
     if not source.strip():
         raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
     if source == "demo":
-        from pruning.models.loading import demo
-
         return str(demo.folder()), None
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
@@ -37,9 +38,6 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
 
 
 def _converted(path: Path) -> Path:
-    from pruning.models.loading.gguf import check_header, convert
-    from pruning.utils.files import cache_root
-
     check_header(path)
     stat = path.stat()
     target = cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
@@ -79,11 +77,10 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        if "safetensors" in line:
-            line = f"it has no safetensors weights ({line})"
-        reason = line
-    raise SourceError(f"{source} cannot be loaded: {reason.rstrip('.')}.") from None
+        reason = one_line(error)
+        if "safetensors" in reason:
+            reason = f"it has no safetensors weights ({reason})"
+    raise SourceError(f"{source} cannot be loaded: {reason}.") from None
 
 
 def resolve_device(device: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """What the model is loaded for: calibration windows (rewritten copies included) of
+    """What the model is loaded for: calibration windows (augmentations included) of
     ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probed``:
     windows of text, of which half are probed with loss gradients."""
 
@@ -22,9 +22,9 @@ EVALUATION = Task(samples=16, prunes=False)
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a model, in parameters; ``inner``: largest level-2 input, of one expert where there are
-    ``experts``; ``active``: the same over the ``routes`` experts of one token; ``streams``:
-    residual streams [n, s, d] that exist at once in a prune."""
+    """Of a model, in parameters; ``inner``: largest input of ``out_proj``, of one expert where
+    there are ``experts``; ``active``: the same over the ``routes`` experts of one token;
+    ``streams``: residual streams [n, s, d] that exist at once in a prune."""
 
     parameters: int
     block_parameters: int

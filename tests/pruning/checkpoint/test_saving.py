@@ -245,7 +245,7 @@ def test_what_differs_from_the_recorded_run_is_said(first, model_folder, tmp_pat
         "calibration tokens",
         "torch (1.0 then",
         "the seed (5 then, 0 now)",
-        "the format of the products (bfloat16 then, float32 now)",
+        "the autocast dtype (bfloat16 then, float32 now)",
     ):
         assert part in note, note
     card = (tmp_path / "out" / "README.md").read_text()
