@@ -21,5 +21,6 @@ ALLOCATIONS.add(
     title="Adaptive across layers and modules",
     summary="Heads and channels of all blocks are ranked together by their standardised scores.",
     source="AL-AM of FLAP, An et al., AAAI 2024",
+    cost="closed form",
     place=40,
 )

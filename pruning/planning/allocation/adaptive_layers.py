@@ -26,5 +26,6 @@ ALLOCATIONS.add(
     summary="Heads of all blocks are ranked together, and so are channels; each kind gives up the "
     "same share in all.",
     source="AL-UM of FLAP, An et al., AAAI 2024",
+    cost="closed form",
     place=20,
 )

@@ -27,5 +27,6 @@ ALLOCATIONS.add(
     summary="Every block gives up the same share of its parameters; inside a block heads and "
     "channels are ranked together.",
     source="UL-AM of FLAP, An et al., AAAI 2024",
+    cost="closed form",
     place=30,
 )

@@ -35,5 +35,6 @@ ALLOCATIONS.add(
     title="By hand",
     summary="A ratio for each block, as set in the recipe; the others take the common ratios.",
     source="ML-MM of the paper's tables",
+    cost="closed form",
     place=50,
 )

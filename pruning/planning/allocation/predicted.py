@@ -115,5 +115,6 @@ ALLOCATIONS.add(
     summary="Each module gives up what costs least per parameter: the error that a refit leaves, "
     "weighed token by token by how much the loss depends on it.",
     source="Headroom; Fisher information, cf. Optimal Brain Surgeon",
+    cost="reads gradients",
     place=60,
 )

@@ -35,5 +35,6 @@ ALLOCATIONS.add(
     title="Uniform",
     summary="The same ratio in every block of the range.",
     source="UL-UM of the paper's tables",
+    cost="closed form",
     place=10,
 )
