@@ -12,11 +12,12 @@ A family of Llama's layout says only where it differs, here StarCoder2 with its 
     FAMILIES.add("starcoder2", Starcoder2Adapter(), title="StarCoder2", summary="...", source="...")
 
 Any other family answers the abstract methods of :class:`ModelAdapter`: where the blocks are
-(``backbone``, ``blocks``), which layers make up the two modules of a block (``attention``, ``ffn``),
-how a module runs inside its block, norm included (``run_attention``, ``run_ffn``), and which
-attributes hold its head counts (``set_widths``). Then say what cannot be cut (``fixed``, ``whole``,
-``ungroups``, ``check_config``) and add a tiny model of it to ``tests/helpers/families.py``: the
-conformance tests compare every number with a model whose units are masked instead of cut.
+(``backbone``, ``blocks``), which layers make up the two modules of a block (``attention``,
+``ffn``), how a module runs inside its block, norm included (``run_attention``, ``run_ffn``), and
+which attributes hold its head counts (``set_widths``). Then say what cannot be cut (``fixed``,
+``whole``, ``ungroups``, ``check_config``) and add a tiny model of it to
+``tests/helpers/families.py``: the conformance tests compare every number with a model whose units
+are masked instead of cut.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class PrunableModule:
     ``unit_parameters`` and ``group_parameters`` lie outside the two layers and go with a unit or
     group (a norm per head). ``normed``: a norm stands between the output projection and the
     residual stream, so the contribution is not linear in it. Recovery then aims at the dense
-    module's output *before* the norm, and cannot make up for what the stream has lost. ``mixture``: the module is
-    a mixture of experts, whose units are the channels of one expert after the other.
+    module's output *before* the norm, and cannot make up for what the stream has lost.
+    ``mixture``: the module is a mixture of experts, whose units are the channels of one expert
+    after the other.
     """
 
     kind: ModuleKind

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module, invalidate_caches
@@ -32,6 +32,14 @@ COSTS: tuple[Cost, ...] = get_args(Cost)
 
 LAST = 1000
 """Place of entries that do not say where in a list they belong."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """The error for a name that is none of ``known``, with the nearest one."""
+    known = list(known)
+    near = get_close_matches(str(name), known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return UsageError(f"Unknown {kind} {name!r}{hint}; choose one of: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -107,15 +115,8 @@ class Registry(Generic[T]):
         """The entry called ``name``; raises UsageError naming near and all known ones."""
         entries = self._all()
         if name not in entries:
-            raise UsageError(f"{self.unknown(name)}.")
+            raise unknown_name(self.kind, name, self.names())
         return entries[name]
-
-    def unknown(self, name: object) -> str:
-        """What to say of ``name``, which is not registered (a sentence without its full stop)."""
-        known = self.names()
-        near = get_close_matches(str(name), known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"Unknown {self.kind} {name!r}{hint}; choose one of: {', '.join(known)}"
 
     def __getitem__(self, name: str) -> T:
         return self.entry(name).value
@@ -200,7 +201,8 @@ class Registry(Generic[T]):
             if isinstance(error, BrokenExtension):
                 raise
             kind = "" if isinstance(error, HeadroomError | ValueError) else type(error).__name__
-            reason = ": ".join(part for part in (kind, str(error).rstrip(".")) if part)
+            line = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+            reason = ": ".join(part for part in (kind, line) if part)
             raise BrokenExtension(
                 f"The {self.kind} in {where} cannot be used: {reason}; repair or remove it."
             ) from error
