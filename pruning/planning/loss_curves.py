@@ -16,6 +16,7 @@ from pruning.artifacts.measurement import CURVE_POINTS, Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, ModuleShape
 from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy
+from pruning.planning.selection import dense_parameters
 from pruning.utils.errors import NeedsMeasurement
 
 WIDTHS = 64
@@ -52,7 +53,7 @@ def ffn_choices(
     """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides (in
     each of its experts)."""
     if shape.fixed:
-        return [Choice(shape.units, shape.parameters(shape.units, 0), 0.0)]
+        return [Choice(shape.units, dense_parameters(shape), 0.0)]
     step = lcm(max(multiple, 1), shape.step) * shape.experts
     if step * WIDTHS < shape.units:
         step *= -(-shape.units // (step * WIDTHS))
@@ -85,7 +86,7 @@ def head_choices(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, policies: Mapping[str, HeadPolicy]
 ) -> list[Choice]:
     """Ways to cut a module's heads by the given policies, the whole module first."""
-    whole = shape.parameters(shape.units, shape.groups)
+    whole = dense_parameters(shape)
     choices = [Choice(shape.units, whole, 0.0)]
     if shape.fixed:
         return choices

@@ -103,6 +103,11 @@ def removal_plan(
     )
 
 
+def dense_parameters(shape: ModuleShape) -> int:
+    """Parameters of the module before any cut."""
+    return shape.parameters(shape.units, shape.groups)
+
+
 def attention_parameters(plan: ModulePlan, shape: ModuleShape) -> int:
     """Parameters that the attention module has after ``plan``."""
     return shape.parameters(len(plan.kept), len(plan.kept_groups))

@@ -23,6 +23,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 Cost = Literal["", "closed form", "reads gradients", "local gradients", "end to end"]
 """What a method needs of the model, as the literature's tables tell methods apart."""
@@ -158,7 +159,7 @@ class Registry(Generic[T]):
                 self._look_into(import_module(self.package))
             if self.group is not None:
                 for point in entry_points(group=self.group):
-                    self._attempt(_described(point), lambda point=point: self._load(point))
+                    self._attempt(_described(point), self._load, point)
             self._state = "found"
         finally:
             if self._state == "looking":
@@ -174,11 +175,11 @@ class Registry(Generic[T]):
             name = found.name.rpartition(".")[2]
             if not found.ispkg and not name.startswith("_"):
                 where = str(Path(getattr(found.module_finder, "path", "")) / f"{name}.py")
-                self._attempt(where, lambda name=found.name: import_module(name))
+                self._attempt(where, import_module, found.name)
         if self._suffix:
             files = (file for place in package.__path__ for file in Path(place).iterdir())
             for file in sorted(file for file in files if file.suffix == self._suffix):
-                self._attempt(str(file), lambda file=file: self._read_file(file))
+                self._attempt(str(file), self._read_file, file)
 
     def _read_file(self, file: Path) -> None:
         """Add the entry of a file, unless it was added before a later file failed."""
@@ -186,11 +187,11 @@ class Registry(Generic[T]):
             read: Callable[[Path], Entry[T]] = pkgutil.resolve_name(self._read)
             self._insert(replace(read(file), origin=str(file)))
 
-    def _attempt(self, where: str, action: Callable[[], Any]) -> None:
-        """Run ``action``; when it fails, forget what the modules added that are then not loaded
+    def _attempt(self, where: str, action: Callable[[A], Any], argument: A) -> None:
+        """Call ``action``; when it fails, forget what the modules added that are then not loaded
         (they will be run again), and raise BrokenExtension naming ``where``."""
         try:
-            action()
+            action(argument)
         except Exception as error:  # whatever a file of another author raises
             with self._adding:
                 self._entries = {

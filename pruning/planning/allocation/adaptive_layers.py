@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters, module_parameters
 from pruning.planning.allocation.ranking import head_parameters, ranked_ffn, ranked_heads
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """Heads give up their common share in all, channels theirs; where depends on the scores."""
     kept = kept_parameters(measurement, recipe, blocks)
     sparsity = recipe.heads.ratio

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters, module_parameters
 from pruning.planning.allocation.ranking import ranked_ffn, ranked_heads
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """Every block gives up the same share of its parameters; of what kind depends on the scores."""
     share = kept_parameters(measurement, recipe, blocks) / module_parameters(measurement, blocks)
     sparsities: list[BlockSparsity] = []

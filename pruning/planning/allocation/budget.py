@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recipe import Budget, Recipe
 from pruning.planning.heads import plan_heads
-from pruning.planning.selection import attention_parameters, removed_channels
+from pruning.planning.selection import attention_parameters, dense_parameters, removed_channels
 from pruning.utils.errors import UsageError
 
 
 def module_parameters(measurement: Measurement, blocks: range) -> int:
     """Parameters of both modules of all ``blocks`` before any cut."""
-    total = 0
-    for index in blocks:
-        block = measurement.shape.blocks[index]
-        total += block.attention.parameters(block.attention.units, block.attention.groups)
-        total += block.ffn.parameters(block.ffn.units, 0)
-    return total
+    shapes = (measurement.shape.blocks[index] for index in blocks)
+    return sum(dense_parameters(shape.attention) + dense_parameters(shape.ffn) for shape in shapes)
 
 
 def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> int:
     """Parameters that the modules of ``blocks`` may keep: by the recipe's budget, or as many as
     its two ratios would leave. Raises UsageError when the budget cannot be met."""
-    budget, shape = recipe.budget, measurement.shape
     before = module_parameters(measurement, blocks)
-    if not budget.given:
+    if not recipe.budget.given:
         return before - _removed_by_ratios(measurement, recipe, blocks)
-    in_blocks = sum(
-        block.other_parameters
-        + block.attention.parameters(block.attention.units, block.attention.groups)
-        + block.ffn.parameters(block.ffn.units, 0)
-        for block in shape.blocks
-    )
-    everything = in_blocks + shape.other_parameters
-    if budget.megabytes is not None:
-        wanted = everything - budget.megabytes * 1e6 / shape.bytes_per_element
-    else:
-        of = in_blocks if budget.of == "blocks" else everything
-        wanted = (1.0 - budget.kept) * of
+    in_blocks = module_parameters(measurement, range(len(measurement.shape.blocks)))
+    in_blocks += sum(block.other_parameters for block in measurement.shape.blocks)
     # rounded up: a budget is a limit
-    kept = before - max(0, -int(-wanted // 1))
+    kept = before - max(0, ceil(_over_budget(measurement, recipe.budget, in_blocks)))
     least = _least(measurement, blocks)
     if kept < least:
         share = 1.0 - (before - least) / in_blocks
-        heads = "all heads" if budget.spare_heads else "one head"
+        heads = "all heads" if recipe.budget.spare_heads else "one head"
         raise UsageError(
             f"The budget is too small: with {heads} and one channel left in every block of the "
             f"range, {share:.1%} of the block parameters stay; allow more or widen the range."
@@ -51,14 +38,23 @@ def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> 
     return kept
 
 
+def _over_budget(measurement: Measurement, budget: Budget, in_blocks: int) -> float:
+    """Parameters by which the dense model, with so many in its blocks, exceeds ``budget``."""
+    shape = measurement.shape
+    everything = in_blocks + shape.other_parameters
+    if budget.megabytes is not None:
+        return everything - budget.megabytes * 1e6 / shape.bytes_per_element
+    return (1.0 - (budget.kept or 0.0)) * (in_blocks if budget.of == "blocks" else everything)
+
+
 def _least(measurement: Measurement, blocks: range) -> int:
+    """Parameters of ``blocks`` when nothing more can go."""
     total = 0
     for index in blocks:
         block = measurement.shape.blocks[index]
         for module in (block.attention, block.ffn):
-            least = (module.experts * module.step, 1)
-            units, groups = (module.units, module.groups) if module.fixed else least
-            total += module.parameters(units, min(groups, module.groups))
+            least = (module.experts * module.step, min(1, module.groups))
+            total += dense_parameters(module) if module.fixed else module.parameters(*least)
     return total
 
 
@@ -66,10 +62,10 @@ def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) 
     total = 0
     for index in blocks:
         block = measurement.shape.blocks[index]
-        whole = block.attention.parameters(block.attention.units, block.attention.groups)
-        total += whole - attention_after(measurement, recipe, index, recipe.heads.ratio)
+        total += dense_parameters(block.attention)
+        total -= attention_after(measurement, recipe, index, recipe.heads.ratio)
         gone = 0 if block.ffn.fixed else removed_channels(recipe.ffn.ratio, block.ffn)
-        total += gone * (block.ffn.unit_weights + block.ffn.unit_biases)
+        total += gone * channel_parameters(measurement, index)
     return total
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.utils.errors import UsageError
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """``recipe.by_hand`` where it names the block, else the recipe's two ratios. Raises
     UsageError for blocks outside the range and when there is a budget as well."""
     if recipe.budget.given:

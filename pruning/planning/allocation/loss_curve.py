@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters
 from pruning.planning.head_policies.base import alternatives
@@ -16,7 +18,7 @@ from pruning.utils.errors import UsageError
 _HALVINGS = 100
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """Minimise the sum of the modules' losses with at most the allowed parameters.
 
     Each module offers its widths (and head policies) with parameters and loss; for a price λ per
@@ -41,25 +43,25 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
     ]
 
 
-def _head_offers(measurement, recipe, index: int) -> list[Choice]:
+def _head_offers(measurement: Measurement, recipe: Recipe, index: int) -> list[Choice]:
     """Ways to cut the heads of a block; where it has marks, with what each comes to under them."""
     shape = measurement.shape.blocks[index].attention
     statistics = measurement.blocks[index].attention.statistics
     choices = head_choices(statistics, shape, alternatives(recipe.heads.policy, shape))
     if index not in recipe.marks:
         return choices
-    offers, refused = [], None
+    offers, refusals = [], []
     for choice in choices:
         sparsity = 1.0 - choice.kept / shape.units
         try:
             plan = plan_heads(measurement, recipe, index, sparsity, choice.policy or None)
         except UsageError as error:  # not by this policy
-            refused = error
+            refusals.append(error)
             continue
         parameters, loss = attention_parameters(plan, shape), head_loss(statistics, shape, plan)
         offers.append(replace(choice, parameters=parameters, loss=loss))
     if not offers:
-        raise refused
+        raise refusals[-1]
     return offers
 
 

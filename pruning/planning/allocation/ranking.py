@@ -20,6 +20,7 @@ from pruning.criteria import channel_scores
 from pruning.planning.allocation.base import BlockSparsity
 from pruning.planning.allocation.budget import attention_after, channel_parameters
 from pruning.planning.head_policies.base import policy_for
+from pruning.planning.selection import dense_parameters
 
 
 def standardised(
@@ -79,11 +80,9 @@ def ffn_parameters_to_remove(
     measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
 ) -> float:
     """Parameters that the channels of ``blocks`` must give up, after the heads have."""
-    total = 0
+    total = sum(dense_parameters(measurement.shape.blocks[index].ffn) for index in blocks)
     for index, sparsity in zip(blocks, heads, strict=True):
-        ffn = measurement.shape.blocks[index].ffn
         total += attention_after(measurement, recipe, index, sparsity)
-        total += ffn.parameters(ffn.units, 0)
     return total - kept
 
 

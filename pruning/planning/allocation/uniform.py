@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters, module_parameters
@@ -9,7 +11,7 @@ from pruning.planning.allocation.ranking import uniform_ffn_sparsity
 from pruning.planning.head_policies.base import policy_for
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """The recipe's two ratios, repeated. For a budget the share that it takes from every module:
     as many whole heads (or groups of them) as are within it, and the same share of channels in all
     blocks for what the heads leave to be removed."""

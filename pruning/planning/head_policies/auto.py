@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import replace
 
 from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, alternatives
-from pruning.planning.selection import attention_parameters
+from pruning.planning.selection import attention_parameters, dense_parameters
 from pruning.utils.errors import UsageError
 
 
@@ -17,18 +17,18 @@ class LeastLost(HeadPolicy):
     weighs_others = True
 
     def select(self, request):
-        shape, plans, refused = request.shape, [], None
-        limit = (1.0 - request.sparsity) * shape.parameters(shape.units, shape.groups)
+        shape, plans, refusals = request.shape, [], []
+        limit = (1.0 - request.sparsity) * dense_parameters(shape)
         for policy in alternatives("auto", shape).values():
             try:
                 plan = _least_that_saves(policy, request, limit)
             except UsageError as error:  # this policy cannot honour the marks; another may
-                refused = refused or error
+                refusals.append(error)
                 continue
             if policy.pays(plan, shape):
                 plans.append(plan)
         if not plans:
-            raise refused
+            raise refusals[0]
         sizes = [attention_parameters(plan, shape) for plan in plans]
         # where no form is small enough: the smallest there is
         limit = max(limit, min(sizes))
@@ -37,7 +37,7 @@ class LeastLost(HeadPolicy):
         return plans[min(price for price in prices if price[1] <= limit)[2]]
 
     def parameters_per_head(self, shape):
-        return shape.parameters(shape.units, shape.groups) / shape.units
+        return dense_parameters(shape) / shape.units
 
     def note(self, shape):
         return (

@@ -16,7 +16,14 @@ from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan
 from pruning.artifacts.recipe import HeadRule
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.marks import HeadMarks
-from pruning.planning.selection import Reason, Reasons, choose_units, removal_plan, removed_count
+from pruning.planning.selection import (
+    Reason,
+    Reasons,
+    choose_units,
+    dense_parameters,
+    removal_plan,
+    removed_count,
+)
 from pruning.planning.similarity import candidates, weaker_candidates
 from pruning.utils.registry import Registry
 
@@ -93,7 +100,7 @@ class _SeparateHeads(HeadPolicy):
         return select_any(request)
 
     def parameters_per_head(self, shape):
-        return shape.parameters(shape.units, shape.groups) / shape.units
+        return dense_parameters(shape) / shape.units
 
 
 _SEPARATE = _SeparateHeads()

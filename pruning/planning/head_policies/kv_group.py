@@ -11,7 +11,7 @@ from pruning.planning.head_policies.base import (
     units_to_remove,
 )
 from pruning.planning.marks import marked_groups
-from pruning.planning.selection import choose_units, of_whole_groups, removal_plan
+from pruning.planning.selection import choose_units, dense_parameters, of_whole_groups, removal_plan
 from pruning.planning.similarity import group_divergence
 
 
@@ -43,7 +43,7 @@ class WholeGroups(HeadPolicy):
         return keep // shape.units_per_group
 
     def parameters_per_head(self, shape):
-        return shape.parameters(shape.units, shape.groups) / shape.units
+        return dense_parameters(shape) / shape.units
 
     def note(self, shape):
         each = shape.units_per_group

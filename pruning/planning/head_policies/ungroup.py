@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, select_any
 from pruning.planning.head_policies.query import QueryHeads
-from pruning.planning.selection import attention_parameters
+from pruning.planning.selection import attention_parameters, dense_parameters
 
 
 class OwnKeysAndValues(HeadPolicy):
@@ -20,7 +20,7 @@ class OwnKeysAndValues(HeadPolicy):
         return shape.ungroups
 
     def pays(self, plan, shape):
-        return attention_parameters(plan, shape) < shape.parameters(shape.units, shape.groups)
+        return attention_parameters(plan, shape) < dense_parameters(shape)
 
     def note(self, shape):
         even = QueryHeads().note(shape)
