@@ -48,11 +48,11 @@ def measured_with_gradients(name: str) -> Criterion:
 
 
 def unit_scores(
-    name: str, statistics: Mapping[str, np.ndarray], shape: ModuleShape, **lots: int
+    name: str, statistics: Mapping[str, np.ndarray], shape: ModuleShape, **seeds: int
 ) -> np.ndarray:
     """Importance per unit [units], float64, by the criterion ``name``: the sum over the channels
-    that the unit owns. ``lots`` and what is raised: see :func:`channel_scores`."""
-    channels = channel_scores(name, statistics, shape, **lots)
+    that the unit owns. ``seeds`` and what is raised: see :func:`channel_scores`."""
+    channels = channel_scores(name, statistics, shape, **seeds)
     return channels.reshape(shape.units, shape.unit_width).sum(axis=1)
 
 
@@ -65,7 +65,7 @@ def channel_scores(
     block: int = 0,
 ) -> np.ndarray:
     """Importance per channel that the output projection reads [units·unit_width], float64, by the
-    criterion ``name``. ``seed`` and ``block`` matter only to criteria that draw lots.
+    criterion ``name``. ``seed`` and ``block`` matter only to criteria that draw random numbers.
 
     Raises NeedsMeasurement when the measurement was made without the gradient pass.
     """

@@ -54,22 +54,28 @@ def read_preset(path: Path) -> Entry[Preset]:
     """The preset of a YAML file, whose cost is that of the dearest thing it uses. Raises
     UsageError, one sentence, when a key or a setting is unknown or wrong."""
     try:
-        found = PresetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        preset = PresetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise UsageError(f"it is not valid YAML: {str(error).splitlines()[0]}.") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise UsageError(f"{where}: {first['msg']}.") from None
-    for section, value in found.settings.items():
+    for section, value in preset.settings.items():
         fields = _KEPT.get(section, ())
         if fields is None or (isinstance(value, Mapping) and not value.keys().isdisjoint(fields)):
             raise UsageError(
                 f"{section} is among what a preset leaves alone (model, text, blocks, size, seed)."
             )
-    cost = _cost(_with_settings(Recipe(), found.settings, "its recipe"))
+    cost = _cost(_with_settings(Recipe(), preset.settings, "its recipe"))
     return Entry(
-        found.name, found.title, found.summary, found.source, found.settings, cost, found.place
+        preset.name,
+        preset.title,
+        preset.summary,
+        preset.source,
+        preset.settings,
+        cost,
+        preset.place,
     )
 
 

@@ -166,16 +166,16 @@ class Registry(Generic[T]):
                 self._state = "new"
 
     def _load(self, point: EntryPoint) -> None:
-        found = point.load()
-        if isinstance(found, ModuleType) and hasattr(found, "__path__"):
-            self._look_into(found)
+        loaded = point.load()
+        if isinstance(loaded, ModuleType) and hasattr(loaded, "__path__"):
+            self._look_into(loaded)
 
     def _look_into(self, package: ModuleType) -> None:
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            name = found.name.rpartition(".")[2]
-            if not found.ispkg and not name.startswith("_"):
-                where = str(Path(getattr(found.module_finder, "path", "")) / f"{name}.py")
-                self._attempt(where, import_module, found.name)
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            name = module.name.rpartition(".")[2]
+            if not module.ispkg and not name.startswith("_"):
+                where = str(Path(getattr(module.module_finder, "path", "")) / f"{name}.py")
+                self._attempt(where, import_module, module.name)
         if self._suffix:
             files = (file for place in package.__path__ for file in Path(place).iterdir())
             for file in sorted(file for file in files if file.suffix == self._suffix):

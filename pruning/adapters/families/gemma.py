@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pruning.adapters.base import FAMILIES
-from pruning.adapters.post_norm import PostNormAdapter
+from pruning.adapters.families.post_norm import PostNormAdapter
 from pruning.utils.errors import Unsupported
 
 
