@@ -35,7 +35,9 @@ def rescored(
     return replace(plan, ungrouped=module.ungrouped, held=module.held)
 
 
-def _channels_again(module, shape, scores, criterion: str, required: Reasons) -> ModulePlan:
+def _channels_again(
+    module: ModulePlan, shape: ModuleShape, scores: np.ndarray, criterion: str, required: Reasons
+) -> ModulePlan:
     count = len(module.removed)
     if not required:
         return plan_channels(module.block, shape, scores, criterion, count / shape.units)
@@ -45,7 +47,9 @@ def _channels_again(module, shape, scores, criterion: str, required: Reasons) ->
     return removal_plan(module.block, shape, again)
 
 
-def _heads_again(module, shape, scores, criterion: str, required: Reasons) -> Reasons:
+def _heads_again(
+    module: ModulePlan, shape: ModuleShape, scores: np.ndarray, criterion: str, required: Reasons
+) -> Reasons:
     """As many heads from wherever the plan took them: whole groups, each group, or all heads."""
     per_group, held = shape.units_per_group, frozenset(module.held)
     if module.grouped:

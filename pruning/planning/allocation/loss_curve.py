@@ -50,7 +50,8 @@ def _head_offers(measurement: Measurement, recipe: Recipe, index: int) -> list[C
     choices = head_choices(statistics, shape, alternatives(recipe.heads.policy, shape))
     if index not in recipe.marks:
         return choices
-    offers, refusals = [], []
+    offers: list[Choice] = []
+    refusals: list[UsageError] = []
     for choice in choices:
         sparsity = 1.0 - choice.kept / shape.units
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import replace
 
-from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, alternatives
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.shapes import ModuleShape
+from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, HeadRequest, alternatives
 from pruning.planning.selection import attention_parameters, dense_parameters
 from pruning.utils.errors import UsageError
 
@@ -16,8 +18,10 @@ class LeastLost(HeadPolicy):
 
     weighs_others = True
 
-    def select(self, request):
-        shape, plans, refusals = request.shape, [], []
+    def select(self, request: HeadRequest) -> ModulePlan:
+        shape = request.shape
+        plans: list[ModulePlan] = []
+        refusals: list[UsageError] = []
         limit = (1.0 - request.sparsity) * dense_parameters(shape)
         for policy in alternatives("auto", shape).values():
             try:
@@ -36,22 +40,22 @@ class LeastLost(HeadPolicy):
         prices = zip(lost, sizes, range(len(plans)), strict=True)
         return plans[min(price for price in prices if price[1] <= limit)[2]]
 
-    def parameters_per_head(self, shape):
+    def parameters_per_head(self, shape: ModuleShape) -> float:
         return dense_parameters(shape) / shape.units
 
-    def note(self, shape):
+    def note(self, shape: ModuleShape) -> str:
         return (
             "Whole key/value groups, the same number from each, or any heads, whichever loses "
             "least: a block's count is rounded to suit."
         )
 
 
-def _least_that_saves(policy, request, limit: float):
+def _least_that_saves(policy: HeadPolicy, request: HeadRequest, limit: float) -> ModulePlan:
     """The plan of one policy that removes the fewest heads and leaves at most ``limit``
     parameters. They fall with the count, and lost score grows: bisection finds the count."""
     units = request.shape.units
 
-    def plan(count: int):
+    def plan(count: int) -> ModulePlan:
         return policy.select(replace(request, sparsity=count / units))
 
     def saves(count: int) -> bool:

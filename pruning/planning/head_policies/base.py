@@ -96,10 +96,10 @@ FALLBACK = "query"
 class _SeparateHeads(HeadPolicy):
     """Every head has a key/value head of its own, which goes with it: no policy is needed."""
 
-    def select(self, request):
+    def select(self, request: HeadRequest) -> ModulePlan:
         return select_any(request)
 
-    def parameters_per_head(self, shape):
+    def parameters_per_head(self, shape: ModuleShape) -> float:
         return dense_parameters(shape) / shape.units
 
 

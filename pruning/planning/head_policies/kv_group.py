@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.head_policies.base import (
     HEAD_POLICIES,
     HeadPolicy,
+    HeadRequest,
     required_units,
     units_to_remove,
 )
@@ -21,7 +24,7 @@ class WholeGroups(HeadPolicy):
 
     loss_curve = "kv_group_expected_loss"
 
-    def select(self, request):
+    def select(self, request: HeadRequest) -> ModulePlan:
         block, shape, rule = request.block, request.shape, request.rule
         per_group = shape.units_per_group
         marks = marked_groups(block, shape, request.marks)
@@ -33,19 +36,19 @@ class WholeGroups(HeadPolicy):
         chosen = choose_units(groups, required, scores, rule.score, count, marks.keep)
         return removal_plan(block, shape, of_whole_groups(chosen, per_group), grouped=True)
 
-    def step(self, shape):
+    def step(self, shape: ModuleShape) -> int:
         return shape.units_per_group
 
-    def fits(self, shape):
+    def fits(self, shape: ModuleShape) -> bool:
         return shape.groups > 1
 
-    def groups_left(self, shape, keep):
+    def groups_left(self, shape: ModuleShape, keep: int) -> int:
         return keep // shape.units_per_group
 
-    def parameters_per_head(self, shape):
+    def parameters_per_head(self, shape: ModuleShape) -> float:
         return dense_parameters(shape) / shape.units
 
-    def note(self, shape):
+    def note(self, shape: ModuleShape) -> str:
         each = shape.units_per_group
         return f"Whole key/value groups go, so a block's count is a multiple of {each}."
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.head_policies.base import (
     HEAD_POLICIES,
     HeadPolicy,
+    HeadRequest,
     required_units,
     units_to_remove,
 )
@@ -22,7 +25,7 @@ class QueryHeads(HeadPolicy):
 
     loss_curve = "query_expected_loss"
 
-    def select(self, request):
+    def select(self, request: HeadRequest) -> ModulePlan:
         shape, rule, marks = request.shape, request.rule, request.marks
         required = required_units(request.divergence, request.scores, rule, marks)
         per_group = shape.units_per_group
@@ -38,13 +41,13 @@ class QueryHeads(HeadPolicy):
             chosen |= choose_units(members, required, request.scores, rule.score, lost, marks.keep)
         return removal_plan(request.block, shape, chosen)
 
-    def step(self, shape):
+    def step(self, shape: ModuleShape) -> int:
         return shape.groups
 
-    def groups_left(self, shape, keep):
+    def groups_left(self, shape: ModuleShape, keep: int) -> int:
         return shape.groups
 
-    def note(self, shape):
+    def note(self, shape: ModuleShape) -> str:
         return (
             f"The same number goes from each of the {shape.groups} key/value groups, so a block's "
             f"count is rounded to a multiple of {shape.groups}."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, select_any
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.shapes import ModuleShape
+from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, HeadRequest, select_any
 from pruning.planning.head_policies.query import QueryHeads
 from pruning.planning.selection import attention_parameters, dense_parameters
 
@@ -13,16 +15,16 @@ class OwnKeysAndValues(HeadPolicy):
     """Not every family can be rewritten so, and with few heads gone the copies cost more than
     they save."""
 
-    def select(self, request):
+    def select(self, request: HeadRequest) -> ModulePlan:
         return replace(select_any(request), ungrouped=True)
 
-    def fits(self, shape):
+    def fits(self, shape: ModuleShape) -> bool:
         return shape.ungroups
 
-    def pays(self, plan, shape):
+    def pays(self, plan: ModulePlan, shape: ModuleShape) -> bool:
         return attention_parameters(plan, shape) < dense_parameters(shape)
 
-    def note(self, shape):
+    def note(self, shape: ModuleShape) -> str:
         even = QueryHeads().note(shape)
         return f"Any heads go; where that would save nothing, t{even[1:]}"
 
