@@ -13,7 +13,7 @@ from pruning.criteria.base import CRITERIA, Criterion
 def score(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
 ) -> np.ndarray:
-    """Lots drawn from ``rng``, which follows the recipe's seed, the block and the module."""
+    """Uniform values from ``rng``, which follows the recipe's seed, the block and the module."""
     return rng.random(shape.units * shape.unit_width)
 
 
@@ -21,7 +21,8 @@ CRITERIA.add(
     "random",
     Criterion(score, updates=False),
     title="Random",
-    summary="Draws lots; the recipe's seed decides. The floor for every comparison.",
+    summary="Random values; the recipe's seed decides. The floor for every comparison.",
     source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner)",
+    cost="closed form",
     place=120,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from pruning.adapters.base import FAMILIES
-from pruning.adapters.post_norm import PostNormAdapter
+from pruning.adapters.families.post_norm import PostNormAdapter
 
 
 class Olmo2Adapter(PostNormAdapter):

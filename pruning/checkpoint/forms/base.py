@@ -1,4 +1,8 @@
-"""What a form of a saved model must do. Listing the forms needs no torch."""
+"""What a form of a saved model must do. Listing the forms needs no torch.
+
+Add one: a file in this folder with a subclass of :class:`Form` and a call of ``FORMS.add("name",
+MyForm(), title=..., summary=..., source=...)``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What a corpus is; importing needs no torch."""
+"""What a corpus is; importing needs no torch.
+
+Add one: a file in this folder with a call of ``CORPORA.add("name", TextCorpus(read), title=...,
+summary=..., source=...)``, or with a :class:`TokenCorpus`.
+"""
 
 from __future__ import annotations
 
