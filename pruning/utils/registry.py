@@ -9,7 +9,7 @@ are modules that do the same.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -27,6 +27,14 @@ Cost = Literal["", "closed form", "reads gradients", "local gradients", "end to 
 
 LAST = 1000
 """Place of entries that do not say where in a list they belong."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
+    """The error for a name that is none of ``known``, with the nearest one."""
+    known = list(known)
+    near = get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"Unknown {kind} {name!r}; choose one of: {', '.join(known)}.{hint}")
 
 
 @dataclass(frozen=True)
@@ -85,10 +93,7 @@ class Registry(Generic[T]):
         """The entry called ``name``; raises UsageError naming near or all known ones."""
         entries = self._all()
         if name not in entries:
-            near = get_close_matches(str(name), entries, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(sorted(entries))
-            raise UsageError(f"Unknown {self.kind} {name!r}; choose one of: {known}.{hint}")
+            raise unknown_name(self.kind, name, sorted(entries))
         return entries[name]
 
     def __getitem__(self, name: str) -> T:
