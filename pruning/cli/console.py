@@ -21,6 +21,7 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._draws = _is_terminal(self._stream)
         self._bar: tqdm | None = None
         self._last: Progress | None = None
 
@@ -40,7 +41,7 @@ class Console:
         if self._last is not None and not _continues(self._last, step):
             self._end_stage()
         self._last = step
-        if self._stream.isatty():
+        if self._draws:
             if self._bar is None:
                 self._bar = tqdm(
                     total=step.total, desc=step.stage, file=self._stream, dynamic_ncols=True
@@ -65,6 +66,14 @@ class Console:
             self._bar = None
         elif step is not None:
             self._stream.write(f"[{step.stage} {step.done}/{step.total}] {_message(step)}\n")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal of a known size; on one without, tqdm draws nothing."""
+    try:
+        return min(os.get_terminal_size(stream.fileno())) > 0
+    except (OSError, ValueError):
+        return False
 
 
 def _continues(last: Progress, step: Progress) -> bool:
