@@ -61,7 +61,7 @@ def write(
     with written_aside(out) as place:
         remarks = value.write(parts, place, options)
         parts.records.write(place)
-        (place / CARD).write_text(model_card(parts, form, remarks), encoding="utf-8")
+        model_card(parts, form, remarks).save(place / CARD)
     return remarks
 
 
