@@ -12,7 +12,7 @@ help:
 	@echo "make test       set up and run all tests"
 	@echo "make test-fast  unit tests only (no real model, no browser)"
 	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
-	@echo "make lint       ruff"
+	@echo "make lint       style, formatting, which rooms import which, types"
 	@echo "make assets     measure the embedded model again (assets/demo-measurement.json.gz)"
 	@echo "make bench      the benchmarks (minutes)"
 
@@ -61,6 +61,9 @@ test-llamacpp: setup-dev .venv-llamacpp/.ready
 
 lint: setup-dev
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 assets: setup
 	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 --curves \
@@ -74,4 +77,4 @@ bench: setup-dev
 	$(PY) -m benchmarks.inference
 
 clean:
-	rm -rf $(VENV) .venv-llamacpp .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-llamacpp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .grimp_cache

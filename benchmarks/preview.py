@@ -56,9 +56,9 @@ def synthetic(blocks: int, heads: int, channels: int, seed: int = 0) -> Measurem
         16,
         128,
         seed,
+        0.0,
         shape,
         tuple(_block(rng, heads, channels) for _ in range(blocks)),
-        0.0,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +28,7 @@ from pruning.recovery import RECOVERIES
 from pruning.recovery.solvers.normal_equations import Stopwatch
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.result import PruneRun
+from pruning.utils.digest import sha256_of
 from pruning.utils.errors import OutOfMemory
 from pruning.utils.precision import autocast_dtype_of
 
@@ -42,7 +42,7 @@ def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
 def gradient_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
     """Windows of the gradient pass, no longer than the model's positions."""
     rule = recipe.calibration
-    seq_len = min(rule.gradient_seq_len, loaded.model.config.max_position_embeddings)
+    seq_len = min(rule.gradient_seq_len, loaded.adapter.max_positions(loaded.model.config))
     return _windows(loaded, recipe, rule.source, rule.gradient_samples, seq_len)
 
 
@@ -223,7 +223,7 @@ def _identity(dense: LoadedModel, applied: Applied) -> str:
     is not taken for theirs when they are pruned again."""
     if applied.plan.is_empty:
         return dense.identity
-    plan = hashlib.sha256(applied.plan.to_json().encode()).hexdigest()[:16]
+    plan = sha256_of([applied.plan.to_json().encode()], 16)
     return f"{dense.identity}|pruned:{plan}:{fingerprint(applied.model)}"
 
 

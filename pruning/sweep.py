@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.recipe import Recipe
 from pruning.presets import PRESETS, with_preset
+from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import UsageError
 from pruning.utils.files import cache_root
 from pruning.utils.version import __version__
@@ -175,7 +175,7 @@ class _Store:
             wanted.seq_len,
             wanted.windows,
         ]
-        self.path: Path = cache_root() / "sweeps" / f"{_key(about)}.jsonl"
+        self.path: Path = cache_root() / "sweeps" / f"{key_of(about)}.jsonl"
         self._points = self._read()
 
     def get(self, recipe: Recipe | None) -> SweepPoint | None:
@@ -216,7 +216,7 @@ class _Store:
             return "dense"
         # the model is in the file's name by its contents, whatever the recipe calls it
         data = recipe.model_dump(exclude={"model"})
-        return _key([data, self._text(recipe.calibration.source, "train")])
+        return key_of([data, self._text(recipe.calibration.source, "train")])
 
     def _text(self, source: str, split: Literal["train", "test"]) -> str:
         """What a corpus holds: a file of the same name may change."""
@@ -227,9 +227,5 @@ class _Store:
             return source
         if (source, split) not in self._texts:
             text = read_text(source, split)
-            self._texts[source, split] = hashlib.sha256(text.encode()).hexdigest()
+            self._texts[source, split] = sha256_of([text.encode()])
         return self._texts[source, split]
-
-
-def _key(parts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -18,7 +18,7 @@ from app.jobs import memory
 from app.jobs.job import Job, Status, StorageBytes, Work
 from app.jobs.progress import Step, Track
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
-from pruning.utils.errors import Cancelled, HeadroomError
+from pruning.utils.errors import Cancelled, HeadroomError, described
 
 GRACE = 30 * 60.0
 """Seconds that a job goes on with nobody looking."""
@@ -245,12 +245,10 @@ def _run(job: Job, report: ProgressCallback, should_cancel: CancelCheck) -> None
         )
     except Exception as error:
         log.exception("job %r failed", job.title)
-        line = (str(error).strip().splitlines() or [""])[0][:160]
-        reason = f"{type(error).__name__}: {line}" if line else type(error).__name__
         _finish(
             job,
             "failed",
-            error=f"{job.title} failed unexpectedly ({reason.rstrip('.')}); "
+            error=f"{job.title} failed unexpectedly ({described(error)}); "
             "the server's log has the details.",
         )
     else:

@@ -24,6 +24,7 @@ from streamlit import config
 
 from pruning.utils.errors import HeadroomError
 from pruning.utils.files import cache_root
+from pruning.utils.leftovers import sweep_old
 
 ADDRESS = "download"
 KEEP = 2 * 60 * 60.0
@@ -115,11 +116,7 @@ class DownloadStore:
             old = [item for item in self._items.values() if now - item.used > self._keep]
             known = {item.path.parent for item in self._items.values()}
         self._remove(old)
-        if not self._folder.is_dir():
-            return
-        for place in self._folder.iterdir():
-            if place not in known and time.time() - _changed(place) > self._keep:
-                shutil.rmtree(place, ignore_errors=True)
+        sweep_old(self._folder, self._keep, known)
 
     def clear(self) -> None:
         """Remove everything: the server ends."""
@@ -133,14 +130,6 @@ class DownloadStore:
                 self._items.pop(item.id, None)
         for item in items:
             shutil.rmtree(item.path.parent, ignore_errors=True)
-
-
-def _changed(place: Path) -> float:
-    """When anything in ``place`` was last written (Unix time); now for what has just gone."""
-    try:
-        return max(p.stat().st_mtime for p in (place, *place.rglob("*")))
-    except OSError:
-        return time.time()
 
 
 @st.cache_resource(show_spinner=False)

@@ -33,27 +33,43 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-from pruning.artifacts.shapes import ModelShape, ModuleKind, shape_from_plain
-from pruning.utils.errors import SourceError
+from pruning.artifacts.shapes import KINDS, ModelShape, ModuleKind
+from pruning.artifacts.stored import Matrix, Stored, Vector
+from pruning.utils.errors import SourceError, one_line
 from pruning.utils.files import write_bytes
 
 MEASUREMENT_VERSION = 2
 LOG_BASE = "e"
 CURVE_POINTS = 8
+ADVICE = "measure the model again"
 
 
 @dataclass(frozen=True)
 class ModuleMeasurement:
     """Named statistics of one depth-2 module; see the module docstring for names and lengths."""
 
-    statistics: Mapping[str, np.ndarray]
+    statistics: Mapping[str, Vector]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In files there are the statistics alone."""
+        statistics = handler.generate_schema(dict[str, Vector])
+        return core_schema.no_info_after_validator_function(
+            cls,
+            statistics,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda module: module.statistics, return_schema=statistics
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,14 @@ class ActivationSummary:
     with the largest mean ``|x|`` and ``top_values`` that mean; ``maximum`` is ``max |x|``.
     """
 
-    mean: float
-    mean_absolute: float
-    rms: float
-    maximum: float
-    levels: tuple[float, ...]
-    quantiles: tuple[float, ...]
+    mean: FiniteFloat
+    mean_absolute: FiniteFloat
+    rms: FiniteFloat
+    maximum: FiniteFloat
+    levels: tuple[FiniteFloat, ...]
+    quantiles: tuple[FiniteFloat, ...]
     top_channels: tuple[int, ...]
-    top_values: tuple[float, ...]
+    top_values: tuple[FiniteFloat, ...]
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ class BlockMeasurement:
     ``ffn`` (input of the level-2 layer, the FFN intermediate).
     """
 
-    divergence: np.ndarray
+    divergence: Matrix
     attention: ModuleMeasurement
     ffn: ModuleMeasurement
     activations: Mapping[str, ActivationSummary]
@@ -98,7 +114,8 @@ class BlockMeasurement:
         for name, values in added.items():
             statistics[name] = np.array(values, dtype=np.float32)
             statistics[name].setflags(write=False)
-        return replace(self, **{kind: ModuleMeasurement(statistics)})
+        module = ModuleMeasurement(statistics)
+        return replace(self, attention=module) if kind == "attention" else replace(self, ffn=module)
 
 
 @dataclass(frozen=True)
@@ -113,20 +130,13 @@ class Measurement:
     samples: int
     seq_len: int
     seed: int
+    seconds: float
     shape: ModelShape
     blocks: tuple[BlockMeasurement, ...]
-    seconds: float
 
     def to_json(self) -> str:
         """JSON text; float32 statistics are written in the shortest form that reads back equal."""
-        data = {
-            "version": MEASUREMENT_VERSION,
-            "log_base": LOG_BASE,
-            **{name: getattr(self, name) for name in _PLAIN},
-            "shape": asdict(self.shape),
-            "blocks": [_block_to_plain(block) for block in self.blocks],
-        }
-        return json.dumps(data, separators=(",", ":"), allow_nan=False)
+        return json.dumps(_STORED.plain(self), separators=(",", ":"), allow_nan=False)
 
     def write(self, path: Path) -> None:
         """Write :meth:`to_json` to ``path`` (gzipped if it ends in .gz), whole or not at all."""
@@ -135,85 +145,49 @@ class Measurement:
         write_bytes(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
     @classmethod
-    def from_json(cls, text: str, origin: str = "The measurement") -> Measurement:
+    def from_json(cls, text: str | bytes, origin: str = "The measurement") -> Measurement:
         """Read :meth:`to_json`; raises SourceError with one line when it is not one."""
-        try:
-            data = json.loads(text)
-            if data.get("version") != MEASUREMENT_VERSION:
-                raise SourceError(
-                    f"{origin} has version {data.get('version')!r}, this Headroom reads "
-                    f"{MEASUREMENT_VERSION}; measure the model again."
-                )
-            return cls(
-                **{name: data[name] for name in _PLAIN},
-                shape=shape_from_plain(data["shape"]),
-                blocks=tuple(_block_from_plain(block) for block in data["blocks"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SourceError(
-                f"{origin} is not a whole measurement file ({error}); measure the model again."
-            ) from None
+        found = _STORED.read(text, origin)
+        wrong = next(_misfits(found), None)
+        if wrong is not None:
+            raise SourceError(f"{origin} does not fit its own shape ({wrong}); {ADVICE}.")
+        return found
 
     @classmethod
     def read(cls, path: Path) -> Measurement:
         """Read a file; raises SourceError."""
         try:
             data = Path(path).read_bytes()
-            text = (gzip.decompress(data) if Path(path).suffix == ".gz" else data).decode()
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise SourceError(f"The measurement {path} cannot be read: {error}.") from None
+            text = gzip.decompress(data) if Path(path).suffix == ".gz" else data
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(
+                f"The measurement {path} cannot be read: {one_line(error)}."
+            ) from None
         return cls.from_json(text, f"The measurement {path}")
 
 
-_PLAIN = (
-    "model",
-    "revision",
-    "dtype",
-    "corpus",
-    "corpus_fingerprint",
-    "samples",
-    "seq_len",
-    "seed",
-    "seconds",
+_STORED = Stored(
+    Measurement,
+    wrong="is not a whole measurement file",
+    advice=ADVICE,
+    refusal=SourceError,
+    header={"version": MEASUREMENT_VERSION, "log_base": LOG_BASE},
 )
 
-
-def _floats(array: np.ndarray) -> list[Any]:
-    """Nested lists of the shortest decimals that read back to the same float32."""
-    text = np.asarray(array, np.float32).astype(str)
-    return text.astype(np.float64).tolist()
+_PER_INPUT = ("input_mean", "input_second_moment", "input_variance", "level2_sq", "level2_abs")
+"""Statistics of which a module has one value per level-2 input channel."""
 
 
-def _array(values: list[Any]) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError("it contains values that are not finite")
-    array.setflags(write=False)
-    return array
-
-
-def _block_to_plain(block: BlockMeasurement) -> dict[str, Any]:
-    return {
-        "divergence": _floats(block.divergence),
-        **{
-            kind: {name: _floats(v) for name, v in block.module(kind).statistics.items()}
-            for kind in ("attention", "ffn")
-        },
-        "activations": {name: asdict(summary) for name, summary in block.activations.items()},
-    }
-
-
-def _block_from_plain(data: dict[str, Any]) -> BlockMeasurement:
-    activations = {
-        name: ActivationSummary(
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in summary.items()}
-        )
-        for name, summary in data["activations"].items()
-    }
-    modules = {
-        kind: ModuleMeasurement({name: _array(v) for name, v in data[kind].items()})
-        for kind in ("attention", "ffn")
-    }
-    return BlockMeasurement(
-        divergence=_array(data["divergence"]), activations=activations, **modules
-    )
+def _misfits(found: Measurement) -> Iterator[str]:
+    """What has another length than the shape of the model says."""
+    if len(found.blocks) != len(found.shape.blocks):
+        yield f"{len(found.blocks)} blocks of {len(found.shape.blocks)}"
+        return
+    for index, (block, shape) in enumerate(zip(found.blocks, found.shape.blocks, strict=True)):
+        if block.divergence.shape != (shape.attention.units,) * 2:
+            yield f"the divergence of block {index} is not one value per pair of heads"
+        for kind in KINDS:
+            inputs = shape.module(kind).units * shape.module(kind).unit_width
+            for name, values in block.module(kind).statistics.items():
+                if name in _PER_INPUT and len(values) != inputs:
+                    yield f"{name} of block {index} {kind} has {len(values)} values of {inputs}"

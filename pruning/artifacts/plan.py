@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from pruning.artifacts.shapes import (
     Footprint,
@@ -14,8 +13,8 @@ from pruning.artifacts.shapes import (
     Widths,
     footprint,
     full_widths,
-    shape_from_plain,
 )
+from pruning.artifacts.stored import Stored
 from pruning.utils.errors import UsageError
 
 PLAN_VERSION = 1
@@ -173,29 +172,23 @@ class Plan:
 
     def to_json(self) -> str:
         """JSON text that :meth:`from_json` reads back to an equal plan."""
-        return json.dumps({"version": PLAN_VERSION, **asdict(self)}, separators=(",", ":"))
+        return json.dumps(_STORED.plain(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, origin: str = "The plan") -> Plan:
         """Read :meth:`to_json`; raises UsageError in one line when it is not a valid plan."""
-        try:
-            data = json.loads(text)
-            if data["version"] != PLAN_VERSION:
-                raise UsageError(f"{origin} has version {data['version']!r}, not {PLAN_VERSION}.")
-            shape = shape_from_plain(data["shape"])
-            blocks = tuple(
-                BlockPlan(**{kind: _module_from_plain(block[kind]) for kind in block})
-                for block in data["blocks"]
-            )
-            plan = cls(shape, blocks, data["context"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{origin} is not valid: {error}; make it again.") from None
+        plan = _STORED.read(text, origin)
         check(plan)
         return plan
 
 
-def _module_from_plain(data: dict[str, Any]) -> ModulePlan:
-    return ModulePlan(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+_STORED = Stored(
+    Plan,
+    wrong="is not valid",
+    advice="make it again",
+    refusal=UsageError,
+    header={"version": PLAN_VERSION},
+)
 
 
 def check(plan: Plan) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pruning.utils.errors import UsageError
+from pruning.utils.errors import UsageError, one_line
 
 SECTION = "provenance"
 
@@ -37,8 +37,7 @@ class Provenance(BaseModel):
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            line = str(error).splitlines()[0]
-            raise UsageError(f"The recipe {path} cannot be read: {line}.") from None
+            raise UsageError(f"The recipe {path} cannot be read: {one_line(error)}.") from None
         section = data.get(SECTION) if isinstance(data, dict) else None
         if section is None:
             return None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pruning.artifacts.provenance import SECTION as PROVENANCE_SECTION
 from pruning.registries import ALLOCATIONS, CRITERIA, RECOVERIES
-from pruning.utils.errors import UsageError
+from pruning.utils.errors import UsageError, one_line
 
 LN2 = math.log(2.0)
-RECIPE_VERSION = 1
+RECIPE_VERSION: Final = 1
 GRADIENT_SAMPLES, GRADIENT_SEQ_LEN = 10, 64
 """The gradient pass of LLM-Pruner."""
 
@@ -240,8 +240,7 @@ class Recipe(_Strict):
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            line = str(error).splitlines()[0]
-            raise UsageError(f"{origin} is not valid YAML: {line}.") from None
+            raise UsageError(f"{origin} is not valid YAML: {one_line(error)}.") from None
         return cls.parse(data if data is not None else {}, origin)
 
     @classmethod
@@ -250,7 +249,7 @@ class Recipe(_Strict):
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The recipe {path} cannot be read: {error}.") from None
+            raise UsageError(f"The recipe {path} cannot be read: {one_line(error)}.") from None
         return cls.from_yaml(text, f"The recipe {path}")
 
     def changed(self, **sections: Any) -> Recipe:

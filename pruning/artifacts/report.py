@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pydantic import FiniteFloat
+
 from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.plan import Plan
-from pruning.artifacts.shapes import KINDS, Footprint, Widths, footprint
+from pruning.artifacts.plan import ModulePlan, Plan
+from pruning.artifacts.shapes import KINDS, Footprint, ModuleKind, Widths, footprint
+from pruning.artifacts.stored import Stored
 from pruning.utils.errors import SourceError
 from pruning.utils.version import __version__
 
@@ -19,7 +22,7 @@ _AIMS = {
     "residual": "They count what the residual stream has lost in earlier modules as well, so they "
     "grow from block to block where little is repaired."
 }
-NAMES = {"attention": "the attention heads", "ffn": "the FFN channels"}
+NAMES: dict[ModuleKind, str] = {"attention": "the attention heads", "ffn": "the FFN channels"}
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
@@ -31,9 +34,9 @@ class ModuleReport:
     kept: int
     removed: tuple[int, ...]
     reasons: tuple[str, ...]
-    error_before: float | None
-    error_after: float | None
-    damping: float | None
+    error_before: FiniteFloat | None
+    error_after: FiniteFloat | None
+    damping: FiniteFloat | None
     seconds: float
 
 
@@ -70,7 +73,7 @@ class Report:
     recipe: dict[str, Any]
     versions: dict[str, str]
     blocks: tuple[BlockReport, ...]
-    fixed: dict[str, str] = field(default_factory=dict)
+    fixed: dict[ModuleKind, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Report:
         return {
             "parameters_before": self.before.parameters,
             "parameters_after": self.after.parameters,
-            **asdict(self),
+            **_STORED.plain(self),
         }
 
     def to_json(self) -> str:
@@ -87,23 +90,7 @@ class Report:
     @classmethod
     def from_json(cls, text: str, origin: str = "The report") -> Report:
         """Read :meth:`to_json` back; raises SourceError in one line when it is damaged."""
-        try:
-            data = json.loads(text)
-            for name in ("before", "after"):
-                data[name] = Footprint(**data[name])
-                data.pop(f"parameters_{name}", None)
-            data["blocks"] = tuple(
-                BlockReport(
-                    block["block"],
-                    block["kv_heads_kept"],
-                    *(_module_from_plain(block[part]) for part in ("heads", "channels")),
-                )
-                for block in data["blocks"]
-            )
-            data["whole"] = tuple(data.get("whole", ()))
-            return cls(**data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SourceError(f"{origin} is damaged ({error}); save the model again.") from None
+        return _STORED.read(text, origin)
 
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
@@ -131,6 +118,15 @@ output, before and after recovery. {_AIMS.get(aim, "")}
 |---|---|---|---|---|---|
 {rows}
 """
+
+
+_STORED = Stored(
+    Report,
+    wrong="is damaged",
+    advice="save the model again",
+    refusal=SourceError,
+    derived=("parameters_before", "parameters_after"),
+)
 
 
 def make_report(
@@ -175,10 +171,6 @@ def make_report(
     )
 
 
-def _module_from_plain(data: dict[str, Any]) -> ModuleReport:
-    return ModuleReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
-
-
 def versions() -> dict[str, str]:
     """Versions that can change a result."""
     found = {"headroom": __version__}
@@ -190,7 +182,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _module(module, event: ModuleEvent | None) -> ModuleReport:
+def _module(module: ModulePlan, event: ModuleEvent | None) -> ModuleReport:
     # thousands of channels share a handful of phrasings: reasons are spelt out for heads only
     spelt = tuple(module.reasons().values()) if module.kind == "attention" else ()
     return ModuleReport(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 ModuleKind = Literal["attention", "ffn"]
 KINDS: tuple[ModuleKind, ...] = ("attention", "ffn")
@@ -59,7 +59,7 @@ class ModuleShape:
         """Matrix elements left with ``units`` and ``groups`` kept."""
         return units * self.unit_weights + groups * self.group_weights
 
-    def products(self, units: int, groups: int) -> int:
+    def multiply_adds(self, units: int, groups: int) -> int:
         """Multiply-adds per token left with ``units`` and ``groups`` kept."""
         return self.weights(units // self.experts * self.active, groups)
 
@@ -158,8 +158,8 @@ def footprint(shape: ModelShape, widths: Iterable[Widths], context: int) -> Foot
             + ffn.parameters(width.channels, 0, shape.hidden_size * width.added_ffn_bias)
             + block.other_parameters
         )
-        multiply_adds += attention.products(width.heads, width.kv_heads)
-        multiply_adds += ffn.products(width.channels, 0) + block.other_weights
+        multiply_adds += attention.multiply_adds(width.heads, width.kv_heads)
+        multiply_adds += ffn.multiply_adds(width.channels, 0) + block.other_weights
         # scores and weighted values: one multiply-add per head channel and position, twice
         multiply_adds += 2 * width.heads * attention.unit_width * context
     parameters = block_parameters + shape.other_parameters
@@ -170,17 +170,3 @@ def footprint(shape: ModelShape, widths: Iterable[Widths], context: int) -> Foot
         flops_per_token=2 * multiply_adds,
         context=context,
     )
-
-
-def shape_from_plain(data: dict[str, Any]) -> ModelShape:
-    """Rebuild a :class:`ModelShape` from ``dataclasses.asdict`` of it."""
-    blocks = tuple(
-        BlockShape(
-            ModuleShape(**block["attention"]),
-            ModuleShape(**block["ffn"]),
-            block["other_parameters"],
-            block.get("other_weights", 0),
-        )
-        for block in data["blocks"]
-    )
-    return ModelShape(**{**data, "blocks": blocks})

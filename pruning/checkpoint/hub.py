@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pruning.checkpoint.records import MARKER
-from pruning.utils.errors import HeadroomError, SourceError, UsageError
+from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line, shortened
 
 TOKEN = "HF_TOKEN"
 
@@ -39,7 +39,6 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
             commit_message="Upload a model pruned with Headroom",
         )
     except Exception as error:  # the hub's errors are many; none may show the token
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        line = line.replace(token, "…")[:200].rstrip(".")
+        line = shortened(one_line(error, len(str(error)) + 99).replace(token, "…"), 200)
         raise HeadroomError(f"{repository} could not be uploaded: {line}.") from None
     return str(address)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pruning.cli.base import COMMANDS
 from pruning.cli.console import Console
-from pruning.utils.errors import HeadroomError
+from pruning.utils.errors import HeadroomError, described
 from pruning.utils.registry import unknown_name
 from pruning.utils.version import __version__
 
@@ -70,10 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # no traceback for users; HEADROOM_DEBUG shows it to engineers
         if os.environ.get("HEADROOM_DEBUG"):
             raise
-        line = (str(error).splitlines() or [""])[0]
-        return _fail(
-            f"Unexpected {type(error).__name__}: {line} (set HEADROOM_DEBUG=1 for details).", 1
-        )
+        return _fail(f"Unexpected {described(error)} (set HEADROOM_DEBUG=1 for details).", 1)
 
 
 def _fail(message: str, status: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.data.files import read as read_file
+from pruning.utils.digest import sha256_of
 from pruning.utils.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -111,4 +111,4 @@ def check_length(model: Any, seq_len: int) -> None:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return sha256_of([data], 32)

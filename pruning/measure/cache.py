@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from pruning.artifacts.measurement import MEASUREMENT_VERSION, Measurement
+from pruning.utils.digest import key_of
 from pruning.utils.errors import HeadroomError
 from pruning.utils.files import cache_root
 from pruning.utils.version import __version__
@@ -43,7 +42,7 @@ def measurement_key(
         curves,
         products,
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return key_of(parts)
 
 
 def cached_measurement(key: str, make: Callable[[], Measurement]) -> Measurement:

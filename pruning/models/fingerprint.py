@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
+
+from pruning.adapters import adapter_for
+from pruning.models.execution.offload import value_of
+from pruning.utils.digest import sha256_of
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -14,14 +16,13 @@ def fingerprint(model: nn.Module) -> str:
 
     Samples only: hashing all of a large model would take longer than loading it.
     """
-    from pruning.adapters import adapter_for
-    from pruning.models.execution.offload import value_of
+    return sha256_of(_samples(model), 16)
 
-    found = hashlib.sha256()
+
+def _samples(model: nn.Module) -> Iterator[bytes]:
     blocks = adapter_for(model.config).blocks(model)
     for name, weight in model.named_parameters():
-        values: Any = value_of(blocks, weight).reshape(-1)
+        values = value_of(blocks, weight).reshape(-1)
         values = values[:: max(1, values.numel() // 64)][:64].double().cpu()
-        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        found.update(values.numpy().tobytes())
-    return found.hexdigest()[:16]
+        yield f"{name} {tuple(weight.shape)} {weight.dtype}".encode()
+        yield values.numpy().tobytes()

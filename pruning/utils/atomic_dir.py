@@ -14,7 +14,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pruning.utils.errors import HeadroomError
+from pruning.utils.errors import HeadroomError, one_line
+from pruning.utils.leftovers import sweep_dead
 
 
 @contextmanager
@@ -47,8 +48,8 @@ def _beside(target: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target, os.getpid())))
+        sweep_dead(target.parent, _prefix(target))
+        temporary = _temporary(target)
         os.chmod(temporary, 0o755)
         yield temporary
     except Exception as error:
@@ -56,7 +57,7 @@ def _beside(target: Path) -> Iterator[Path]:
             raise HeadroomError(f"The disk is full; {target} was not written.") from None
         if not isinstance(error, (OSError, SafetensorError)):
             raise
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["?"])[0]
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise HeadroomError(f"{target} cannot be written: {reason}.") from None
     finally:
         if temporary is not None:
@@ -73,35 +74,19 @@ def _is_full(error: Exception) -> bool:
     )
 
 
-def _prefix(target: Path, process: int | str) -> str:
-    return f".{target.name}.{socket.gethostname()}.{process}."
+def _prefix(target: Path) -> str:
+    """Names of temporary folders begin with this, then comes the process."""
+    return f".{target.name}.{socket.gethostname()}."
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed processes of this machine left beside ``target``."""
-    prefix = _prefix(target, "")[:-1]  # up to the process
-    for left in target.parent.iterdir():
-        process = left.name.removeprefix(prefix).split(".")[0]
-        ours = left.name.startswith(prefix) and process.isdigit() and left.is_dir()
-        if ours and not _alive(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it runs, as somebody else
-    return True
+def _temporary(target: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_prefix(target)}{os.getpid()}."))
 
 
 def _replace(temporary: Path, target: Path) -> None:
     """Rename; when another process made ``target`` meanwhile, the newer folder wins."""
     if target.exists():
-        prefix = _prefix(target, os.getpid())
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        old = _temporary(target)
         os.rename(target, old / "was")
         os.rename(temporary, target)
         shutil.rmtree(old, ignore_errors=True)

@@ -40,3 +40,21 @@ class OutOfMemory(HeadroomError):
 
 class Cancelled(HeadroomError):
     """The caller's ``should_cancel`` said yes; nothing was changed."""
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of what a library's ``error`` says, or the name of its class, to be put into
+    a sentence: without the stop at its end, of ``limit`` characters at most."""
+    text = str(error).strip() or type(error).__name__
+    return shortened(text.splitlines()[0], limit).rstrip(".")
+
+
+def described(error: BaseException, limit: int = 160) -> str:
+    """The class of an unforeseen ``error`` and, where it says something, its first line."""
+    name, line = type(error).__name__, one_line(error, limit)
+    return name if line == name else f"{name}: {line}"
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text``, with an ellipsis at its end where it is longer than ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -57,9 +57,9 @@ def measurement(seed: int = 0, **sizes: int) -> Measurement:
         4,
         16,
         seed,
+        0.0,
         made,
         tuple(_block(random, block) for block in made.blocks),
-        0.0,
     )
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
-from pruning.utils.errors import SourceError
+from pruning.utils.errors import SourceError, described
 
 _STREAMED_ROWS = 20_000
 
@@ -37,10 +37,9 @@ class _HubCorpus:
             taken = islice(rows, first, first + _STREAMED_ROWS)
             return "\n\n".join(row[self.field] for row in taken)
         except Exception as error:  # datasets raises many kinds; all mean: not to be had now
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
             raise SourceError(
                 f"{self.title} could not be read from the Hugging Face hub "
-                f"({type(error).__name__}: {reason}); check the network, or use the corpus "
+                f"({described(error)}); check the network, or use the corpus "
                 "'sample' or the path of a text file."
             ) from None
 

@@ -16,7 +16,7 @@ from pruning.adapters import adapter_for
 from pruning.adapters.base import ModelAdapter
 from pruning.models.compact.config_key import KEY, from_config, plain_config
 from pruning.models.compact.modeling_headroom import reshape
-from pruning.utils.errors import SourceError, Unsupported
+from pruning.utils.errors import SourceError, Unsupported, one_line
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -80,8 +80,7 @@ def skeleton(config: Any, dtype: torch.dtype) -> nn.Module:
         with _EmptyOnMeta():
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     except ValueError as error:
-        line = str(error).splitlines()[0]
-        raise Unsupported(f"This model cannot be built here: {line}") from None
+        raise Unsupported(f"This model cannot be built here: {one_line(error)}.") from None
     model.tie_weights()
     return model
 

@@ -9,7 +9,6 @@ same way: to CPU memory, or to files that last as long as it is used.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,6 @@ from typing import Any
 from weakref import finalize
 
 import torch
-from psutil import pid_exists
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -29,6 +27,7 @@ from torch import Tensor, nn
 from pruning.models.execution.prefetch import Sender, wait
 from pruning.utils.errors import OutOfMemory, SourceError
 from pruning.utils.files import cache_root
+from pruning.utils.leftovers import sweep_dead
 
 _STORE, _DEVICE = "block_store", "block_device"
 _CPU = torch.device("cpu")
@@ -187,10 +186,7 @@ class SpilledParams:
 def _own_folder(root: Path) -> TemporaryDirectory:
     """A folder of this process below ``root``. Those of processes that were killed go."""
     root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob("blocks-*-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdecimal() and not pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+    sweep_dead(root, "blocks-")
     return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
 
 

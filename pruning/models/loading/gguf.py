@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pruning.utils.errors import SourceError, Unsupported
+from pruning.utils.errors import SourceError, Unsupported, one_line
 
 
 def convert(source: Path, target: Path) -> None:
@@ -23,11 +23,11 @@ def convert(source: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     except ValueError as error:
-        line = str(error).splitlines()[0]
-        raise Unsupported(f"{source} holds a model that cannot be read here: {line}.") from None
+        raise Unsupported(
+            f"{source} holds a model that cannot be read here: {one_line(error)}."
+        ) from None
     except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise SourceError(f"{source} is not a readable GGUF file: {line}.") from None
+        raise SourceError(f"{source} is not a readable GGUF file: {one_line(error)}.") from None
     # transformers refuses to save a model that still says it is quantised
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import ModelAdapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class LoadedModel:
     where its blocks wait (see :mod:`pruning.models.loading.memory_estimate`). Treat
     ``model`` as immutable."""
 
-    model: nn.Module
+    model: PreTrainedModel
     tokenizer: Any
     adapter: ModelAdapter
     source: str

@@ -19,7 +19,7 @@ from pruning.models.loading.resolve import (
     resolve_device,
 )
 from pruning.models.loading.sizes import EVALUATION, Task
-from pruning.utils.errors import OutOfMemory, SourceError, UsageError
+from pruning.utils.errors import OutOfMemory, SourceError, UsageError, one_line
 
 if TYPE_CHECKING:
     pass
@@ -141,7 +141,7 @@ def _tokenizer(place: str, commit: str | None) -> Any:
             return found
         reason = "its tokens are missing"
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        reason = one_line(error)
     folder = Path(place)
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise SourceError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pruning.utils.errors import HeadroomError, SourceError, UsageError
+from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -79,11 +79,10 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        if "safetensors" in line:
-            line = f"it has no safetensors weights ({line})"
-        reason = line
-    raise SourceError(f"{source} cannot be loaded: {reason.rstrip('.')}.") from None
+        reason = one_line(error)
+        if "safetensors" in reason:
+            reason = f"it has no safetensors weights ({reason})"
+    raise SourceError(f"{source} cannot be loaded: {reason}.") from None
 
 
 def resolve_device(device: str) -> str:

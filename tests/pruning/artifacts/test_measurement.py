@@ -14,7 +14,7 @@ from pruning.measure import measurement_key
 from pruning.pipeline import measure_model
 from pruning.utils.errors import SourceError
 from pruning.utils.files import cache_root
-from tests.helpers import families
+from tests.helpers import ROOT, families
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,14 @@ def test_json_round_trip(measured):
     assert json.loads(measured.to_json())["log_base"] == "e"
 
 
+def test_the_embedded_models_file_is_written_again_as_it_is():
+    path = ROOT / "assets" / "demo-measurement.json.gz"
+    found = Measurement.read(path)
+    assert found.to_json().encode() == gzip.decompress(path.read_bytes())
+    arrays = [found.blocks[0].divergence, *found.blocks[0].ffn.statistics.values()]
+    assert all(array.dtype == np.float32 and not array.flags.writeable for array in arrays)
+
+
 @pytest.mark.parametrize("name", ["one.json", "one.json.gz"])
 def test_file_round_trip(measured, tmp_path, name):
     measured.write(tmp_path / name)
@@ -70,6 +78,15 @@ def _without(text: str, *path) -> str:
     return json.dumps(data)
 
 
+def _with(text: str, value, *path) -> str:
+    data = json.loads(text)
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return json.dumps(data)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -83,6 +100,19 @@ def _without(text: str, *path) -> str:
         lambda text: _without(text, "blocks", 1, "activations"),
         lambda text: text.replace('"divergence":[[0.0', '"divergence":[[NaN', 1),
         lambda text: text.replace('"divergence":[[0.0', '"divergence":[["a"', 1),
+        lambda text: text.replace('"divergence":[[0.0', '"divergence":[["0.0"', 1),
+        lambda text: text.replace('"divergence":[[0.0', '"divergence":[[1e39', 1),
+        lambda text: text.replace('"divergence":[[0.0,', '"divergence":[[', 1),
+        lambda text: text.replace('"samples":', '"samples":"9","more":', 1),
+        lambda text: _with(text, "3", "samples"),
+        lambda text: _with(text, "v" * 1000, "version"),
+        lambda text: _with(text, 1, "n" * 1000),
+        lambda text: _with(text, float("nan"), "blocks", 0, "activations", "ffn", "mean"),
+        lambda text: _with(text, [1.0], "blocks", 0, "ffn", "level2_sq"),
+        lambda text: _with(text, [[0.0]], "blocks", 0, "divergence"),
+        lambda text: _with(text, "x" * 1000, "blocks", 0, "divergence"),
+        lambda text: _without(text, "blocks", 0),
+        lambda text: _without(text, "version"),
     ],
 )
 def test_damaged_text(measured, damage):
@@ -90,7 +120,8 @@ def test_damaged_text(measured, damage):
     assert broken != measured.to_json()
     with pytest.raises(SourceError) as caught:
         Measurement.from_json(broken)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
+    assert str(caught.value).endswith("; measure the model again.")
 
 
 def test_damaged_files(measured, tmp_path):
