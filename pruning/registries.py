@@ -17,7 +17,16 @@ ALLOCATIONS: Registry[Any] = Registry(
     "allocation", "pruning.planning.allocation", group="headroom.allocations"
 )
 RECOVERIES: Registry[Any] = Registry("recovery", "pruning.recovery", group="headroom.recoveries")
-PRESETS: Registry[Any] = Registry("preset", "pruning.presets", group="headroom.presets")
+HEAD_POLICIES: Registry[Any] = Registry(
+    "head policy", "pruning.planning.head_policies", group="headroom.head_policies"
+)
+PRESETS: Registry[Any] = Registry(
+    "preset",
+    "pruning.presets",
+    group="headroom.presets",
+    suffix=".yaml",
+    read="pruning.presets.base:read_preset",
+)
 CORPORA: Registry[Any] = Registry("corpus", "pruning.data.corpora", group="headroom.corpora")
 FORMS: Registry[Any] = Registry("form", "pruning.checkpoint.forms", group="headroom.forms")
 
@@ -26,6 +35,7 @@ KINDS: dict[str, Registry[Any]] = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "recoveries": RECOVERIES,
+    "head_policies": HEAD_POLICIES,
     "presets": PRESETS,
     "corpora": CORPORA,
     "forms": FORMS,

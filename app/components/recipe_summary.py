@@ -6,6 +6,7 @@ from typing import Any
 
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape
+from pruning.registries import HEAD_POLICIES
 
 
 def summary(recipe: Recipe) -> str:
@@ -92,15 +93,4 @@ def group_note(shape: ModelShape, policy: str) -> str:
     shared = [b.attention for b in shape.blocks if b.attention.units_per_group > 1]
     if not shared or shared[0].groups < 2:
         return ""
-    groups, each = shared[0].groups, shared[0].units_per_group
-    even = (
-        f"the same number goes from each of the {groups} key/value groups, so a block's count is "
-        f"rounded to a multiple of {groups}."
-    )
-    return {
-        "query": f"T{even[1:]}",
-        "kv_group": f"Whole key/value groups go, so a block's count is a multiple of {each}.",
-        "ungroup": f"Any heads go; where that would save nothing, {even}",
-        "auto": "Whole key/value groups, the same number from each, or any heads, whichever loses "
-        "least: a block's count is rounded to suit.",
-    }[policy]
+    return HEAD_POLICIES[policy].note(shared[0])

@@ -1,4 +1,24 @@
-"""What the engine must know of a family of models."""
+"""What the engine must know of a family of models.
+
+Add a family in ten lines: a file in ``families/`` that describes its block and registers itself.
+A family of Llama's layout says only where it differs, here StarCoder2 with its plain FFN::
+
+    class Starcoder2Adapter(LlamaAdapter):
+        model_types = ("starcoder2",)  # config.model_type of transformers
+
+        def ffn(self, block):
+            return PrunableModule.of_ffn(block.mlp.c_fc, block.mlp.c_proj)
+
+    FAMILIES.add("starcoder2", Starcoder2Adapter(), title="StarCoder2", summary="...", source="...")
+
+Any other family answers the abstract methods of :class:`ModelAdapter`: where the blocks are
+(``backbone``, ``blocks``), which layers make up the two modules of a block (``attention``,
+``ffn``), how a module runs inside its block, norm included (``run_attention``, ``run_ffn``), and
+which attributes hold its head counts (``set_widths``). Then say what cannot be cut (``fixed``,
+``whole``, ``ungroups``, ``check_config``) and add a tiny model of it to
+``tests/helpers/families.py``: the conformance tests compare every number with a model whose units
+are masked instead of cut.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +41,21 @@ from pruning.utils.precision import autocast_in
 from pruning.utils.registry import Registry
 
 GROUPED = frozenset({"key", "value"})
-"""Level-1 projections whose rows belong to key/value heads instead of query heads."""
+"""Input projections whose rows belong to key/value heads instead of query heads."""
 
 
 @dataclass(frozen=True)
 class PrunableModule:
-    """A depth-2 module of one live block: its level-1 projections by name, and level 2.
+    """A depth-2 module of one live block: its input projections by name, and its
+    output projection.
 
     Rows of a projection belong to units (or groups, see GROUPED) in order, ``unit_width`` each.
     ``unit_parameters`` and ``group_parameters`` lie outside the two layers and go with a unit or
-    group (a norm per head). ``normed``: a norm stands between level 2 and the residual stream, so
-    the contribution is not linear in level 2. Recovery then aims at the dense level-2 *output*,
-    before the norm, and cannot make up for what the stream has lost. ``mixture``: the module is
-    a mixture of experts, whose units are the channels of one expert after the other.
+    group (a norm per head). ``normed``: a norm stands between the output projection and the
+    residual stream, so the contribution is not linear in it. Recovery then aims at the dense
+    module's output *before* the norm, and cannot make up for what the stream has lost.
+    ``mixture``: the module is a mixture of experts, whose units are the channels of one expert
+    after the other.
     """
 
     kind: ModuleKind

@@ -21,8 +21,9 @@ STEP = 8
 
 
 class ExpertLayer:
-    """One layer of all experts as a single matrix: level 1 has the rows of one expert after the
-    other, level 2 their columns. Stands where a layer is expected; it has no bias."""
+    """One layer of all experts as a single matrix: the input projections have the
+    rows of one expert after the other, the output projection their columns. Stands where a layer
+    is expected; it has no bias."""
 
     bias = None
 
@@ -36,7 +37,7 @@ class ExpertLayer:
 
     @property
     def weight(self) -> Tensor:
-        """[experts·out, in], a view; or of level 2 [out, experts·in], a copy."""
+        """[experts·out, in], a view; or of the output projection [out, experts·in], a copy."""
         if self.name == IN_PROJ:
             return self.stored.flatten(0, 1)
         return self.stored.transpose(0, 1).flatten(1)
@@ -75,12 +76,12 @@ class Mixture:
         return functional.linear(hidden, getattr(self.module, IN_PROJ)[expert])
 
     def inner(self, in_proj: Tensor) -> Tensor:
-        """What level 2 reads [t, width], from gate and up side by side."""
+        """What the output projection reads [t, width], from gate and up side by side."""
         gate, up = in_proj.chunk(2, dim=-1)
         return self.module.act_fn(gate) * up
 
     def out_proj(self, expert: int, inner: Tensor) -> Tensor:
-        """Output [t, d] of one expert for what its level 2 reads, before its share is taken."""
+        """Output [t, d] of one expert for what :meth:`inner` gives, before its share is taken."""
         return functional.linear(inner, getattr(self.module, LEVEL2)[expert])
 
     def output(self, expert: int, hidden: Tensor) -> Tensor:

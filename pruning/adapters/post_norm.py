@@ -11,8 +11,8 @@ from pruning.adapters.families.llama import LlamaAdapter
 class PostNormAdapter(LlamaAdapter):
     """The Llama layout; each module's output passes a norm before it joins the stream.
 
-    ``norm(W_O x)`` is not linear in ``W_O``, so both modules say ``normed``: recovery fits level
-    2 to the dense level-2 output.
+    ``norm(W_O x)`` is not linear in ``W_O``, so both modules say ``normed``: recovery fits the
+    output projection to the dense module's output before the norm.
     """
 
     @abstractmethod

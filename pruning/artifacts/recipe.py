@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pruning.artifacts.provenance import SECTION as PROVENANCE_SECTION
-from pruning.registries import ALLOCATIONS, CRITERIA, RECOVERIES
+from pruning.registries import ALLOCATIONS, CRITERIA, HEAD_POLICIES, RECOVERIES
 from pruning.utils.errors import UsageError, one_line
+from pruning.utils.registry import Registry, unknown_name
 
 LN2 = math.log(2.0)
 RECIPE_VERSION: Final = 1
@@ -21,6 +30,22 @@ GRADIENT_SAMPLES, GRADIENT_SEQ_LEN = 10, 64
 ENOUGH_WINDOWS = 320
 """Windows that ``copies: auto`` aims at."""
 
+
+def _known(registry: Registry[Any]) -> AfterValidator:
+    """Checks that a field names an entry of ``registry``, at the first use of a name."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(str(unknown_name(registry.kind, name, registry.names())).rstrip("."))
+        return name
+
+    return AfterValidator(check)
+
+
+CriterionName = Annotated[str, _known(CRITERIA)]
+HeadPolicyName = Annotated[str, _known(HEAD_POLICIES)]
+AllocationName = Annotated[str, _known(ALLOCATIONS)]
+RecoveryName = Annotated[str, _known(RECOVERIES)]
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compute = Literal["model", "bfloat16", "auto"]
@@ -79,8 +104,8 @@ class HeadRule(_Strict):
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)
     ratio: Ratio = 0.0
-    score: str = "second_moment"
-    policy: Literal["kv_group", "query", "ungroup", "auto"] = "query"
+    score: CriterionName = "second_moment"
+    policy: HeadPolicyName = "query"
     drop: Literal["first", "weaker"] = "weaker"
 
 
@@ -89,7 +114,7 @@ class FfnRule(_Strict):
     the width that stays is rounded to a multiple of it (odd widths run slowly)."""
 
     ratio: Ratio = 0.0
-    score: str = "second_moment_exact"
+    score: CriterionName = "second_moment_exact"
     multiple: int = Field(1, ge=1, le=1024)
 
 
@@ -162,7 +187,7 @@ class RecoveryRule(_Strict):
     the ``model``'s own, ``bfloat16``, or ``auto`` (bfloat16 where the hardware has units for it).
     """
 
-    method: str = "refit"
+    method: RecoveryName = "refit"
     target: Literal["residual", "dense"] = "residual"
     damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = "auto"
     rescore: bool = True
@@ -187,7 +212,7 @@ class Recipe(_Strict):
     heads: HeadRule = HeadRule()
     ffn: FfnRule = FfnRule()
     budget: Budget = Budget()
-    allocation: str = "uniform"
+    allocation: AllocationName = "uniform"
     by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
     marks: dict[Annotated[int, Field(ge=0)], Marks] = {}
     recovery: RecoveryRule = RecoveryRule()
@@ -197,19 +222,6 @@ class Recipe(_Strict):
     @classmethod
     def _only_marked_blocks(cls, marks: dict[int, Marks]) -> dict[int, Marks]:
         return {block: marks[block] for block in sorted(marks) if marks[block] != Marks()}
-
-    @model_validator(mode="after")
-    def _known_names(self) -> Recipe:
-        for registry, name in (
-            (CRITERIA, self.heads.score),
-            (CRITERIA, self.ffn.score),
-            (ALLOCATIONS, self.allocation),
-            (RECOVERIES, self.recovery.method),
-        ):
-            if name not in registry:
-                known = ", ".join(registry.names())
-                raise ValueError(f"unknown {registry.kind} {name!r}; choose one of: {known}")
-        return self
 
     @classmethod
     def parse(cls, data: Any, origin: str = "The recipe") -> Recipe:

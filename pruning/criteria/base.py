@@ -1,4 +1,8 @@
-"""What a scoring criterion is, and what several of them need."""
+"""What a criterion is, and what several of them need.
+
+Add one: a file in this folder with a function of type :data:`Score` and a call of
+``CRITERIA.add("name", Criterion(function), title=..., summary=..., source=..., cost=...)``.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,19 @@ from pruning.utils.errors import NeedsMeasurement
 from pruning.utils.registry import Registry
 
 Score = Callable[[Mapping[str, np.ndarray], ModuleShape, np.random.Generator], np.ndarray]
-"""``(statistics, shape, rng) -> one importance per level-2 input channel [units·unit_width]``."""
+"""``(statistics, shape, rng) -> importance [units·unit_width]``, one value for each channel
+that the output projection reads."""
 
 IN_PROJ = ("query", "key", "value", "up", "gate")
-"""Level-1 projections by name; a module has those of its kind."""
+"""Input projections by name; a module has those of its kind."""
 
 
 @dataclass(frozen=True)
 class Criterion:
     """``gradients``: names of the statistics it takes from the gradient pass (none: the forward
-    pass is enough). ``level1``: it takes statistics of level-1 outputs from that. ``updates``: it
-    can be taken again from the pruned stream, so re-scoring makes sense; otherwise the planned
-    decision is kept."""
+    pass is enough). ``in_proj``: it takes statistics of the input projections' outputs from that.
+    ``updates``: it can be taken again from the pruned stream, so re-scoring makes sense; otherwise
+    the planned decision is kept."""
 
     score: Score
     gradients: frozenset[str] = frozenset()
@@ -33,6 +38,13 @@ class Criterion:
 
 
 CRITERIA: Registry[Criterion] = registries.CRITERIA
+
+
+def measured_with_gradients(name: str) -> Criterion:
+    """A criterion that is a statistic [units·unit_width] of the gradient pass as it stands."""
+    return Criterion(
+        lambda statistics, shape, rng: statistics[name], gradients=frozenset({name}), updates=False
+    )
 
 
 def unit_scores(
@@ -52,8 +64,8 @@ def channel_scores(
     seed: int = 0,
     block: int = 0,
 ) -> np.ndarray:
-    """Importance per level-2 input channel [units·unit_width], float64, by the criterion ``name``.
-    ``seed`` and ``block`` matter only to criteria that draw lots.
+    """Importance per channel that the output projection reads [units·unit_width], float64, by the
+    criterion ``name``. ``seed`` and ``block`` matter only to criteria that draw lots.
 
     Raises NeedsMeasurement when the measurement was made without the gradient pass.
     """
@@ -67,7 +79,7 @@ def channel_scores(
 def in_proj_sum(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, what: str
 ) -> np.ndarray | float:
-    """Sum of ``P_what`` over the level-1 projections P, per channel [units·unit_width].
+    """Sum of ``P_what`` over the input projections P, per channel [units·unit_width].
 
     A key or value row belongs to all query heads of its group: each gets an equal share.
     """
@@ -80,7 +92,7 @@ def in_proj_sum(
 
 
 def spread(rows: np.ndarray, shape: ModuleShape) -> np.ndarray:
-    """Values per level-1 row as values per channel [units·unit_width], float64: rows of a
-    key/value head are repeated for each query head of its group."""
+    """Values per row of an input projection as values per channel [units·unit_width], float64:
+    rows of a key/value head are repeated for each query head of its group."""
     heads = rows.astype(np.float64).reshape(-1, shape.unit_width)
     return heads.repeat(shape.units // len(heads), axis=0).ravel()

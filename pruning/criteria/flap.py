@@ -27,8 +27,9 @@ CRITERIA.add(
     "flap",
     Criterion(score),
     title="FLAP (fluctuation)",
-    summary="Variance of the level-2 input times the squared level-2 weights: what a bias cannot "
-    "make up for.",
+    summary="Variance of what the output projection reads times its squared weights: what a bias "
+    "cannot make up for.",
     source="An et al., AAAI 2024 (FLAP), WIFV",
+    cost="closed form",
     place=40,
 )

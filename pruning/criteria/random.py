@@ -23,5 +23,6 @@ CRITERIA.add(
     title="Random",
     summary="Draws lots; the recipe's seed decides. The floor for every comparison.",
     source="baseline of Ma, Fang, Wang, NeurIPS 2023 (LLM-Pruner)",
+    cost="closed form",
     place=120,
 )

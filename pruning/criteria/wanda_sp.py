@@ -13,7 +13,8 @@ from pruning.criteria.base import CRITERIA, Criterion
 def score(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
 ) -> np.ndarray:
-    """``Σ_i |B_ij| · √E[h_j²]`` with ``h`` the level-2 input: the column sum of Wanda's metric.
+    """``Σ_i |B_ij| · √E[h_j²]`` with ``h`` what the output projection reads: the column sum
+    of Wanda's metric.
 
     Wanda's ``‖h_j‖`` is ``√(n E[h_j²])``; the number of tokens ``n`` is the same for all units.
     """
@@ -24,8 +25,9 @@ CRITERIA.add(
     "wanda_sp",
     Criterion(score),
     title="Wanda-sp",
-    summary="Absolute level-2 weights times the root mean square of their input, summed over "
+    summary="Absolute output weights times the root mean square of their input, summed over "
     "the unit.",
     source="Sun et al., ICLR 2024 (Wanda); structured as in An et al., AAAI 2024 (FLAP)",
+    cost="closed form",
     place=50,
 )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape, ModuleShape
 from pruning.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    from pruning.artifacts.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import BlockPlan, Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.criteria import CRITERIA, unit_scores
-from pruning.planning.allocation import ALLOCATIONS
+from pruning.planning.allocation import ALLOCATIONS, BlockSparsity
 from pruning.planning.channels import plan_channels
-from pruning.planning.heads import keep_all, plan_heads
+from pruning.planning.heads import plan_heads
 from pruning.planning.marks import check_marks
+from pruning.planning.selection import keep_all
 from pruning.utils.errors import UsageError
 
 
@@ -33,7 +34,7 @@ def needs_gradients(recipe: Recipe) -> bool:
 
 
 def needs_loss_curves(recipe: Recipe) -> bool:
-    """Whether a plan by ``recipe`` needs the expected losses."""
+    """Whether a plan by ``recipe`` needs loss curves."""
     return ALLOCATIONS[recipe.allocation].needs_loss_curves
 
 
@@ -43,50 +44,32 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     whole = measurement.shape
     if recipe.budget.given and recipe.budget.spare_heads:
         measurement = ffn_only(measurement)
-    shape = measurement.shape
-    blocks = block_range(recipe, len(shape.blocks))
-    check_marks(recipe, shape, blocks)
-    ratios = dict(
-        zip(
-            blocks,
-            ALLOCATIONS[recipe.allocation].allocate(measurement, recipe, blocks),
-            strict=True,
-        )
+    blocks = block_range(recipe, len(whole.blocks))
+    check_marks(recipe, measurement.shape, blocks)
+    allocated = ALLOCATIONS[recipe.allocation].allocate(measurement, recipe, blocks)
+    sparsity = dict(zip(blocks, allocated, strict=True))
+    plans = tuple(
+        plan_block(measurement, recipe, index, sparsity[index])
+        if index in sparsity
+        else BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn))
+        for index, size in enumerate(measurement.shape.blocks)
     )
-    plans = []
-    for index, (size, measured) in enumerate(zip(shape.blocks, measurement.blocks, strict=True)):
-        if index not in ratios:
-            plans.append(BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn)))
-            continue
-        ratio = ratios[index]
-        heads, channels = (
-            unit_scores(
-                name,
-                measured.module(kind).statistics,
-                size.module(kind),
-                seed=recipe.seed,
-                block=index,
-            )
-            for kind, name in (("attention", recipe.heads.score), ("ffn", recipe.ffn.score))
-        )
-        plans.append(
-            BlockPlan(
-                plan_heads(
-                    index,
-                    size.attention,
-                    measured,
-                    heads,
-                    recipe.heads,
-                    ratio.heads,
-                    ratio.policy,
-                    recipe.marks.get(index),
-                ),
-                plan_channels(
-                    index, size.ffn, channels, recipe.ffn.score, ratio.ffn, recipe.ffn.multiple
-                ),
-            )
-        )
-    return Plan(whole, tuple(plans), recipe.calibration.seq_len)
+    return Plan(whole, plans, recipe.calibration.seq_len)
+
+
+def plan_block(
+    measurement: Measurement, recipe: Recipe, index: int, sparsity: BlockSparsity
+) -> BlockPlan:
+    """What one block loses when it must lose ``sparsity``."""
+    shape, measured = measurement.shape.blocks[index].ffn, measurement.blocks[index].ffn
+    heads = plan_heads(measurement, recipe, index, sparsity.heads, sparsity.policy)
+    scores = unit_scores(
+        recipe.ffn.score, measured.statistics, shape, seed=recipe.seed, block=index
+    )
+    channels = plan_channels(
+        index, shape, scores, recipe.ffn.score, sparsity.ffn, recipe.ffn.multiple
+    )
+    return BlockPlan(heads, channels)
 
 
 def ffn_only(measurement: Measurement) -> Measurement:

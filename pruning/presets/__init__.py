@@ -1,4 +1,4 @@
-"""Presets: whole methods by one name. One file each."""
+"""Presets: whole methods by one name. One YAML file each."""
 
 from pruning.presets.base import PRESETS, with_preset
 

@@ -1,33 +1,96 @@
-"""What a preset is: the settings of a recipe that make up a method, without its size."""
+"""What a preset is: the settings of a recipe that make up a method, without its size.
+
+Add one: a YAML file in this folder with ``name``, ``title``, ``summary``, ``source``, perhaps
+``place`` (its place in lists) and ``settings``, which are sections of a recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pruning import registries
-from pruning.utils.registry import Registry
-
-if TYPE_CHECKING:
-    from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.utils.errors import UsageError
+from pruning.utils.registry import COSTS, LAST, Cost, Entry, Registry
 
 Preset = Mapping[str, Any]
 """Sections of a recipe. Model, calibration text, size (ratios, budget) and seed are not its."""
 
 PRESETS: Registry[Preset] = registries.PRESETS
 
+_KEPT = {
+    **dict.fromkeys(("model", "calibration", "blocks", "budget", "by_hand", "marks", "seed"), None),
+    "heads": ("ratio",),
+    "ffn": ("ratio", "multiple"),
+}
+"""What of a recipe no preset changes: whole sections (None), or fields of one."""
+
+
+class PresetFile(BaseModel):
+    """A preset as its file has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    place: int = LAST
+    settings: dict[str, Any]
+
 
 def with_preset(recipe: Recipe, name: str) -> Recipe:
     """``recipe`` with the method of the preset ``name``; what the preset does not name goes back
     to the default, except model, calibration, blocks, size and seed. Raises UsageError."""
-    from pruning.artifacts.recipe import Recipe
+    return _with_settings(recipe, PRESETS[name])
 
-    preset, data = PRESETS[name], Recipe().model_dump()
-    before = recipe.model_dump()
-    kept = ("model", "calibration", "blocks", "budget", "by_hand", "marks", "seed")
-    data |= {section: before[section] for section in kept}
-    for section, fields in (("heads", ("ratio",)), ("ffn", ("ratio", "multiple"))):
-        data[section] |= {field: before[section][field] for field in fields}
-    for section, value in preset.items():
-        data[section] = {**data[section], **value} if isinstance(value, Mapping) else value
-    return Recipe.parse(data)
+
+def read_preset(path: Path) -> Entry[Preset]:
+    """The preset of a YAML file, whose cost is that of the dearest thing it uses. Raises
+    UsageError, one sentence, when a key or a setting is unknown or wrong."""
+    try:
+        found = PresetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise UsageError(f"it is not valid YAML: {str(error).splitlines()[0]}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UsageError(f"{where}: {first['msg']}.") from None
+    for section, value in found.settings.items():
+        fields = _KEPT.get(section, ())
+        if fields is None or (isinstance(value, Mapping) and not value.keys().isdisjoint(fields)):
+            raise UsageError(
+                f"{section} is among what a preset leaves alone (model, text, blocks, size, seed)."
+            )
+    cost = _cost(_with_settings(Recipe(), found.settings, "its recipe"))
+    return Entry(
+        found.name, found.title, found.summary, found.source, found.settings, cost, found.place
+    )
+
+
+def _with_settings(recipe: Recipe, settings: Preset, origin: str = "The recipe") -> Recipe:
+    data, before = Recipe().model_dump(), recipe.model_dump()
+    for section, fields in _KEPT.items():
+        if fields is None:
+            data[section] = before[section]
+        else:
+            data[section] |= {field: before[section][field] for field in fields}
+    for section, value in settings.items():
+        nested = isinstance(value, Mapping) and isinstance(data.get(section), Mapping)
+        data[section] = {**data[section], **value} if nested else value
+    return Recipe.parse(data, origin)
+
+
+def _cost(recipe: Recipe) -> Cost:
+    used = (
+        registries.CRITERIA.entry(recipe.heads.score),
+        registries.CRITERIA.entry(recipe.ffn.score),
+        registries.ALLOCATIONS.entry(recipe.allocation),
+        registries.RECOVERIES.entry(recipe.recovery.method),
+    )
+    return max((entry.cost for entry in used), key=COSTS.index)

@@ -14,5 +14,6 @@ RECOVERIES.add(
     title="Bias compensation",
     summary="Adds the mean output of the removed units to the module's bias.",
     source="FLAP, An et al., AAAI 2024",
+    cost="closed form",
     place=20,
 )

@@ -14,5 +14,6 @@ RECOVERIES.add(
     title="Full",
     summary="Reconstruction before each cut and refit after it.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4, and Headroom's refit",
+    cost="closed form",
     place=50,
 )

@@ -14,5 +14,6 @@ RECOVERIES.add(
     title="None",
     summary="Cut and leave the rest as it is.",
     source="baseline of the paper's tables",
+    cost="closed form",
     place=10,
 )

@@ -14,5 +14,6 @@ RECOVERIES.add(
     title="Reconstruction (paper)",
     summary="Before each cut, both layers are fitted to the dense outputs on the pruned stream.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4",
+    cost="closed form",
     place=30,
 )

@@ -15,5 +15,6 @@ RECOVERIES.add(
     summary="After each cut, the second layer is solved again so that the module also repairs "
     "the drift before it.",
     source="Headroom; cf. SliceGPT and OBS-style reconstruction",
+    cost="closed form",
     place=40,
 )

@@ -16,7 +16,7 @@ from pruning.artifacts.shapes import ModuleKind
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure.forward_pass import ModuleSums
 from pruning.models.execution.blockwise import batches, run_tapped, run_with_output
-from pruning.planning.channels import rescored
+from pruning.planning.rescore import rescored
 from pruning.recovery.solvers.activation_buffer import ActivationBuffer, Equations, equations
 from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import Stopwatch

@@ -34,6 +34,10 @@ class SourceError(HeadroomError):
     """A model, corpus or file could not be read (absent, corrupt, no network)."""
 
 
+class BrokenExtension(HeadroomError):
+    """A file or package that adds to Headroom cannot be used (it fails, or its name is taken)."""
+
+
 class OutOfMemory(HeadroomError):
     """The work does not fit into the device's memory."""
 

@@ -1,29 +1,34 @@
 """Registries: named, described entries, found by looking into a folder.
 
 Dropping a module into the folder of a registry is all it takes to add an entry: the modules of the
-folder are imported at the first look-up, each calls :meth:`Registry.add`. Other installed packages
-add theirs through the entry point group of the registry (``headroom.criteria``, ...), whose values
-are modules that do the same.
+folder are imported at the first look-up, and each calls :meth:`Registry.add`. Other installed
+packages add theirs through the entry point group of the registry (``headroom.criteria``, ...),
+whose values are such modules, or packages that are looked into in the same way.
 """
 
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib import import_module, invalidate_caches
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
-from typing import Generic, Literal, TypeVar
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar, get_args
 
-from pruning.utils.errors import UsageError
+from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError
 
 T = TypeVar("T")
 
 Cost = Literal["", "closed form", "reads gradients", "local gradients", "end to end"]
 """What a method needs of the model, as the literature's tables tell methods apart."""
+
+COSTS: tuple[Cost, ...] = get_args(Cost)
+"""All of them, cheapest first."""
 
 LAST = 1000
 """Place of entries that do not say where in a list they belong."""
@@ -33,13 +38,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """The error for a name that is none of ``known``, with the nearest one."""
     known = list(known)
     near = get_close_matches(str(name), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"Unknown {kind} {name!r}; choose one of: {', '.join(known)}.{hint}")
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return UsageError(f"Unknown {kind} {name!r}{hint}; choose one of: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One registered thing and what a person needs to choose it."""
+    """One registered thing and what a person needs to choose it; ``origin`` is its file."""
 
     name: str
     title: str
@@ -48,13 +53,18 @@ class Entry(Generic[T]):
     value: T
     cost: Cost = ""
     place: int = LAST
+    origin: str = ""
+    module: str = ""
 
 
 class Registry(Generic[T]):
     """Maps a name to an :class:`Entry`; unknown names are refused with the nearest known ones.
 
-    ``package``: dotted name of the folder whose modules register themselves. ``read``: called
-    with every file of the folder that is no module and has the suffix ``suffix``.
+    ``package``: dotted name of the folder whose modules register themselves. ``suffix`` and
+    ``read``: files of the folder with that suffix hold an entry each, as data; ``read`` is the
+    ``module:function`` that makes an :class:`Entry` of such a file. ``group``: entry points of
+    other packages. Everything that looks up raises BrokenExtension, one sentence that names the
+    file, when a file cannot be used; the next look-up tries again. Safe to use from many threads.
     """
 
     def __init__(
@@ -64,13 +74,14 @@ class Registry(Generic[T]):
         *,
         group: str | None = None,
         suffix: str = "",
-        read: Callable[[Path], None] | None = None,
+        read: str = "",
     ) -> None:
         self.kind, self.package, self.group = kind, package, group
         self._suffix, self._read = suffix, read
         self._entries: dict[str, Entry[T]] = {}
-        self._lock = RLock()
-        self._found = False
+        # two locks: a thread that imports a file may add while another one looks for files
+        self._adding, self._looking = RLock(), RLock()
+        self._state: Literal["new", "looking", "found"] = "new"
 
     def add(
         self,
@@ -84,16 +95,27 @@ class Registry(Generic[T]):
         place: int = LAST,
     ) -> T:
         """Register ``value``; raises ValueError when the name is taken."""
-        if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is registered twice")
-        self._entries[name] = Entry(name, title, summary, source, value, cost, place)
+        caller = sys._getframe(1).f_globals
+        origin, module = str(caller.get("__file__", "")), str(caller.get("__name__", ""))
+        self._insert(Entry(name, title, summary, source, value, cost, place, origin, module))
         return value
 
+    def remove(self, name: str) -> None:
+        """Take the entry ``name`` out again; nothing happens when there is none."""
+        with self._adding:
+            self._entries = {key: entry for key, entry in self._entries.items() if key != name}
+
+    def refresh(self) -> None:
+        """Look for files and entry points again at the next look-up."""
+        with self._looking:
+            invalidate_caches()
+            self._state = "new"
+
     def entry(self, name: str) -> Entry[T]:
-        """The entry called ``name``; raises UsageError naming near or all known ones."""
+        """The entry called ``name``; raises UsageError naming near and all known ones."""
         entries = self._all()
         if name not in entries:
-            raise unknown_name(self.kind, name, sorted(entries))
+            raise unknown_name(self.kind, name, self.names())
         return entries[name]
 
     def __getitem__(self, name: str) -> T:
@@ -110,26 +132,82 @@ class Registry(Generic[T]):
         return [entry.name for entry in self]
 
     def _all(self) -> dict[str, Entry[T]]:
-        if not self._found:
-            with self._lock:
-                self._discover()
+        if self._state != "found":
+            with self._looking:
+                # a file that looks up while it is imported sees what is there so far
+                if self._state == "new":
+                    self._discover()
         return self._entries
 
+    def _insert(self, entry: Entry[T]) -> None:
+        with self._adding:
+            if entry.name in self._entries:
+                taken = self._entries[entry.name].origin or "elsewhere"
+                where = f" (by {entry.origin})" if entry.origin else ""
+                raise ValueError(
+                    f"{self.kind} {entry.name!r} is registered twice{where}, first by {taken}"
+                )
+            # a new dict: others may be walking through the old one
+            self._entries = {**self._entries, entry.name: entry}
+
     def _discover(self) -> None:
-        """Import what registers itself, once; a failed import is raised again next time."""
-        if self._found:
-            return
-        if self.package is not None:
-            folder = import_module(self.package)
-            for module in pkgutil.iter_modules(folder.__path__, f"{self.package}."):
-                if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"):
-                    import_module(module.name)
-            if self._read is not None:
-                files = (file for place in folder.__path__ for file in Path(place).iterdir())
-                for file in sorted(files):
-                    if file.suffix == self._suffix:
-                        self._read(file)
-        if self.group is not None:
-            for point in entry_points(group=self.group):
-                point.load()
-        self._found = True
+        """Import what registers itself, once."""
+        self._state = "looking"
+        try:
+            if self.package is not None:
+                self._look_into(import_module(self.package))
+            if self.group is not None:
+                for point in entry_points(group=self.group):
+                    self._attempt(_described(point), lambda point=point: self._load(point))
+            self._state = "found"
+        finally:
+            if self._state == "looking":
+                self._state = "new"
+
+    def _load(self, point: EntryPoint) -> None:
+        found = point.load()
+        if isinstance(found, ModuleType) and hasattr(found, "__path__"):
+            self._look_into(found)
+
+    def _look_into(self, package: ModuleType) -> None:
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            name = found.name.rpartition(".")[2]
+            if not found.ispkg and not name.startswith("_"):
+                where = str(Path(getattr(found.module_finder, "path", "")) / f"{name}.py")
+                self._attempt(where, lambda name=found.name: import_module(name))
+        if self._suffix:
+            files = (file for place in package.__path__ for file in Path(place).iterdir())
+            for file in sorted(file for file in files if file.suffix == self._suffix):
+                self._attempt(str(file), lambda file=file: self._read_file(file))
+
+    def _read_file(self, file: Path) -> None:
+        """Add the entry of a file, unless it was added before a later file failed."""
+        if all(entry.origin != str(file) for entry in self._entries.values()):
+            read: Callable[[Path], Entry[T]] = pkgutil.resolve_name(self._read)
+            self._insert(replace(read(file), origin=str(file)))
+
+    def _attempt(self, where: str, action: Callable[[], Any]) -> None:
+        """Run ``action``; when it fails, forget what the modules added that are then not loaded
+        (they will be run again), and raise BrokenExtension naming ``where``."""
+        try:
+            action()
+        except Exception as error:  # whatever a file of another author raises
+            with self._adding:
+                self._entries = {
+                    name: entry
+                    for name, entry in self._entries.items()
+                    if not entry.module or entry.module in sys.modules
+                }
+            if isinstance(error, BrokenExtension):
+                raise
+            kind = "" if isinstance(error, HeadroomError | ValueError) else type(error).__name__
+            line = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+            reason = ": ".join(part for part in (kind, line) if part)
+            raise BrokenExtension(
+                f"The {self.kind} in {where} cannot be used: {reason}; repair or remove it."
+            ) from error
+
+
+def _described(point: EntryPoint) -> str:
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    return f"{point.value}, entry point {point.name!r}{package},"

@@ -22,7 +22,7 @@ from pruning.planning.analysis import (
     nearest,
     ranks,
 )
-from pruning.planning.expected_loss import has_loss_curves, plan_losses
+from pruning.planning.loss_curves import has_loss_curves, plan_losses
 from pruning.planning.planner import block_range, make_plan
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 

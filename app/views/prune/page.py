@@ -22,7 +22,7 @@ from app.views.prune import recipe_file, recipe_form, replay
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.expected_loss import has_loss_curves, plan_losses
+from pruning.planning.loss_curves import has_loss_curves, plan_losses
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
 _PREVIEW_STAYS = """<style>

@@ -15,6 +15,7 @@ from pruning.criteria import CRITERIA
 from pruning.planning.allocation import ALLOCATIONS
 from pruning.presets import PRESETS, with_preset
 from pruning.recovery import RECOVERIES
+from pruning.registries import HEAD_POLICIES
 
 TAU_START = 0.10
 """τ in nats when similarity is switched on; small models need less than the paper's 0.16."""
@@ -32,12 +33,6 @@ BUDGETS = {
     "megabytes": "Megabytes",
 }
 
-POLICIES = {
-    "query": "Same number of query heads from every group",
-    "kv_group": "Whole key/value groups",
-    "ungroup": "Any heads, each with its own key and value",
-    "auto": "Whichever loses least",
-}
 DROPS = {"weaker": "The weaker one, by score", "first": "The first one (paper's Algorithm 2)"}
 TARGETS = {"residual": "Output and the drift so far", "dense": "The dense module's output (paper)"}
 INTERCEPTS = {"auto": "Only where the layer has a bias", "add": "Add a bias everywhere"}
@@ -264,7 +259,7 @@ def choosing(shape: ModelShape) -> None:
             "Grouped queries",
             "heads",
             "policy",
-            POLICIES,
+            {entry.name: entry.title for entry in HEAD_POLICIES},
             help="In this model several query heads share one key/value head. Whole groups can "
             "go, or the same number of query heads from every group; or the block is rewritten "
             "so that any heads can go, where that still saves parameters.",

@@ -8,7 +8,7 @@ from pruning.utils.errors import Unsupported
 
 
 class GPT2Adapter(ModelAdapter):
-    """``c_attn`` holds Q, K, V side by side in its columns; ``c_proj`` is level 2."""
+    """``c_attn`` holds Q, K, V side by side in its columns; ``c_proj`` is the output projection."""
 
     model_types = ("gpt2",)
 

@@ -36,6 +36,25 @@ class LlamaAdapter(ModelAdapter):
         block.self_attn.num_key_value_groups = heads // groups
 
 
+class MistralAdapter(LlamaAdapter):
+    """As Llama, with a sliding window that the model's own mask carries; heads may be wider than
+    hidden size / heads."""
+
+    model_types = ("mistral",)
+
+
+class Qwen2Adapter(LlamaAdapter):
+    """As Llama; the projections themselves say that they have biases."""
+
+    model_types = ("qwen2",)
+
+
+class Qwen3Adapter(LlamaAdapter):
+    """As Llama; one norm of head width serves all heads, so no head depends on another."""
+
+    model_types = ("qwen3",)
+
+
 FAMILIES.add(
     "llama",
     LlamaAdapter(),
@@ -43,4 +62,28 @@ FAMILIES.add(
     summary="Llama 1-3, Vicuna, TinyLlama, SmolLM2: grouped queries and a gated FFN.",
     source="transformers LlamaForCausalLM",
     place=10,
+)
+FAMILIES.add(
+    "mistral",
+    MistralAdapter(),
+    title="Mistral",
+    summary="Mistral 7B and its kin: grouped queries, gated FFN, sliding window.",
+    source="transformers MistralForCausalLM",
+    place=20,
+)
+FAMILIES.add(
+    "qwen2",
+    Qwen2Adapter(),
+    title="Qwen2, Qwen2.5",
+    summary="Qwen2 and Qwen2.5 of every size: grouped queries, biases on query, key and value.",
+    source="transformers Qwen2ForCausalLM",
+    place=30,
+)
+FAMILIES.add(
+    "qwen3",
+    Qwen3Adapter(),
+    title="Qwen3",
+    summary="Dense Qwen3 models: grouped queries, queries and keys normalised per head.",
+    source="transformers Qwen3ForCausalLM",
+    place=40,
 )

@@ -7,7 +7,8 @@ from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 class OPTAdapter(ModelAdapter):
     """With ``do_layer_norm_before=False`` the stream itself is normalised after each module:
-    what the module then adds is the difference, which is not linear in level 2 (``normed``)."""
+    what the module then adds is the difference, which is not linear in the output
+    projection (``normed``)."""
 
     model_types = ("opt",)
 

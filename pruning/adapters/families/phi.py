@@ -7,7 +7,7 @@ from pruning.adapters.families.llama import LlamaAdapter
 
 
 class PhiAdapter(LlamaAdapter):
-    """Attention as Llama's with ``dense`` as level 2, a plain FFN, parallel blocks."""
+    """Attention as Llama's with ``dense`` as output projection, a plain FFN, parallel blocks."""
 
     model_types = ("phi",)
 

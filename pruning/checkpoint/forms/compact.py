@@ -33,6 +33,7 @@ class Compact(Form):
         return ()
 
     def loading(self, parts):
+        others = "|".join(entry.name for entry in FORMS if entry.value is not self)
         return f"""Every block has widths of its own. With Headroom:
 
 ```python
@@ -49,7 +50,7 @@ model = AutoModelForCausalLM.from_pretrained("this folder", trust_remote_code=Tr
 tokenizer = AutoTokenizer.from_pretrained("this folder")
 ```
 
-Other tools need another form: `python -m pruning export THIS_FOLDER --form uniform|padded|gguf
+Other tools need another form: `python -m pruning export THIS_FOLDER --form {others}
 --out OUT`."""
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters, module_parameters
-from pruning.planning.allocation.ranking import head_cost, ranked_ffn, ranked_heads
+from pruning.planning.allocation.ranking import head_parameters, ranked_ffn, ranked_heads
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
     """Heads give up their common share in all, channels theirs; where depends on the scores."""
     kept = kept_parameters(measurement, recipe, blocks)
-    ratio = recipe.heads.ratio
+    sparsity = recipe.heads.ratio
     if recipe.budget.given:
-        ratio = 1.0 - kept / module_parameters(measurement, blocks)
-    shapes = [measurement.shape.blocks[index].attention for index in blocks]
-    amount = sum(ratio * shape.units * head_cost(shape, recipe.heads.policy) for shape in shapes)
-    heads = ranked_heads(measurement, recipe, blocks, amount, channels=False)
+        sparsity = 1.0 - kept / module_parameters(measurement, blocks)
+    to_remove = sum(
+        sparsity
+        * measurement.shape.blocks[index].attention.units
+        * head_parameters(measurement, recipe, index)
+        for index in blocks
+    )
+    heads = ranked_heads(measurement, recipe, blocks, to_remove, channels=False)
     return ranked_ffn(measurement, recipe, blocks, heads, kept)
 
 
@@ -26,5 +30,6 @@ ALLOCATIONS.add(
     summary="Heads of all blocks are ranked together, and so are channels; each kind gives up the "
     "same share in all.",
     source="AL-UM of FLAP, An et al., AAAI 2024",
+    cost="closed form",
     place=20,
 )

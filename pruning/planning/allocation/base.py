@@ -1,22 +1,24 @@
-"""What an allocation is."""
+"""What an allocation is.
+
+Add one: a file in this folder with a function ``(measurement, recipe, blocks in range) -> one
+BlockSparsity per block`` and a call of ``ALLOCATIONS.add("name", Allocation(function), title=...,
+summary=..., source=..., cost=...)``; what a budget leaves is said in :mod:`.budget`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pruning import registries
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.utils.registry import Registry
-
-if TYPE_CHECKING:
-    from pruning.artifacts.measurement import Measurement
-    from pruning.artifacts.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class BlockRatios:
-    """Share of heads and of FFN channels that must go in one block, each in [0, 1). ``policy``:
+class BlockSparsity:
+    """Share of heads and of FFN channels that one block must lose, each in [0, 1). ``policy``:
     how its heads go under grouped queries; None: as the recipe says."""
 
     heads: float
@@ -27,9 +29,9 @@ class BlockRatios:
 @dataclass(frozen=True)
 class Allocation:
     """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
-    ``needs_loss_curves``: it needs the expected losses."""
+    ``needs_loss_curves``: it reads them, so the measurement must have them."""
 
-    allocate: Callable[[Measurement, Recipe, range], list[BlockRatios]]
+    allocate: Callable[[Measurement, Recipe, range], list[BlockSparsity]]
     needs_loss_curves: bool = False
 
 

@@ -1,17 +1,12 @@
-"""How many parameters the modules in range may keep, and what a ratio leaves of them."""
+"""How many parameters the modules in range may keep, and what a share of heads leaves of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pruning.criteria import unit_scores
-from pruning.planning.heads import attention_parameters, plan_heads, removed_channels
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
+from pruning.planning.heads import plan_heads
+from pruning.planning.selection import attention_parameters, removed_channels
 from pruning.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    from pruning.artifacts.measurement import Measurement
-    from pruning.artifacts.plan import ModulePlan
-    from pruning.artifacts.recipe import Recipe
 
 
 def module_parameters(measurement: Measurement, blocks: range) -> int:
@@ -78,25 +73,11 @@ def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) 
     return total
 
 
-def attention_after(
-    measurement: Measurement, recipe: Recipe, index: int, ratio: float, policy: str | None = None
-) -> int:
-    """Parameters of block ``index``'s attention when ``ratio`` of its heads must go."""
-    plan = heads_after(measurement, recipe, index, ratio, policy)
+def attention_after(measurement: Measurement, recipe: Recipe, index: int, sparsity: float) -> int:
+    """Parameters of block ``index``'s attention when a share of ``sparsity`` of its heads must
+    go."""
+    plan = plan_heads(measurement, recipe, index, sparsity)
     return attention_parameters(plan, measurement.shape.blocks[index].attention)
-
-
-def heads_after(
-    measurement: Measurement, recipe: Recipe, index: int, ratio: float, policy: str | None = None
-) -> ModulePlan:
-    """What goes of block ``index``'s attention when ``ratio`` of its heads must. Raises UsageError
-    when ``policy`` cannot honour the block's marks."""
-    shape, measured = measurement.shape.blocks[index].attention, measurement.blocks[index]
-    scores = unit_scores(
-        recipe.heads.score, measured.attention.statistics, shape, seed=recipe.seed, block=index
-    )
-    marks = recipe.marks.get(index)
-    return plan_heads(index, shape, measured, scores, recipe.heads, ratio, policy, marks)
 
 
 def channel_parameters(measurement: Measurement, index: int) -> int:

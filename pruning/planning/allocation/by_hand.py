@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.utils.errors import UsageError
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
     """``recipe.by_hand`` where it names the block, else the recipe's two ratios. Raises
     UsageError for blocks outside the range and when there is a budget as well."""
     if recipe.budget.given:
@@ -14,16 +14,16 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
             "The allocation by_hand takes ratios and knows no budget; remove the budget, or choose "
             "another allocation."
         )
-    strangers = sorted(set(recipe.by_hand) - set(blocks))
-    if strangers:
+    outside = sorted(set(recipe.by_hand) - set(blocks))
+    if outside:
         raise UsageError(
-            f"by_hand names block {strangers[0]}, which is not among the blocks that may be cut "
+            f"by_hand names block {outside[0]}, which is not among the blocks that may be cut "
             f"({blocks.start} to {blocks.stop - 1}); remove it or widen the range."
         )
     return [
-        BlockRatios(rule.heads, rule.ffn)
+        BlockSparsity(rule.heads, rule.ffn)
         for rule in (
-            recipe.by_hand.get(index) or BlockRatios(recipe.heads.ratio, recipe.ffn.ratio)
+            recipe.by_hand.get(index) or BlockSparsity(recipe.heads.ratio, recipe.ffn.ratio)
             for index in blocks
         )
     ]
@@ -35,5 +35,6 @@ ALLOCATIONS.add(
     title="By hand",
     summary="A ratio for each block, as set in the recipe; the others take the common ratios.",
     source="ML-MM of the paper's tables",
+    cost="closed form",
     place=50,
 )

@@ -10,18 +10,16 @@ are ranked once more for what the real head counts leave to be removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModuleKind, ModuleShape
 from pruning.criteria import channel_scores
-from pruning.planning.allocation.base import BlockRatios
+from pruning.planning.allocation.base import BlockSparsity
 from pruning.planning.allocation.budget import attention_after, channel_parameters
-
-if TYPE_CHECKING:
-    from pruning.artifacts.measurement import Measurement
-    from pruning.artifacts.recipe import Recipe
+from pruning.planning.head_policies.base import policy_for
 
 
 def standardised(
@@ -43,67 +41,68 @@ def standardised(
     return scores.reshape(shape.units, shape.unit_width).mean(axis=1)
 
 
-def head_cost(shape: ModuleShape, policy: str) -> float:
-    """Parameters that one head less saves, about, under the given policy."""
-    if shape.units_per_group == 1 or policy in ("kv_group", "auto"):
-        return shape.parameters(shape.units, shape.groups) / shape.units
-    return shape.unit_weights + shape.unit_biases
+def head_parameters(measurement: Measurement, recipe: Recipe, index: int) -> float:
+    """Parameters that one head less of block ``index`` saves, about, under the recipe's policy."""
+    shape = measurement.shape.blocks[index].attention
+    return policy_for(recipe.heads.policy, shape).parameters_per_head(shape)
 
 
-def weakest(scores: Sequence[np.ndarray], costs: Sequence[float], amount: float) -> list[int]:
-    """How many units each module loses when ``amount`` parameters must go, weakest units of all
+def weakest(scores: Sequence[np.ndarray], costs: Sequence[float], to_remove: float) -> list[int]:
+    """How many units each module loses when ``to_remove`` parameters must go, weakest units of all
     modules first; the best unit of each module stays."""
     values = [np.delete(module, module.argmax()) for module in scores]
     owner = np.repeat(np.arange(len(values)), [len(v) for v in values])
     order = np.argsort(np.concatenate(values), kind="stable")
     spent = np.cumsum(np.asarray(costs, dtype=np.float64)[owner[order]])
-    taken = int(np.searchsorted(spent, max(amount, 0.0) - 1e-6)) + 1 if amount > 0 else 0
+    taken = int(np.searchsorted(spent, max(to_remove, 0.0) - 1e-6)) + 1 if to_remove > 0 else 0
     return np.bincount(owner[order[:taken]], minlength=len(values)).tolist()
 
 
-def share_of_ffn(
+def uniform_ffn_sparsity(
     measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
 ) -> list[float]:
     """The same share of channels for all blocks, such that ``kept`` parameters stay in all."""
-    amount = ffn_amount(measurement, recipe, blocks, heads, kept)
+    to_remove = ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept)
     sizes = [
         measurement.shape.blocks[i].ffn.units * channel_parameters(measurement, i)
         for i in blocks
         if not measurement.shape.blocks[i].ffn.fixed
     ] or [1]
-    ratio = min(max(amount / sum(sizes), 0.0), 1.0 - 1e-9)
+    sparsity = min(max(to_remove / sum(sizes), 0.0), 1.0 - 1e-9)
     shapes = [measurement.shape.blocks[i].ffn for i in blocks]
-    return [channel_ratio(shape, int(np.ceil(ratio * shape.units - 1e-9))) for shape in shapes]
+    return [
+        channel_sparsity(shape, int(np.ceil(sparsity * shape.units - 1e-9))) for shape in shapes
+    ]
 
 
-def ffn_amount(
+def ffn_parameters_to_remove(
     measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
 ) -> float:
     """Parameters that the channels of ``blocks`` must give up, after the heads have."""
     total = 0
-    for index, ratio in zip(blocks, heads, strict=True):
+    for index, sparsity in zip(blocks, heads, strict=True):
         ffn = measurement.shape.blocks[index].ffn
-        total += attention_after(measurement, recipe, index, ratio)
+        total += attention_after(measurement, recipe, index, sparsity)
         total += ffn.parameters(ffn.units, 0)
     return total - kept
 
 
 def ranked_ffn(
     measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
-) -> list[BlockRatios]:
+) -> list[BlockSparsity]:
     """``heads`` as given and, for the rest, one ranking of the channels of all ``blocks``."""
     counts = weakest(
         [standardised(measurement, recipe, index, "ffn") for index in blocks],
         [channel_parameters(measurement, index) for index in blocks],
-        ffn_amount(measurement, recipe, blocks, heads, kept),
+        ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept),
     )
     return [
-        BlockRatios(ratio, channel_ratio(measurement.shape.blocks[index].ffn, count))
-        for index, ratio, count in zip(blocks, heads, counts, strict=True)
+        BlockSparsity(sparsity, channel_sparsity(measurement.shape.blocks[index].ffn, count))
+        for index, sparsity, count in zip(blocks, heads, counts, strict=True)
     ]
 
 
-def channel_ratio(shape: ModuleShape, count: int) -> float:
+def channel_sparsity(shape: ModuleShape, count: int) -> float:
     """The share that takes at least ``count`` channels out, as many of each expert."""
     size, step = shape.units_per_expert, shape.step
     # rounded up: a budget is a limit
@@ -112,18 +111,18 @@ def channel_ratio(shape: ModuleShape, count: int) -> float:
 
 
 def ranked_heads(
-    measurement: Measurement, recipe: Recipe, blocks: range, amount: float, channels: bool
+    measurement: Measurement, recipe: Recipe, blocks: range, to_remove: float, channels: bool
 ) -> list[float]:
-    """Share of heads that each block loses when ``amount`` parameters go from the weakest heads of
-    all ``blocks``, or from the weakest heads and ``channels``; the nearest share that grouped
+    """Share of heads that each block loses when ``to_remove`` parameters go from the weakest heads
+    of all ``blocks``, or from the weakest heads and ``channels``; the nearest share that grouped
     queries allow, for what is rounded away comes from the channels."""
     shapes = [measurement.shape.blocks[index] for index in blocks]
     scores = [standardised(measurement, recipe, index, "attention") for index in blocks]
-    costs = [head_cost(shape.attention, recipe.heads.policy) for shape in shapes]
+    costs = [head_parameters(measurement, recipe, index) for index in blocks]
     if channels:
         scores += [standardised(measurement, recipe, index, "ffn") for index in blocks]
         costs += [channel_parameters(measurement, index) for index in blocks]
-    counts = weakest(scores, costs, amount)[: len(blocks)]
+    counts = weakest(scores, costs, to_remove)[: len(blocks)]
     return [
         nearest_heads(count, shape.attention, recipe.heads.policy) / shape.attention.units
         for count, shape in zip(counts, shapes, strict=True)
@@ -132,11 +131,5 @@ def ranked_heads(
 
 def nearest_heads(count: int, shape: ModuleShape, policy: str) -> int:
     """The number of heads next to ``count`` that can go under ``policy``, some heads staying."""
-    step = head_step(shape, policy)
+    step = policy_for(policy, shape).step(shape)
     return min(step * ((count + step // 2) // step), shape.units - step)
-
-
-def head_step(shape: ModuleShape, policy: str) -> int:
-    """How many heads go at once under ``policy``."""
-    steps = {"query": shape.groups, "kv_group": shape.units_per_group}
-    return steps.get(policy, 1) if shape.units_per_group > 1 else 1

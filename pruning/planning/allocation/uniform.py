@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
 from pruning.planning.allocation.budget import kept_parameters, module_parameters
-from pruning.planning.allocation.ranking import head_step, share_of_ffn
+from pruning.planning.allocation.ranking import uniform_ffn_sparsity
+from pruning.planning.head_policies.base import policy_for
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
+def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
     """The recipe's two ratios, repeated. For a budget the share that it takes from every module:
     as many whole heads (or groups of them) as are within it, and the same share of channels in all
     blocks for what the heads leave to be removed."""
     if not recipe.budget.given:
-        return [BlockRatios(recipe.heads.ratio, recipe.ffn.ratio) for _ in blocks]
+        return [BlockSparsity(recipe.heads.ratio, recipe.ffn.ratio) for _ in blocks]
     kept = kept_parameters(measurement, recipe, blocks)
-    ratio = 1.0 - kept / module_parameters(measurement, blocks)
+    sparsity = 1.0 - kept / module_parameters(measurement, blocks)
     shapes = [measurement.shape.blocks[index].attention for index in blocks]
-    heads = [_within(ratio, shape, recipe.heads.policy) for shape in shapes]
-    shares = share_of_ffn(measurement, recipe, blocks, heads, kept)
-    return [BlockRatios(*pair) for pair in zip(heads, shares, strict=True)]
+    heads = [_within(sparsity, shape, recipe.heads.policy) for shape in shapes]
+    channels = uniform_ffn_sparsity(measurement, recipe, blocks, heads, kept)
+    return [BlockSparsity(*pair) for pair in zip(heads, channels, strict=True)]
 
 
-def _within(ratio: float, shape: ModuleShape, policy: str) -> float:
-    """The largest share of heads up to ``ratio`` that can go: few heads in few groups would be
+def _within(sparsity: float, shape: ModuleShape, policy: str) -> float:
+    """The largest share of heads up to ``sparsity`` that can go: few heads in few groups would be
     rounded up to far more than the share."""
-    step = head_step(shape, policy)
-    return step * int(ratio * shape.units / step + 1e-9) / shape.units
+    step = policy_for(policy, shape).step(shape)
+    return step * int(sparsity * shape.units / step + 1e-9) / shape.units
 
 
 ALLOCATIONS.add(
@@ -35,5 +36,6 @@ ALLOCATIONS.add(
     title="Uniform",
     summary="The same ratio in every block of the range.",
     source="UL-UM of the paper's tables",
+    cost="closed form",
     place=10,
 )

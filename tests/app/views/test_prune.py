@@ -8,8 +8,8 @@ from dataclasses import replace
 from app.components import scroll_top
 from app.components.recipe_summary import group_note
 from app.session import state, visitor_jobs
-from app.views.prune import recipe_form
 from pruning.criteria import CRITERIA
+from pruning.registries import HEAD_POLICIES
 from tests.helpers.stand_ins import OWNER, button, charts, failing, wait_for, words
 
 
@@ -46,7 +46,7 @@ def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
     at.selectbox(key="draft.heads.policy.selectbox").select("kv_group").run()
     assert "Whole key/value groups go, so a block's count is a multiple of 3." in words(at)
     shape = state.demo_measurement().shape
-    assert all(group_note(shape, policy) for policy in recipe_form.POLICIES)
+    assert all(group_note(shape, policy) for policy in HEAD_POLICIES.names())
     alone = replace(shape.blocks[0].attention, groups=shape.blocks[0].attention.units)
     apart = replace(shape, blocks=(replace(shape.blocks[0], attention=alone),))
     assert group_note(apart, "query") == ""

@@ -14,9 +14,9 @@ from pruning.artifacts.plan import check
 from pruning.artifacts.recipe import Recipe
 from pruning.pipeline import measure_model
 from pruning.planning.allocation import ALLOCATIONS
-from pruning.planning.allocation.predicted import cheapest
+from pruning.planning.allocation.loss_curve import cheapest
 from pruning.planning.allocation.ranking import nearest_heads, standardised, weakest
-from pruning.planning.expected_loss import Choice, ffn_losses, plan_losses
+from pruning.planning.loss_curves import Choice, ffn_losses, plan_losses
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.utils.errors import NeedsMeasurement, UsageError
 from tests.helpers import families, synthetic

@@ -7,8 +7,8 @@ import pytest
 
 from pruning.artifacts.plan import BY_HAND, SIMILARITY, Plan, check
 from pruning.planning.allocation import ALLOCATIONS
-from pruning.planning.channels import rescored
 from pruning.planning.planner import make_plan
+from pruning.planning.rescore import rescored
 from pruning.surgery.apply import apply
 from pruning.utils.errors import UsageError
 from tests.helpers import families, synthetic

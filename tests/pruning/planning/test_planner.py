@@ -7,9 +7,9 @@ import pytest
 
 from pruning.artifacts.plan import BY_HAND, SIMILARITY, check
 from pruning.criteria import unit_scores
-from pruning.planning.channels import rescored
-from pruning.planning.heads import removed_count
 from pruning.planning.planner import make_plan
+from pruning.planning.rescore import rescored
+from pruning.planning.selection import removed_count
 from pruning.utils.errors import UsageError
 from tests.helpers import families, synthetic
 

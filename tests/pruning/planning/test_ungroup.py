@@ -12,7 +12,7 @@ from pruning.artifacts.plan import Plan, check
 from pruning.checkpoint import save
 from pruning.pipeline import prune, windows_for
 from pruning.planning import make_plan
-from pruning.planning.heads import attention_parameters
+from pruning.planning.selection import attention_parameters
 from pruning.surgery.apply import apply
 from tests.helpers import families, synthetic
 

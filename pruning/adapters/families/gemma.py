@@ -1,4 +1,4 @@
-"""Gemma 2: norms before and after each module, alternating windows, soft-capped scores."""
+"""Gemma 2 and the text models of Gemma 3: norms before and after each module, windows by block."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ class Gemma2Adapter(PostNormAdapter):
         return block.pre_feedforward_layernorm(hidden)
 
 
+class Gemma3Adapter(Gemma2Adapter):
+    """Each block gets the rotary angles of its own window as well as its mask."""
+
+    model_types = ("gemma3_text",)
+    kernel = None  # no soft cap: any will do
+
+
 FAMILIES.add(
     "gemma2",
     Gemma2Adapter(),
@@ -33,4 +40,12 @@ FAMILIES.add(
     summary="Gemma 2: grouped queries, gated FFN, norms before and after each module.",
     source="transformers Gemma2ForCausalLM",
     place=50,
+)
+FAMILIES.add(
+    "gemma3",
+    Gemma3Adapter(),
+    title="Gemma 3 (text)",
+    summary="Gemma 3 text models (270M, 1B): as Gemma 2, queries and keys normalised per head.",
+    source="transformers Gemma3ForCausalLM",
+    place=60,
 )

@@ -1,7 +1,7 @@
-"""The loss that a cut is expected to cost, from cached statistics alone (numpy only).
+"""The loss that a cut costs, read off measured loss curves (numpy only).
 
-What it costs to keep a number of units of a module is measured for some numbers
-(:mod:`pruning.measure.loss_curves`); between them it is read off a power law of what is removed.
+A loss curve says what it costs to keep a number of units of a module. It is measured for some
+numbers (:mod:`pruning.measure.loss_curves`); between them a power law of the removed share holds.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ import numpy as np
 from pruning.artifacts.measurement import CURVE_POINTS, Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, ModuleShape
+from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy
 from pruning.utils.errors import NeedsMeasurement
-
-LOSS_CURVES = {"query": "query_expected_loss", "kv_group": "kv_group_expected_loss"}
-"""Expected losses by head policy; of any other, ``expected_loss``."""
 
 WIDTHS = 64
 """Widths that an FFN is offered in, about."""
-
 
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to cut a module: what it keeps and the ``loss`` in nats it is expected to cost.
-    ``policy`` is the head policy ("" for an FFN)."""
+    """One way to cut a module: the units and parameters that it keeps, and the ``loss`` in nats by
+    its curve. ``policy`` is the head policy ("" for an FFN)."""
 
     kept: int
     parameters: int
@@ -39,12 +36,12 @@ class Choice:
 
 
 def has_loss_curves(measurement: Measurement) -> bool:
-    """Whether ``measurement`` has the expected losses."""
+    """Whether ``measurement`` was made with loss curves."""
     return "expected_loss" in measurement.blocks[0].ffn.statistics
 
 
 def require(measurement: Measurement) -> None:
-    """Raise NeedsMeasurement when the loss cannot be predicted from ``measurement``."""
+    """Raise NeedsMeasurement when ``measurement`` was made without loss curves."""
     if not has_loss_curves(measurement):
         raise NeedsMeasurement("Predicting the loss", "a pass for expected losses", "--curves")
 
@@ -70,74 +67,61 @@ def ffn_choices(
 def ffn_losses(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, kept: Iterable[int]
 ) -> np.ndarray:
-    """Expected loss of an FFN that keeps ``kept`` channels [k]."""
-    # by share removed, ascending
+    """Loss in nats of an FFN that keeps ``kept`` channels [k]."""
+    # by sparsity, ascending
     losses = np.maximum(statistics["expected_loss"][::-1].astype(np.float64), _TINY)
     places = np.log(np.arange(1, CURVE_POINTS + 1) / CURVE_POINTS)
     heights = np.log(losses[1:])
-    removed = 1.0 - np.asarray(list(kept), dtype=np.float64) / shape.units
-    wanted = np.log(np.maximum(removed, _TINY))
+    sparsity = 1.0 - np.asarray(list(kept), dtype=np.float64) / shape.units
+    wanted = np.log(np.maximum(sparsity, _TINY))
     # below the first point the power of the first two, never less than proportional
     power = max((heights[1] - heights[0]) / (places[1] - places[0]), 1.0)
-    found = np.interp(wanted, places, heights)
-    found = np.where(wanted < places[0], heights[0] + power * (wanted - places[0]), found)
-    return np.where(removed > 0.0, np.exp(found), 0.0)
+    logs = np.interp(wanted, places, heights)
+    logs = np.where(wanted < places[0], heights[0] + power * (wanted - places[0]), logs)
+    return np.where(sparsity > 0.0, np.exp(logs), 0.0)
 
 
 def head_choices(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, policies: Iterable[str]
+    statistics: Mapping[str, np.ndarray], shape: ModuleShape, policies: Mapping[str, HeadPolicy]
 ) -> list[Choice]:
     """Ways to cut a module's heads by the given policies, the whole module first."""
     whole = shape.parameters(shape.units, shape.groups)
-    found = [Choice(shape.units, whole, 0.0)]
+    choices = [Choice(shape.units, whole, 0.0)]
     if shape.fixed:
-        return found
-    for policy in policies if shape.units_per_group > 1 else ("",):
-        if policy == "ungroup" and not shape.ungroups:
-            continue
-        curve = statistics[LOSS_CURVES.get(policy, "expected_loss")]
+        return choices
+    for name, policy in policies.items():
+        curve = statistics[policy.loss_curve]
         step = shape.units // (len(curve) - 1)
         for place in range(len(curve) - 2, 0, -1):
-            kept = step * place
-            parameters = shape.parameters(kept, _groups_left(shape, policy, kept))
+            parameters = policy.parameters_left(shape, step * place)
             if parameters < whole:
-                found.append(Choice(kept, parameters, float(curve[place]), policy))
-    return found
-
-
-def _groups_left(shape: ModuleShape, policy: str, kept: int) -> int:
-    if policy == "query":
-        return shape.groups
-    if policy == "kv_group":
-        return kept // shape.units_per_group
-    return kept
+                choices.append(Choice(step * place, parameters, float(curve[place]), name))
+    return choices
 
 
 def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
-    """Expected loss in nats per token of each block's attention and FFN under ``plan``.
+    """Loss in nats per token of each block's attention and FFN under ``plan``, by its curve.
 
     Each module is looked at alone; the sum over modules is a first guess of the whole.
     Raises NeedsMeasurement.
     """
     require(measurement)
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    losses: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for size, measured, block in zip(
         measurement.shape.blocks, measurement.blocks, plan.blocks, strict=True
     ):
         ffn = ffn_losses(measured.ffn.statistics, size.ffn, [len(block.ffn.kept)])
-        found["ffn"].append(float(ffn[0]))
+        losses["ffn"].append(float(ffn[0]))
         heads = head_loss(measured.attention.statistics, size.attention, block.attention)
-        found["attention"].append(heads)
-    return found
+        losses["attention"].append(heads)
+    return losses
 
 
 def head_loss(
     statistics: Mapping[str, np.ndarray], shape: ModuleShape, module: ModulePlan
 ) -> float:
-    """Expected loss of an attention module that loses the heads of ``module``, or as many."""
-    curve = statistics["expected_loss"]
-    place = len(module.kept)
-    if shape.units_per_group > 1 and not module.ungrouped:
-        curve = statistics[LOSS_CURVES["kv_group" if module.grouped else "query"]]
-        place = place * (len(curve) - 1) // shape.units
-    return float(curve[place])
+    """Loss in nats of an attention module that loses the heads of ``module``, or as many."""
+    if shape.units_per_group == 1 or module.ungrouped:
+        return float(statistics["expected_loss"][len(module.kept)])
+    curve = statistics[HEAD_POLICIES["kv_group" if module.grouped else "query"].loss_curve]
+    return float(curve[len(module.kept) * (len(curve) - 1) // shape.units])

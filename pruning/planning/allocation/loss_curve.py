@@ -1,41 +1,38 @@
-"""Ours: the widths that cost the least predicted loss for what may be kept."""
+"""Ours: the widths that cost the least loss, by measured loss curves, for what may be kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockRatios
-from pruning.planning.allocation.budget import heads_after, kept_parameters
-from pruning.planning.expected_loss import Choice, ffn_choices, head_choices, head_loss, require
-from pruning.planning.heads import attention_parameters
+from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
+from pruning.planning.allocation.budget import kept_parameters
+from pruning.planning.head_policies.base import alternatives
+from pruning.planning.heads import plan_heads
+from pruning.planning.loss_curves import Choice, ffn_choices, head_choices, head_loss, require
+from pruning.planning.selection import attention_parameters
 from pruning.utils.errors import UsageError
 
 _HALVINGS = 100
 
 
-def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
-    """Minimise the sum of the modules' predicted losses with at most the allowed parameters.
+def allocate(measurement, recipe, blocks: range) -> list[BlockSparsity]:
+    """Minimise the sum of the modules' losses with at most the allowed parameters.
 
     Each module offers its widths (and head policies) with parameters and loss; for a price λ per
     parameter every module takes its best offer, and the smallest λ that meets the budget is found
     by bisection (Lagrangian relaxation, exact on the lower convex hull). Raises NeedsMeasurement
-    when the measurement has no expected losses.
+    when the measurement has no loss curves.
     """
     require(measurement)
-    policy = recipe.heads.policy
-    policies = ("query", "kv_group", "ungroup") if policy == "auto" else (policy,)
     offers: list[list[Choice]] = []
     for index in blocks:
-        shape, measured = measurement.shape.blocks[index], measurement.blocks[index]
-        heads = head_choices(measured.attention.statistics, shape.attention, policies)
-        if index in recipe.marks:
-            heads = _as_marked(measurement, recipe, index, heads)
-        offers.append(heads)
-        offers.append(ffn_choices(measured.ffn.statistics, shape.ffn, recipe.ffn.multiple))
+        offers.append(_head_offers(measurement, recipe, index))
+        shape, measured = measurement.shape.blocks[index].ffn, measurement.blocks[index].ffn
+        offers.append(ffn_choices(measured.statistics, shape, recipe.ffn.multiple))
     taken = cheapest(offers, kept_parameters(measurement, recipe, blocks))
     return [
-        BlockRatios(
+        BlockSparsity(
             heads=1.0 - heads.kept / measurement.shape.blocks[index].attention.units,
             ffn=1.0 - ffn.kept / measurement.shape.blocks[index].ffn.units,
             policy=heads.policy or None,
@@ -44,23 +41,26 @@ def allocate(measurement, recipe, blocks: range) -> list[BlockRatios]:
     ]
 
 
-def _as_marked(measurement, recipe, index: int, choices: Sequence[Choice]) -> list[Choice]:
-    """``choices`` of a block's heads with what they come to under its marks."""
+def _head_offers(measurement, recipe, index: int) -> list[Choice]:
+    """Ways to cut the heads of a block; where it has marks, with what each comes to under them."""
     shape = measurement.shape.blocks[index].attention
     statistics = measurement.blocks[index].attention.statistics
-    found, refused = [], None
+    choices = head_choices(statistics, shape, alternatives(recipe.heads.policy, shape))
+    if index not in recipe.marks:
+        return choices
+    offers, refused = [], None
     for choice in choices:
-        ratio = 1.0 - choice.kept / shape.units
+        sparsity = 1.0 - choice.kept / shape.units
         try:
-            plan = heads_after(measurement, recipe, index, ratio, choice.policy or None)
+            plan = plan_heads(measurement, recipe, index, sparsity, choice.policy or None)
         except UsageError as error:  # not by this policy
             refused = error
             continue
         parameters, loss = attention_parameters(plan, shape), head_loss(statistics, shape, plan)
-        found.append(replace(choice, parameters=parameters, loss=loss))
-    if not found:
+        offers.append(replace(choice, parameters=parameters, loss=loss))
+    if not offers:
         raise refused
-    return found
+    return offers
 
 
 def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
@@ -112,8 +112,9 @@ ALLOCATIONS.add(
     "predicted",
     Allocation(allocate, needs_loss_curves=True),
     title="Least predicted loss",
-    summary="Each module gives up what costs least per parameter: the error that a refit leaves, "
-    "weighed token by token by how much the loss depends on it.",
+    summary="Each module gives up what costs least per parameter on its loss curve: the error that "
+    "a refit leaves, weighed token by token by how much the loss depends on it.",
     source="Headroom; Fisher information, cf. Optimal Brain Surgeon",
+    cost="reads gradients",
     place=60,
 )
