@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint.gguf.types import GGUF_TYPES
 from pruning.cli.console import Console, silence_libraries
-from pruning.registries import ALLOCATIONS, CORPORA, CRITERIA, FORMS, PRESETS, RECOVERIES
+from pruning.registries import (
+    ALLOCATIONS,
+    CORPORA,
+    CRITERIA,
+    FORMS,
+    HEAD_POLICIES,
+    PRESETS,
+    RECOVERIES,
+)
 
 if TYPE_CHECKING:
     from pruning.models.loading.loaded import LoadedModel
@@ -39,7 +47,7 @@ def add_calibration(parser: ArgumentParser) -> None:
     parser.add_argument("--calibration", metavar="SRC", help=text_help())
     parser.add_argument("--samples", type=int, metavar="N", help="calibration windows")
     parser.add_argument("--seq-len", type=int, metavar="N", help="tokens per window")
-    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything that is sampled")
 
 
 def add_decisions(parser: ArgumentParser) -> None:
@@ -56,7 +64,8 @@ def add_decisions(parser: ArgumentParser) -> None:
     add("--multiple", type=int, metavar="N", help="round FFN widths to a multiple of N")
     add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")
     add("--head-ratio", type=float, metavar="R", help="share of heads to remove in each block")
-    add("--head-policy", metavar="NAME", help="grouped queries: query, kv_group, ungroup, auto")
+    policies = _one_of(HEAD_POLICIES.names())
+    add("--head-policy", metavar="NAME", help=f"for grouped queries, {policies}")
     criteria = _one_of(CRITERIA.names())
     add("--head-score", metavar="NAME", help=f"criterion for heads, {criteria}")
     add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
