@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import metadata_load
 from yaml import YAMLError
 
+from pruning.models.loading.demo import LICENCE, REPOSITORY
 from pruning.models.loading.loaded import LoadedModel
 
 CARD = "README.md"
@@ -31,8 +32,6 @@ class Origin:
 def origin_of(dense: LoadedModel) -> Origin:
     """What is known of a model that was loaded to be pruned; never raises."""
     if dense.source == "demo":
-        from pruning.models.loading.demo import LICENCE, REPOSITORY
-
         return Origin(REPOSITORY, REPOSITORY, LICENCE)
     folder = Path(dense.source).expanduser()
     if folder.is_dir():
