@@ -15,6 +15,7 @@ from pruning.presets import PRESETS, with_preset
 from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import UsageError
 from pruning.utils.files import cache_root
+from pruning.utils.registry import unknown_name
 from pruning.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ POINTS_VERSION = 1
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to draw: ``values`` of ``axis`` for each preset, all else from ``recipe``; perplexity
-    on the first ``windows`` (None: all) windows of ``seq_len`` tokens of ``text``."""
+    """``values`` of ``axis`` for each preset, everything else from ``recipe``; perplexity on the
+    first ``windows`` (None: all) windows of ``seq_len`` tokens of ``text``."""
 
     recipe: Recipe
     axis: Axis
@@ -48,7 +49,7 @@ class Sweep:
     def __post_init__(self) -> None:
         """Raises UsageError, also for values that no recipe takes."""
         if self.axis not in AXES:
-            raise UsageError(f"Unknown axis {self.axis!r}; choose one of: {', '.join(AXES)}.")
+            raise unknown_name("axis", self.axis, AXES)
         if not self.values or not self.presets:
             raise UsageError("A sweep needs at least one value and one preset; name some.")
         for preset, value in self.points():
@@ -98,30 +99,31 @@ def sweep(
 ) -> list[SweepPoint]:
     """The dense point and every point of ``wanted``; those on disk are not computed again.
 
-    ``on_point`` gets each as it is there. Cancelling (or a crash) loses the point at work only.
+    ``on_point`` gets each point once it is there. Cancelling (or a crash) loses only the point that
+    is being computed.
     Raises what :func:`pruning.pipeline.prune` and :func:`pruning.evaluate.perplexity` raise.
     """
     store = _Store(loaded, wanted)
     tasks: list[tuple[str, float | None]] = [("dense", None), *wanted.points()]
-    found = []
+    points = []
     for done, (preset, value) in enumerate(tasks):
         stop_if(should_cancel)
         name = "dense" if value is None else f"{PRESETS.entry(preset).title} at {value:g}"
 
-        def told(step: Progress, done: int = done, name: str = name) -> None:
+        def report(step: Progress, done: int = done, name: str = name) -> None:
             progress(Progress("sweep", done, len(tasks), f"{name}: {step.message}"))
 
-        callbacks = {"progress": told, "should_cancel": should_cancel}
+        callbacks = {"progress": report, "should_cancel": should_cancel}
         recipe = None if value is None else wanted.recipe_at(preset, value)
         point = store.get(recipe)
         if point is None:
             point = store.put(recipe, _compute(loaded, wanted, preset, value, recipe, callbacks))
         # two presets may come to the same recipe: the name is that of this place
         point = replace(point, preset=preset, value=value)
-        found.append(point)
+        points.append(point)
         on_point(point)
         progress(Progress("sweep", done + 1, len(tasks), name))
-    return found
+    return points
 
 
 def _compute(
@@ -132,7 +134,7 @@ def _compute(
     recipe: Recipe | None,
     callbacks: dict[str, Any],
 ) -> SweepPoint:
-    """Prune and evaluate; the pruned model is let go."""
+    """Prune and evaluate; the pruned model is not kept."""
     from pruning.evaluate import perplexity
     from pruning.pipeline import prune
 
@@ -165,7 +167,7 @@ class _Store:
 
     def __init__(self, loaded: LoadedModel, wanted: Sweep) -> None:
         self._loaded, self._texts = loaded, {}
-        about = [
+        made_from = [
             POINTS_VERSION,
             __version__,
             loaded.identity,
@@ -175,7 +177,7 @@ class _Store:
             wanted.seq_len,
             wanted.windows,
         ]
-        self.path: Path = cache_root() / "sweeps" / f"{key_of(about)}.jsonl"
+        self.path: Path = cache_root() / "sweeps" / f"{key_of(made_from)}.jsonl"
         self._points = self._read()
 
     def get(self, recipe: Recipe | None) -> SweepPoint | None:
@@ -201,15 +203,15 @@ class _Store:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return {}
-        found = {}
+        points = {}
         for line in lines:
             try:
                 data = json.loads(line)
                 key = data.pop("key")
-                found[key] = SweepPoint(**data)
+                points[key] = SweepPoint(**data)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # empty or torn: that point is computed again
-        return found
+        return points
 
     def _recipe_key(self, recipe: Recipe | None) -> str:
         if recipe is None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from huggingface_hub import metadata_load
+from yaml import YAMLError
 
+from pruning.models.loading.demo import LICENCE, REPOSITORY
 from pruning.models.loading.loaded import LoadedModel
 
 CARD = "README.md"
@@ -30,8 +32,6 @@ class Origin:
 def origin_of(dense: LoadedModel) -> Origin:
     """What is known of a model that was loaded to be pruned; never raises."""
     if dense.source == "demo":
-        from pruning.models.loading.demo import LICENCE, REPOSITORY
-
         return Origin(REPOSITORY, REPOSITORY, LICENCE)
     folder = Path(dense.source).expanduser()
     if folder.is_dir():
@@ -69,12 +69,9 @@ def _hub_card(repository: str, revision: str | None) -> Path | None:
 def front_matter(path: Path | None) -> dict[str, Any]:
     """The YAML head of a model card; empty when there is none or it cannot be read."""
     try:
-        text = "" if path is None else path.read_text(encoding="utf-8")
-        head = text.split("---", 2)[1] if text.startswith("---") else ""
-        found = yaml.safe_load(head)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
+        return (path and metadata_load(path)) or {}
+    except (OSError, ValueError, YAMLError):  # ValueError: no UTF-8, or no mapping
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(value: Any) -> str | None:

@@ -33,7 +33,9 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
             commit_message="Upload a model pruned with Headroom",
         )
     except Exception as error:  # the hub's errors are many; none may show the token
-        line = shortened(one_line(error, len(str(error)) + 99).replace(token, "…"), 200)
+        # the token is taken out of the whole line, before the line is cut
+        whole_line = one_line(error, limit=10**6)
+        line = shortened(whole_line.replace(token, "…"), 200)
         raise HeadroomError(f"{repository} could not be uploaded: {line}.") from None
     return str(address)
 

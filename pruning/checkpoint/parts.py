@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -12,10 +11,11 @@ from pruning.adapters import ModelAdapter
 from pruning.artifacts.shapes import Widths
 from pruning.checkpoint.base_model import Origin, origin_of, origin_of_folder
 from pruning.checkpoint.records import Evaluation, Records
+from pruning.models.compact.config_key import KEY, from_config
 from pruning.models.loading.loaded import LoadedModel
-
-if TYPE_CHECKING:
-    from pruning.surgery.result import PruneRun
+from pruning.models.loading.loader import load
+from pruning.surgery.result import PruneRun
+from pruning.utils.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,6 @@ def parts_of(run: PruneRun, evaluation: Evaluation | None = None) -> Parts:
 
 def parts_from(folder: Path, dtype: str = "auto") -> Parts:
     """A compact folder saved before, loaded on the CPU; raises SourceError, UsageError."""
-    from pruning.models.compact.config_key import KEY, from_config
-    from pruning.models.loading.loader import load
-    from pruning.utils.errors import UsageError
-
     folder = Path(folder)
     records = Records.read(folder)
     loaded = load(str(folder), dtype=dtype, device="cpu")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pruning.checkpoint.base_model import CARD
 from pruning.checkpoint.card import model_card
 from pruning.checkpoint.forms import FORMS, FormOptions
 from pruning.checkpoint.parts import Parts, parts_from, parts_of
 from pruning.checkpoint.records import MARKER, Evaluation
+from pruning.surgery.result import PruneRun
 from pruning.utils.atomic_dir import file_aside, written_aside
 from pruning.utils.errors import UsageError
-
-if TYPE_CHECKING:
-    from pruning.surgery.result import PruneRun
 
 DEFAULT_FORM = "compact"
 
@@ -61,7 +58,7 @@ def write(
     with written_aside(out) as place:
         remarks = value.write(parts, place, options)
         parts.records.write(place)
-        (place / CARD).write_text(model_card(parts, form, remarks), encoding="utf-8")
+        model_card(parts, form, remarks).save(place / CARD)
     return remarks
 
 

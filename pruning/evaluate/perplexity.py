@@ -70,10 +70,10 @@ def perplexity(
     if windows is not None and windows < 1:
         raise UsageError(f"{windows} windows leave nothing to evaluate; choose at least 1.")
     started = time.perf_counter()
-    found = evaluation_windows(source, model, tokenizer, seq_len, windows)
-    total, count, done = 0.0, len(found.ids), 0
+    text = evaluation_windows(source, model, tokenizer, seq_len, windows)
+    total, count, done = 0.0, len(text.ids), 0
     stop_if(should_cancel)
-    for losses in batched_losses(model, found.ids, should_cancel):
+    for losses in batched_losses(model, text.ids, should_cancel):
         total += losses.double().sum().item()
         done += len(losses)
         progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
@@ -90,8 +90,8 @@ def perplexity(
         seconds=round(time.perf_counter() - started, 3),
         corpus=source,
         split="test",
-        bos=found.bos,
-        fingerprint=found.fingerprint,
+        bos=text.bos,
+        fingerprint=text.fingerprint,
     )
 
 

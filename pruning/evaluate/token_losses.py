@@ -46,12 +46,12 @@ class TokenLosses:
 
     def worst(self, count: int) -> list[tuple[int, int, float]]:
         """``(passage, token, rise in nats)`` of the tokens whose likelihood fell most."""
-        found = [
+        rises = [
             (index, place, rise)
             for index, passage in enumerate(self.passages)
             for place, rise in enumerate(passage.rises, start=1)
         ]
-        return sorted(found, key=lambda item: -item[2])[:count]
+        return sorted(rises, key=lambda item: -item[2])[:count]
 
 
 @torch.inference_mode()
@@ -73,13 +73,13 @@ def token_losses(
     """
     if seq_len < 2 or (windows is not None and windows < 1):
         raise UsageError("At least one window of at least 2 tokens is needed; ask for more.")
-    found = evaluation_windows(source, dense, tokenizer, seq_len, windows)
-    total, sides = 2 * len(found.ids), []
+    text = evaluation_windows(source, dense, tokenizer, seq_len, windows)
+    total, sides = 2 * len(text.ids), []
     for name, model in (("dense", dense), ("pruned", pruned)):
         rows: list[Tensor] = []
-        done = len(sides) * len(found.ids)
+        done = len(sides) * len(text.ids)
         stop_if(should_cancel)
-        for losses in batched_losses(model, found.ids, should_cancel):
+        for losses in batched_losses(model, text.ids, should_cancel):
             rows.append(losses.cpu())
             done += len(losses)
             progress(Progress("evaluate", done, total, f"the {name} model reads"))
@@ -87,7 +87,7 @@ def token_losses(
         sides.append(torch.cat(rows).tolist())
     passages = (
         Passage(tuple(pieces(tokenizer, ids)), tuple(before), tuple(after))
-        for ids, before, after in zip(found.ids.tolist(), *sides, strict=True)
+        for ids, before, after in zip(text.ids.tolist(), *sides, strict=True)
     )
     return TokenLosses(source, "test", seq_len, tuple(passages))
 
@@ -97,10 +97,10 @@ def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
     A token that ends inside a character adds nothing: the one that completes it has it all.
     """
-    found, before = [], ""
+    added, before = [], ""
     for end in range(1, len(ids) + 1):
         text = tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False)
         whole = end == len(ids) or not text.endswith("\ufffd")
-        found.append(text[len(before) :] if whole else "")
+        added.append(text[len(before) :] if whole else "")
         before = text if whole else before
-    return found
+    return added

@@ -51,7 +51,7 @@ def test_planning_needs_no_torch():
         "pruning.planning.planner, pruning.artifacts.measurement, pruning.criteria, "
         "pruning.planning.similarity, pruning.recovery, pruning.planning.allocation, "
         "pruning.data, pruning.artifacts.shapes, pruning.artifacts.events, pruning.cli.main, "
-        "pruning.cli.parser, pruning.checkpoint.forms, pruning.artifacts.provenance"
+        "pruning.cli.options, pruning.checkpoint.forms, pruning.artifacts.provenance"
     )
     assert "pruning.planning.planner" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "accelerate", "safetensors"}

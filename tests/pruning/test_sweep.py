@@ -123,28 +123,20 @@ def test_wrong_use_is_refused_before_any_work(wrong):
 
 
 def test_the_command_prints_the_points(model_folder, capsys):
-    status = main(
-        [
-            "sweep",
-            str(model_folder),
-            "--values",
-            "0.2,0.4",
-            "--presets",
-            "fast,l2",
-            "--samples",
-            "8",
-            "--seq-len",
-            "16",
-            "--text-seq-len",
-            "16",
-            "--windows",
-            "3",
-            "--device",
-            "cpu",
-            "--json",
-        ]
-    )
+    text = ("--samples", "8", "--seq-len", "16", "--text-seq-len", "16", "--windows", "3")
+    methods = ("--values", "0.2,0.4", "--presets", "fast,l2", "--device", "cpu")
+    command = ["sweep", str(model_folder), *text, *methods]
+    assert main([*command, "--json"]) == 0
     out, err = capsys.readouterr()
-    data = json.loads(out)
-    assert status == 0 and len(data["points"]) == 5 and "[sweep] l2 at 0.4" in err
+    points = json.loads(out)["points"]
+    assert len(points) == 5 and "[sweep] l2 at 0.4" in err
+    assert main(command) == 0
+    about, table = capsys.readouterr().out.split("\n\n")
+    assert "axis: ratio" in about and "protocol: " in about
+    header, *rows = table.splitlines()
+    assert header.split()[:3] == ["preset", "value", "perplexity"]
+    assert [row.split()[:2] for row in rows] == [
+        [point["preset"], "-" if point["value"] is None else f"{point['value']:g}"]
+        for point in points
+    ]
     assert main(["sweep", str(model_folder), "--values", "0.2", "--presets", "magic"]) == 2

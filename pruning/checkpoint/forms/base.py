@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pruning import registries
 from pruning.checkpoint.gguf.types import GgufType
-from pruning.checkpoint.rewrite.legacy_config import tell_older_readers
+from pruning.checkpoint.rewrite.legacy_config import add_legacy_keys
 from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def write_model(
     model: nn.Module, parts: Parts, place: Path, options: FormOptions, **more: bool
 ) -> None:
     """Weights in shards, config and generation config of ``model``; tokenizer and chat template
-    when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose blocks
-    come and go is written under its live names, one shard in memory at a time."""
+    when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose
+    blocks are offloaded is written under its live names, one shard in memory at a time."""
     from pruning.checkpoint.rewrite.shards import write_shards
     from pruning.models.execution.offload import is_offloaded
 
@@ -72,4 +72,4 @@ def write_model(
         model.save_pretrained(place, max_shard_size=options.shard_size, **more)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)
-    tell_older_readers(place)
+    add_legacy_keys(place)

@@ -39,16 +39,16 @@ def write_vocabulary(writer: Any, tokenizer: Any, size: int) -> None:
     if tokenizer is None:
         writer.add_tokenizer_model("none")
         return
-    found = vocabulary(tokenizer, size)
-    writer.add_tokenizer_model(found.kind)
-    writer.add_tokenizer_pre(found.splits)
-    writer.add_token_list(found.tokens)
-    writer.add_token_types(found.types)
-    if found.merges:
-        writer.add_token_merges(found.merges)
-    if found.scores:
-        writer.add_token_scores(found.scores)
-    writer.add_add_space_prefix(found.space_prefix)
+    rows = vocabulary(tokenizer, size)
+    writer.add_tokenizer_model(rows.kind)
+    writer.add_tokenizer_pre(rows.splits)
+    writer.add_token_list(rows.tokens)
+    writer.add_token_types(rows.types)
+    if rows.merges:
+        writer.add_token_merges(rows.merges)
+    if rows.scores:
+        writer.add_token_scores(rows.scores)
+    writer.add_add_space_prefix(rows.space_prefix)
     for kind in ("bos", "eos", "unk", "pad"):
         token = getattr(tokenizer, f"{kind}_token_id")
         if token is not None:

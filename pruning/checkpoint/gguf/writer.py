@@ -58,7 +58,7 @@ def check(parts: Parts) -> None:
     rope = config.rope_parameters or {}
     rotary = model.model.rotary_emb
     window = getattr(config, "sliding_window", None)
-    # (what is not so, in words)
+    # (whether it is so, in words)
     problems = (
         (config.hidden_act not in ("silu", "swish"), f"activation {config.hidden_act!r}"),
         (rope.get("rope_type", "default") not in _ROPES, f"rope type {rope.get('rope_type')!r}"),
@@ -154,7 +154,7 @@ def _head_width(parts: Parts) -> int:
 
 
 def _tensors(parts: Parts) -> Iterator[tuple[str, Tensor]]:
-    """llama.cpp's names and our weights, a block after the other; tied weights come once.
+    """llama.cpp's names and our weights, block by block; tied weights come once.
 
     Raises Unsupported for a weight that llama.cpp's graph has no place for.
     """
@@ -195,22 +195,22 @@ def _rope_factors(parts: Parts) -> Tensor | None:
 
 
 def _stored_type(name: str, tensor: Tensor, kind: GgufType) -> Any:
-    from gguf import GGMLQuantizationType as TensorRef
+    from gguf import GGMLQuantizationType
 
     if tensor.dim() < 2 or kind == "f32":
-        return TensorRef.F32  # norms and biases are small and matter
+        return GGMLQuantizationType.F32  # norms and biases are small and matter
     if kind == "q8_0" and tensor.shape[-1] % 32 == 0:
-        return TensorRef.Q8_0
-    return TensorRef.F16
+        return GGMLQuantizationType.Q8_0
+    return GGMLQuantizationType.F16
 
 
 def _encoded(tensor: Tensor, stored: Any) -> np.ndarray:
-    from gguf import GGMLQuantizationType as TensorRef
+    from gguf import GGMLQuantizationType
     from gguf.quants import quantize
 
     array = tensor.float().numpy()
-    if stored is TensorRef.F16:
+    if stored is GGMLQuantizationType.F16:
         if np.abs(array).max() > _HALF_MAX:
             raise Unsupported("A weight is too large for f16; use --gguf-type f32.")
         return array.astype(np.float16)
-    return quantize(array, stored) if stored is TensorRef.Q8_0 else array
+    return quantize(array, stored) if stored is GGMLQuantizationType.Q8_0 else array

@@ -16,7 +16,7 @@ from pruning.utils.errors import Unsupported
 
 
 def config_with_biases(config: Any, parts: Parts) -> tuple[Any, tuple[str, ...]]:
-    """``config`` with a place for every level-2 bias of the pruned model, and remarks.
+    """``config`` with a place for every ``out_proj`` bias of the pruned model, and remarks.
 
     Raises Unsupported when the config class has no switch for such a bias.
     """

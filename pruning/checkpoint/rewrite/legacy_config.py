@@ -1,4 +1,4 @@
-"""What readers older than transformers 5 look for, beside what transformers 5 writes itself.
+"""The keys that readers older than transformers 5 look for, beside those that it writes itself.
 
 Without it they load the model with default positions, which is silently wrong, or do not find the
 tokenizer's class. Servers and converters often lag behind transformers.
@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TOKENIZER_THEN, _TOKENIZER_NOW = "PreTrainedTokenizerFast", "TokenizersBackend"
+_OLD_TOKENIZER, _NEW_TOKENIZER = "PreTrainedTokenizerFast", "TokenizersBackend"
 
 
-def tell_older_readers(place: Path) -> None:
+def add_legacy_keys(place: Path) -> None:
     """Complete the config files in ``place``; transformers 5 reads them as before."""
     _change(place / "config.json", _positions)
     _change(place / "tokenizer_config.json", _tokenizer)
@@ -34,13 +34,13 @@ def _positions(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(config: dict[str, Any]) -> dict[str, Any]:
-    if config.get("tokenizer_class") == _TOKENIZER_NOW:
-        return config | {"tokenizer_class": _TOKENIZER_THEN}
+    if config.get("tokenizer_class") == _NEW_TOKENIZER:
+        return config | {"tokenizer_class": _OLD_TOKENIZER}
     return config
 
 
 def _change(path: Path, change: Any) -> None:
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        text = json.dumps(change(found), indent=2, sort_keys=True, ensure_ascii=False)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(change(config), indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")

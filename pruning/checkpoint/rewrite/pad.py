@@ -40,38 +40,38 @@ def padded_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     pruned, adapter = parts.model, parts.adapter
     config, remarks = config_with_biases(plain_config(pruned.config), parts)
     dense = skeleton(config, torch.float32)  # computed buffers as exact as from_pretrained's
-    filled: set[int] = set()
+    filled: set[nn.Module] = set()
     sides = (adapter.blocks(dense), adapter.blocks(pruned))
     for index, (block, kept) in enumerate(zip(*sides, strict=True)):
         with resident(kept):
             filled |= _fill_block(adapter, block, kept, parts.records.plan, index)
-    take_the_rest(dense, pruned, adapter, filled)
-    check_same(dense, pruned, adapter)
+    copy_remaining(dense, pruned, adapter, filled)
+    check_equivalent(dense, pruned, adapter)
     return dense, remarks
 
 
 def _fill_block(
     adapter: ModelAdapter, block: nn.Module, kept: nn.Module, plan: Plan, index: int
-) -> set[int]:
-    """Give both modules of ``block`` the weights of ``kept``; ids of the layers filled."""
-    filled: set[int] = set()
+) -> set[nn.Module]:
+    """Give both modules of ``block`` the weights of ``kept``; returns the layers filled."""
+    filled: set[nn.Module] = set()
     for kind in KINDS:
         wide, narrow = adapter.module(block, kind), adapter.module(kept, kind)
         units, groups = _places(wide, narrow, plan, index)
         if kind == "attention":
-            units, groups = _numbered(kept, narrow) or (units, groups)
+            units, groups = _numbered_heads(kept, narrow) or (units, groups)
         _fill(wide, narrow, units, groups)
         if kind == "attention":
             filled |= _fill_lists(block, kept, units, groups)
-        filled |= {id(layer_owner(p)) for p in (*wide.in_proj_layers(), wide.out_proj)}
+        filled |= {layer_owner(p) for p in (*wide.in_proj_layers(), wide.out_proj)}
     return filled
 
 
 def _places(
     wide: PrunableModule, narrow: PrunableModule, plan: Plan, index: int
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """Original units and groups of what was kept; of a model that was pruned more than once,
-    the first places that fit (which one a unit takes makes no difference to the result)."""
+    """Original units and groups of what was kept. For a model that was pruned more than once: the
+    first places that fit (which one a unit takes makes no difference to the result)."""
     made_from = plan.shape.blocks[index].module(wide.kind)
     if (made_from.units, made_from.groups) == (wide.units, wide.groups):
         decision = plan.blocks[index].module(wide.kind)
@@ -85,13 +85,13 @@ def _places(
         room, used = wide.units // wide.experts, narrow.units // narrow.experts
         return [e * room + channel for e in range(wide.experts) for channel in range(used)], ()
     if narrow.groups > wide.groups:
-        return _shared_again(wide, narrow, index)
+        return _regrouped(wide, narrow, index)
     room, used = wide.units // wide.groups, narrow.units // narrow.groups
     heads = [g * room + member for g in range(narrow.groups) for member in range(used)]
     return heads, range(narrow.groups)
 
 
-def _shared_again(
+def _regrouped(
     wide: PrunableModule, narrow: PrunableModule, index: int
 ) -> tuple[list[int], list[int]]:
     """Places in the original groups for an ungrouped block, whose key/value heads are copies."""
@@ -135,7 +135,9 @@ def _no_copies(index: int) -> Unsupported:
     )
 
 
-def _numbered(block: nn.Module, narrow: PrunableModule) -> tuple[list[int], Sequence[int]] | None:
+def _numbered_heads(
+    block: nn.Module, narrow: PrunableModule
+) -> tuple[list[int], Sequence[int]] | None:
     """Original places of heads that carry their number (ALiBi), however often pruned."""
     for module in block.modules():
         if HEADS in module._buffers:
@@ -172,9 +174,10 @@ def _fill(
 
 def _fill_lists(
     wide: nn.Module, narrow: nn.Module, units: Sequence[int], groups: Sequence[int]
-) -> set[int]:
-    """Put what every head has of its own (a norm) at its place; ids of the modules filled."""
-    done: set[int] = set()
+) -> set[nn.Module]:
+    """Put the parts that every head has of its own (norms) at their places; returns the modules
+    filled."""
+    filled: set[nn.Module] = set()
     for path, owned in narrow.named_modules():
         places = wide.get_submodule(path)
         if not isinstance(owned, nn.ModuleList) or len(owned) == len(places):
@@ -187,8 +190,8 @@ def _fill_lists(
                 state = {name: torch.zeros_like(value) for name, value in state.items()}
             state = {name: value.cpu() for name, value in state.items()}
             module.load_state_dict(state, assign=True)
-            done |= {id(part) for part in module.modules()}
-    return done
+            filled |= set(module.modules())
+    return filled
 
 
 def _zeros(layer: nn.Module, narrow: PrunableModule) -> tuple[Tensor, Tensor | None]:
@@ -197,11 +200,11 @@ def _zeros(layer: nn.Module, narrow: PrunableModule) -> tuple[Tensor, Tensor | N
     return weight, None if layer.bias is None else torch.zeros(layer.bias.shape, dtype=dtype)
 
 
-def take_the_rest(
-    model: nn.Module, pruned: nn.Module, adapter: ModelAdapter, filled: Collection[int] = ()
+def copy_remaining(
+    model: nn.Module, pruned: nn.Module, adapter: ModelAdapter, filled: Collection[nn.Module] = ()
 ) -> None:
-    """Give every module but the ``filled`` (by id) the weights it has in ``pruned``; a bias
-    that is not there is zero.
+    """Give every module except the ``filled`` ones the weights it has in ``pruned``; a bias
+    that ``pruned`` does not have is zero.
 
     Raises Unsupported when a weight outside the prunable modules has another shape.
     """
@@ -209,7 +212,7 @@ def take_the_rest(
     given: dict[str, Any] = dict(pruned.named_parameters(remove_duplicate=False))
     for path, module in model.named_modules():
         for name, parameter in module._parameters.items():
-            if parameter is None or id(module) in filled:
+            if parameter is None or module in filled:
                 continue
             full = f"{path}.{name}".lstrip(".")
             if full in given and given[full].shape == parameter.shape:
@@ -228,15 +231,15 @@ def take_the_rest(
     model.generation_config = pruned.generation_config
 
 
-def check_same(model: nn.Module, pruned: nn.Module, adapter: ModelAdapter) -> None:
+def check_equivalent(model: nn.Module, pruned: nn.Module, adapter: ModelAdapter) -> None:
     """Raise Unsupported when ``model`` does not compute what ``pruned`` does.
 
     Catches what shapes cannot tell, such as a norm over all heads.
     """
-    found = difference(pruned, model, adapter.model_shape(model).vocab_size)
-    if not found <= TOLERANCE[model.dtype]:
+    gap = difference(pruned, model, adapter.model_shape(model).vocab_size)
+    if not gap <= TOLERANCE[model.dtype]:
         raise Unsupported(
-            f"In this form the model would compute something else (logits differ by {found:.1g} "
+            f"In this form the model would compute something else (logits differ by {gap:.1g} "
             "of their largest); use the compact form."
         )
 

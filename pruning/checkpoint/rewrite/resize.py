@@ -1,4 +1,4 @@
-"""The pruned weights as a smaller model of the original architecture, told by its config alone."""
+"""The pruned weights as a smaller model of the original architecture, without code of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from pruning.adapters.base import ModelAdapter
 from pruning.checkpoint.parts import Parts
 from pruning.checkpoint.rewrite.biases import config_with_biases
-from pruning.checkpoint.rewrite.pad import check_same, take_the_rest
+from pruning.checkpoint.rewrite.pad import check_equivalent, copy_remaining
 from pruning.models.compact.config_key import plain_config
 from pruning.models.compact.load import skeleton
 from pruning.utils.errors import Unsupported
@@ -44,13 +44,13 @@ def uniform_model(parts: Parts) -> tuple[nn.Module, tuple[str, ...]]:
     model = _built(config, shape, parts)
     if isinstance(model, str):
         raise Unsupported(f"{model.rstrip('.')}{_nearby(config, shape, parts)}.")
-    take_the_rest(model, pruned, adapter)
-    check_same(model, pruned, adapter)
+    copy_remaining(model, pruned, adapter)
+    check_equivalent(model, pruned, adapter)
     return model, (*remarks, *_head_width(model, shape.heads, parts))
 
 
 def _head_width(model: nn.Module, heads: int, parts: Parts) -> tuple[str, ...]:
-    """What a tool must not work out for itself."""
+    """A remark on the head width where it does not follow from the other sizes."""
     width = parts.adapter.attention(parts.adapter.blocks(model)[0]).unit_width
     size = model.config.hidden_size
     if heads * width == size:
@@ -66,16 +66,16 @@ def _one_shape(adapter: ModelAdapter, blocks: Iterable[nn.Module]) -> Shape:
     """The widths all blocks share; raises Unsupported when they do not."""
     attention = [adapter.attention(block) for block in blocks]
     ffn = [adapter.ffn(block) for block in blocks]
-    found = {
+    sizes_of = {
         "heads": {module.units for module in attention},
         "key/value heads": {module.groups for module in attention},
         "FFN channels": {module.units for module in ffn if not module.mixture},
         "channels of an expert": {m.units // m.experts for m in ffn if m.mixture},
     }
-    if all(len(sizes) <= 1 for sizes in found.values()):
-        return Shape(*(max(sizes, default=0) for sizes in found.values()))
+    if all(len(sizes) <= 1 for sizes in sizes_of.values()):
+        return Shape(*(max(sizes, default=0) for sizes in sizes_of.values()))
     spans = [
-        f"{name} {min(sizes)} to {max(sizes)}" for name, sizes in found.items() if len(sizes) > 1
+        f"{name} {min(sizes)} to {max(sizes)}" for name, sizes in sizes_of.items() if len(sizes) > 1
     ]
     raise Unsupported(
         f"The blocks differ in width ({', '.join(spans)}), and the uniform form needs the same in "
@@ -93,17 +93,15 @@ def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # a config's validator puts its reason last, after the error's name
         reason = (lines or [type(error).__name__])[-1].removeprefix("ValueError: ")
-        return f"{type(config).__name__} refuses {_told(shape)}: {reason}"
+        return f"{type(config).__name__} refuses {_described(shape)}: {reason}"
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
     blocks = parts.adapter.blocks(model)
-    found, its_width = (
-        _one_shape(parts.adapter, blocks),
-        parts.adapter.attention(blocks[0]).unit_width,
-    )
-    if (found, its_width) != (shape, width):
+    built = _one_shape(parts.adapter, blocks)
+    built_width = parts.adapter.attention(blocks[0]).unit_width
+    if (built, built_width) != (shape, width):
         return (
-            f"{type(config).__name__} has no setting that gives {_told(shape)}, heads of width "
-            f"{width} (it gives {_told(found)}, of width {its_width})"
+            f"{type(config).__name__} has no setting that gives {_described(shape)}, heads of "
+            f"width {width} (it gives {_described(built)}, of width {built_width})"
         )
     return model
 
@@ -153,7 +151,7 @@ def _reachable(units: int, groups: int, ungrouped: bool) -> Iterator[tuple[int, 
         yield from ((left, left) for left in range(1, units + 1))
 
 
-def _told(shape: Shape) -> str:
+def _described(shape: Shape) -> str:
     ffn = [f"{shape.channels} FFN channels"] if shape.channels else []
     ffn += [f"{shape.expert_channels} channels of an expert"] if shape.expert_channels else []
     return f"{shape.heads} heads on {shape.groups} key/value heads with {' and '.join(ffn)}"

@@ -1,4 +1,4 @@
-"""Writes a model whose blocks come and go, with one shard in memory at a time."""
+"""Writes a model whose blocks are offloaded, with one shard in memory at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The offline sample: encyclopedic prose written for this project, in ``assets/sample``."""
+"""The offline sample: encyclopedic prose written for this project, in ``assets/sample``.
+
+That folder lies beside the package in a checkout and inside it when Headroom is installed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from pathlib import Path
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.utils.errors import SourceError
 
-FOLDER = Path(__file__).resolve().parents[3] / "assets" / "sample"
+_PACKAGE = Path(__file__).resolve().parents[2]
+_PLACES = [place / "assets" / "sample" for place in (_PACKAGE, _PACKAGE.parent)]
+FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[-1])
 
 
 def read(split: Split) -> str:

@@ -1,0 +1,1 @@
+"""The commands, one file each; a file that is dropped here is found."""

@@ -1,0 +1,68 @@
+"""``measure``: heads, activations and what the criteria need, into a file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from pruning.cli.base import COMMANDS, Command
+from pruning.cli.console import Console
+from pruning.cli.options import add_calibration, add_model, load_model
+from pruning.cli.recipe import recipe_from
+from pruning.utils.files import check_writable
+
+
+class Measure(Command):
+    """One pass over the calibration set; more passes when they are asked for."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_model(parser)
+        add_calibration(parser)
+        parser.add_argument(
+            "--gradients",
+            action="store_true",
+            help="with the gradient pass that Taylor and Fisher criteria need",
+        )
+        parser.add_argument(
+            "--curves",
+            action="store_true",
+            help="with the loss curves that the allocation 'predicted' needs",
+        )
+        parser.add_argument("--out", required=True, metavar="FILE.json", help="the file to write")
+
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
+        recipe = recipe_from(arguments)
+        out = Path(arguments.out)
+        check_writable(out)
+        from pruning.pipeline import measure_model, memory_task
+
+        task = memory_task(recipe, prunes=False, curves=arguments.curves)
+        measurement = measure_model(
+            load_model(arguments, console, task, recipe),
+            recipe,
+            gradients=arguments.gradients,
+            curves=arguments.curves,
+            progress=console.progress,
+        )
+        measurement.write(out)
+        return {
+            "out": arguments.out,
+            "model": measurement.model,
+            "dtype": measurement.dtype,
+            "blocks": len(measurement.blocks),
+            "calibration": measurement.corpus,
+            "samples": measurement.samples,
+            "seq_len": measurement.seq_len,
+            "seconds": measurement.seconds,
+        }
+
+
+COMMANDS.add(
+    "measure",
+    Measure(),
+    title="Measure",
+    summary="measure heads and activations",
+    source="",
+    place=10,
+)

@@ -1,0 +1,135 @@
+"""``prune``: prune, recover, evaluate for the card, save."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pruning.artifacts.provenance import Provenance
+from pruning.cli.base import COMMANDS, Command
+from pruning.cli.console import Console
+from pruning.cli.options import (
+    add_calibration,
+    add_decisions,
+    add_form,
+    add_model,
+    load_model,
+    preset_help,
+)
+from pruning.cli.recipe import recipe_from
+from pruning.utils.errors import HeadroomError, Unsupported
+
+if TYPE_CHECKING:
+    from pruning.checkpoint.parts import Parts
+    from pruning.checkpoint.records import Evaluation
+    from pruning.surgery.result import PruneRun
+
+
+class Prune(Command):
+    """The whole way from a model to a folder, or to one file."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_model(parser)
+        add_calibration(parser)
+        add = parser.add_argument
+        add("--preset", metavar="NAME", help=f"a whole method, {preset_help()}")
+        add_decisions(parser)
+        add("--out", required=True, metavar="DIR", help="folder for the pruned model")
+        add_form(parser, default="compact")
+        add(
+            "--evaluate",
+            default="sample",
+            metavar="SRC",
+            help="text for the card's perplexity, or 'none' (default: sample)",
+        )
+        add("--evaluate-windows", type=int, default=16, metavar="N", help="its windows (16)")
+
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
+        recipe = recipe_from(arguments)
+        from pruning.checkpoint import parts_of
+        from pruning.checkpoint.saving import check_target
+        from pruning.pipeline import memory_task, prune
+
+        out = Path(arguments.out)
+        check_target(out, arguments.form)
+        before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
+        loaded = load_model(arguments, console, memory_task(recipe), recipe)
+        shape = loaded.adapter.model_shape(loaded.model)
+        for reason in (*shape.fixed.values(), *shape.whole):
+            console.say("prune", reason)
+        run = prune(loaded, recipe, progress=console.progress)
+        evaluation = _evaluation(run, arguments, console)
+        parts = parts_of(run, evaluation)
+        if before is not None:
+            _warn_of_differences(before, parts.records.provenance, console)
+        for remark in _write(parts, out, arguments):
+            console.warn(remark)
+        result = {"out": str(out), "form": arguments.form}
+        if evaluation is not None:
+            result |= {
+                "perplexity_before": evaluation.before,
+                "perplexity_after": evaluation.after,
+                "protocol": evaluation.protocol,
+            }
+        return {**result, **run.report.as_dict()}
+
+
+def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:
+    """Save in the form asked for; a run that this form cannot hold may have taken hours, so it is
+    kept in the form that holds every model."""
+    from pruning.checkpoint import FormOptions, write
+    from pruning.checkpoint.saving import check_target
+
+    try:
+        return write(parts, out, arguments.form, FormOptions(gguf_type=arguments.gguf_type))
+    except Unsupported as error:
+        kept = out.with_suffix("") if out.suffix == ".gguf" else out
+        check_target(kept)
+        write(parts, kept)
+        raise Unsupported(f"{error} The compact form was written to {kept} instead.") from None
+
+
+def _evaluation(run: PruneRun, arguments: Namespace, console: Console) -> Evaluation | None:
+    """Perplexities for the card. A text that does not fit the model must not cost the run."""
+    from pruning.checkpoint import Evaluation
+    from pruning.evaluate import perplexity
+
+    if arguments.evaluate == "none" or run.dense.tokenizer is None:
+        return None
+    try:
+        before, after = (
+            perplexity(
+                side.model,
+                side.tokenizer,
+                arguments.evaluate,
+                seq_len=min(128, run.plan.shape.max_positions),
+                windows=arguments.evaluate_windows,
+                progress=console.progress,
+            )
+            for side in (run.dense, run.pruned)
+        )
+    except HeadroomError as error:
+        console.warn(f"the card has no perplexity: {error}")
+        return None
+    if not math.isfinite(before.perplexity) or not math.isfinite(after.perplexity):
+        console.warn(
+            "the perplexity overflows, so the card has none: prune less, or with recovery."
+        )
+        return None
+    return Evaluation(before.perplexity, after.perplexity, after.protocol())
+
+
+def _warn_of_differences(then: Provenance, now: Provenance | None, console: Console) -> None:
+    differences = then.differences(now)
+    if differences:
+        console.warn(
+            "this run differs from the one that the recipe records in "
+            f"{', '.join(differences)}; the tensors may differ too."
+        )
+
+
+COMMANDS.add(
+    "prune", Prune(), title="Prune", summary="prune, recover and save", source="", place=20
+)

@@ -1,0 +1,85 @@
+"""``sweep``: perplexity along one setting of a recipe, for several methods."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from pruning.cli.base import COMMANDS, Command, table
+from pruning.cli.console import Console
+from pruning.cli.options import (
+    add_calibration,
+    add_decisions,
+    add_model,
+    load_model,
+    parse_names,
+    parse_numbers,
+    preset_help,
+    text_help,
+)
+from pruning.cli.recipe import recipe_from
+from pruning.sweep import AXES, Sweep, SweepPoint, sweep
+
+
+class SweepCommand(Command):
+    """The dense model's point and one point for each value and method."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add_model(parser)
+        add_calibration(parser)
+        add_decisions(parser)
+        add = parser.add_argument
+        add("--axis", choices=tuple(AXES), default="ratio")
+        add("--values", type=parse_numbers, required=True, metavar="A,B,...")
+        add(
+            "--presets",
+            type=parse_names,
+            default=("fast",),
+            metavar="A,B,...",
+            help=f"methods, {preset_help()}",
+        )
+        add("--text", default="sample", metavar="SRC", help=text_help())
+        add("--text-seq-len", type=int, default=128, metavar="N")
+        add("--windows", type=int, metavar="N", help="first N windows (default all)")
+
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
+        wanted = Sweep(
+            recipe_from(arguments),
+            arguments.axis,
+            arguments.values,
+            arguments.presets,
+            arguments.text,
+            arguments.text_seq_len,
+            arguments.windows,
+        )
+        from pruning.pipeline import memory_task
+
+        loaded = load_model(arguments, console, memory_task(wanted.recipe), wanted.recipe)
+
+        def say_point(point: SweepPoint) -> None:
+            size = "overflow" if point.perplexity is None else f"{point.perplexity:.3f}"
+            value = "" if point.value is None else f" at {point.value:g}"
+            console.say("sweep", f"{point.preset}{value}: perplexity {size}")
+
+        points = sweep(loaded, wanted, on_point=say_point, progress=console.progress)
+        return {
+            "axis": wanted.axis,
+            "protocol": points[0].protocol,
+            "points": [asdict(point) for point in points],
+        }
+
+    def text(self, result: Mapping[str, Any]) -> str:
+        columns = [field.name for field in fields(SweepPoint) if field.name != "protocol"]
+        return f"{super().text(result)}\n\n{table(result['points'], columns)}"
+
+
+COMMANDS.add(
+    "sweep",
+    SweepCommand(),
+    title="Sweep",
+    summary="perplexity along a ratio, τ or the number of samples",
+    source="",
+    place=40,
+)

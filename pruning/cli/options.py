@@ -1,0 +1,127 @@
+"""Arguments that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from pruning.artifacts.recipe import Recipe
+from pruning.checkpoint.gguf.types import GGUF_TYPES
+from pruning.cli.console import Console, silence_libraries
+from pruning.registries import (
+    ALLOCATIONS,
+    CORPORA,
+    CRITERIA,
+    FORMS,
+    HEAD_POLICIES,
+    PRESETS,
+    RECOVERIES,
+)
+
+if TYPE_CHECKING:
+    from pruning.models.loading.loaded import LoadedModel
+    from pruning.models.loading.sizes import Task
+
+PLACEMENT_HELP = (
+    "where blocks that are not in use wait: whole (on the device), spread (over all cards), memory "
+    "(CPU memory) or disk; auto (default) takes the first of these that fits"
+)
+
+
+def text_help() -> str:
+    """What an option that names a text takes."""
+    return f"corpus ({', '.join(CORPORA.names())}) or a path"
+
+
+def add_model(parser: ArgumentParser) -> None:
+    """The model, and how it is loaded."""
+    parser.add_argument("model", metavar="MODEL", help="'demo', a hub id, a folder or a .gguf file")
+    parser.add_argument("--revision", help="hub revision")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--placement", default="auto", metavar="WHERE", help=PLACEMENT_HELP)
+
+
+def add_calibration(parser: ArgumentParser) -> None:
+    """The calibration set of the recipe."""
+    parser.add_argument("--calibration", metavar="SRC", help=text_help())
+    parser.add_argument("--samples", type=int, metavar="N", help="calibration windows")
+    parser.add_argument("--seq-len", type=int, metavar="N", help="tokens per window")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything that is sampled")
+
+
+def add_decisions(parser: ArgumentParser) -> None:
+    """What the recipe decides: how much is removed, by which criterion, with which recovery.
+
+    Names are taken as they are: the recipe refuses an unknown one with the list.
+    """
+    add = parser.add_argument
+    add("--recipe", metavar="RECIPE.yaml", help="a recipe; the other options override it")
+    add("--keep", type=float, metavar="K", help="share of the block parameters to keep")
+    add("--megabytes", type=float, metavar="MB", help="largest size of the whole model")
+    add("--spare-heads", action="store_true", default=None, help="remove FFN channels only")
+    add("--allocation", metavar="NAME", help=_one_of(ALLOCATIONS.names()))
+    add("--multiple", type=int, metavar="N", help="round FFN widths to a multiple of N")
+    add("--head-threshold", type=float, metavar="TAU", help="similarity threshold in nats")
+    add("--head-ratio", type=float, metavar="R", help="share of heads to remove in each block")
+    policies = _one_of(HEAD_POLICIES.names())
+    add("--head-policy", metavar="NAME", help=f"for grouped queries, {policies}")
+    criteria = _one_of(CRITERIA.names())
+    add("--head-score", metavar="NAME", help=f"criterion for heads, {criteria}")
+    add("--ffn-ratio", type=float, metavar="R", help="share of FFN channels to remove")
+    add("--ffn-score", metavar="NAME", help="criterion for FFN channels, like --head-score")
+    add("--blocks", metavar="START:END", help="only blocks [START, END) are pruned")
+    add("--recovery", metavar="NAME", help=_one_of(RECOVERIES.names()))
+
+
+def add_form(parser: ArgumentParser, default: str | None = None) -> None:
+    """The form to save in; required without a default."""
+    parser.add_argument(
+        "--form",
+        required=default is None,
+        default=default,
+        metavar="NAME",
+        help=_one_of(FORMS.names()),
+    )
+    parser.add_argument("--gguf-type", default="f16", choices=GGUF_TYPES, help="with --form gguf")
+
+
+def preset_help() -> str:
+    """The presets by name."""
+    return _one_of(PRESETS.names())
+
+
+def _one_of(names: list[str]) -> str:
+    return f"one of: {', '.join(names)}"
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """``A,B,...``"""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """``1,2,...``; raises ValueError, which the parser turns into one line."""
+    return tuple(float(part) for part in parse_names(text))
+
+
+def load_model(
+    arguments: Namespace, console: Console, task: Task, recipe: Recipe | None = None
+) -> LoadedModel:
+    """The model that the command names, placed so that ``task`` fits into memory; revision and
+    dtype are those of ``recipe`` where there is one."""
+    from pruning.models.loading import load
+
+    silence_libraries()
+    console.say("load", arguments.model)
+    loaded = load(
+        arguments.model,
+        revision=recipe.model.revision if recipe else arguments.revision,
+        dtype=recipe.model.dtype if recipe else arguments.dtype or "auto",
+        device=arguments.device,
+        placement=arguments.placement,
+        task=task,
+    )
+    if loaded.placement != "whole":
+        console.say("load", f"block by block (placement {loaded.placement})")
+    return loaded
