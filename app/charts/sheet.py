@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -11,7 +12,7 @@ import plotly.graph_objects as go
 from app.charts.picks import point_id
 from app.charts.theme import CLEAR, KEPT, MARKED, PRUNED, SELECTED, styled
 from pruning.artifacts.plan import BY_HAND
-from pruning.planning.graph import GOES, KEEP, count_similar, leaving, positions_of
+from pruning.planning.graph import GOES, count_similar, leaving, positions_of
 
 TILE = 128
 """Height of one block's graph in pixels."""
@@ -114,10 +115,11 @@ def _edge_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> li
     return traces
 
 
-def _kind(node: dict) -> str:
+def _kind(node: Mapping[str, Any]) -> str:
+    by_hand = node["criterion"] == BY_HAND
     if node["decision"] == GOES:
-        return DROPPED if node["criterion"] == BY_HAND else GONE
-    return KEPT_BY_HAND if node["mark"] == KEEP else STAYS
+        return DROPPED if by_hand else GONE
+    return KEPT_BY_HAND if by_hand else STAYS
 
 
 def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[go.Scatter]:

@@ -6,9 +6,10 @@ divergence of the block. Of an edge: ``divergence``. All divergences are in nats
 Attributes of a node: ``x``, ``y`` in the unit square, which do not know τ; ``group`` (key/value
 head); ``nearest`` (the most alike other head) and ``nearest_divergence``; ``component`` (the first
 head of those that edges lead to); ``importance`` by the recipe's criterion and ``rank`` (1 =
-weakest); ``mark`` by hand (``keep``, ``drop`` or empty); ``decision`` (``stays`` or ``goes``) with
-``criterion`` and ``reason``; ``partner``, the head for whose likeness it goes, or -1. All are plain
-numbers and text, so that GraphML can hold them.
+weakest); ``mark`` by hand (``keep``, ``drop`` or empty); ``decision`` (``stays`` or ``goes``), the
+``criterion`` that made it (empty where nothing asks a head to go) and the ``reason`` in words;
+``partner``, the head for whose likeness it goes, or -1. All are plain numbers and text, so that
+GraphML can hold them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import networkx as nx
 import numpy as np
 
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.plan import SIMILARITY, ModulePlan, Plan
+from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan, Plan
 from pruning.artifacts.recipe import Marks, Recipe
 from pruning.planning.analysis import SimilarityCount, head_importance, ranks
 from pruning.planning.similarity import edges
@@ -44,8 +45,7 @@ def similarity_graph(
     if len(divergence) > 1:
         apart = divergence.astype(np.float64)
         np.fill_diagonal(apart, np.inf)
-        nearest = apart.argmin(axis=1)
-        _set(graph, "nearest", nearest)
+        _set(graph, "nearest", apart.argmin(axis=1))
         _set(graph, "nearest_divergence", apart.min(axis=1))
         graph.graph["smallest"] = float(apart.min())
         graph.graph["largest"] = float(divergence.max())
@@ -63,17 +63,18 @@ def ring_graph(count: int) -> nx.Graph:
 def add_decisions(graph: nx.Graph, module: ModulePlan) -> nx.Graph:
     """Say in ``graph`` which heads go by ``module``, and why; returns the same graph."""
     per_group = module.units // module.groups if module.grouped and module.groups else 1
-    empty = {"decision": STAYS, "criterion": "", "reason": "", "partner": -1}
-    nx.set_node_attributes(graph, {head: dict(empty) for head in graph})
-    rows = zip(module.removed, module.criteria, module.partners, strict=True)
     reasons = module.reasons()
-    for head, criterion, partner in rows:
-        alike = criterion == SIMILARITY and partner >= 0
-        # groups that go whole have a group for partner
-        found = partner * per_group + head % per_group
-        graph.nodes[head].update(
-            decision=GOES, criterion=criterion, reason=reasons[head], partner=found if alike else -1
-        )
+    for head, node in graph.nodes(data=True):
+        held = BY_HAND if head in module.held else ""
+        node.update(decision=STAYS, criterion=held, reason="", partner=-1)
+    for head, criterion, partner in zip(
+        module.removed, module.criteria, module.partners, strict=True
+    ):
+        node = graph.nodes[head]
+        node.update(decision=GOES, criterion=criterion, reason=reasons[head])
+        if criterion == SIMILARITY and partner >= 0:
+            # groups that go whole have a group for partner
+            node["partner"] = partner * per_group + head % per_group
     return graph
 
 
@@ -109,12 +110,11 @@ def block_graph(
 
 def model_graph(graphs: Sequence[nx.Graph]) -> nx.Graph:
     """The graphs of several blocks as one; its nodes are called ``block:head``."""
-    for graph in graphs:
-        nx.set_node_attributes(graph, graph.graph["block"], "block")
-    names = [f"{graph.graph['block']}:" for graph in graphs]
-    whole = nx.union_all(graphs, rename=names)
-    about = ("model", "threshold")
-    whole.graph = {name: graphs[0].graph[name] for name in about}
+    blocks = [graph.graph["block"] for graph in graphs]
+    whole = nx.union_all(graphs, rename=[f"{block}:" for block in blocks])
+    for block, graph in zip(blocks, graphs, strict=True):
+        nx.set_node_attributes(whole, {f"{block}:{head}": block for head in graph}, "block")
+    whole.graph = {name: graphs[0].graph[name] for name in ("model", "threshold")}
     return whole
 
 

@@ -32,7 +32,7 @@ def head_layout(divergence: np.ndarray) -> np.ndarray:
     """
     count = len(divergence)
     if count == 1:
-        return np.full((1, 2), 0.5, np.float32)
+        return np.full((1, 2), 0.5)
     gap = min(0.28, 1.1 / np.sqrt(count))
     distances = np.sqrt(np.maximum(divergence.astype(np.float64), 0.0))
     distances = np.maximum(distances, distances.T)
@@ -41,7 +41,7 @@ def head_layout(divergence: np.ndarray) -> np.ndarray:
     np.fill_diagonal(distances, 0.0)
     points = _kamada_kawai(distances, _circle(distances))
     points = _kamada_kawai(np.maximum(_pair_distances(points), gap), points)
-    return points.round(DECIMALS).astype(np.float32)
+    return points.round(DECIMALS)
 
 
 def _circle(distances: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def content(divergence: np.ndarray) -> str:
 def write_layouts(measurement: Measurement, path: Path) -> None:
     """Lay out every block of ``measurement`` and write the positions to ``path`` (JSON)."""
     layouts = {
-        content(block.divergence): head_layout(block.divergence).astype(str).astype(float).tolist()
+        content(block.divergence): head_layout(block.divergence).tolist()
         for block in measurement.blocks
     }
     write_bytes(Path(path), json.dumps(layouts, separators=(",", ":")).encode())
@@ -89,6 +89,6 @@ def read_layouts(path: Path) -> Positions:
     """Read :func:`write_layouts`; raises SourceError."""
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {key: np.array(points, np.float32) for key, points in stored.items()}
+        return {key: np.array(points, np.float64) for key, points in stored.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise SourceError(f"The positions in {path} cannot be read: {error}.") from None

@@ -23,6 +23,7 @@ from pruning.planning.allocation import ALLOCATIONS
 from pruning.planning.graph import as_graphml, as_node_link, count_similar, leaving, model_graph
 
 ORDER = "heads.order"
+KINDS = {"graphml": "application/graphml+xml", "json": "application/json"}
 LOSS_WORDS = (
     " Loss: what each module costs by its loss curve, after a refit and looked at alone, in nats "
     "per token: attention plain, FFN hatched."
@@ -125,20 +126,20 @@ def show_downloads(
             (f"block-{block}", lambda: graphs[block]),
             ("all-blocks", partial(model_graph, graphs)),
         ):
-            _graph_button(f"{name}.graphml", make, as_graphml, "application/graphml+xml")
-            _graph_button(f"{name}.json", make, as_node_link, "application/json")
+            _graph_button(name, "graphml", make, as_graphml)
+            _graph_button(name, "json", make, as_node_link)
 
 
 def _graph_button(
-    name: str, make: Callable[[], nx.Graph], write: Callable[[nx.Graph], str], kind: str
+    name: str, kind: str, make: Callable[[], nx.Graph], write: Callable[[nx.Graph], str]
 ) -> None:
-    """Download the graph of ``make()`` as ``name``, written only when it is pressed."""
+    """Download the graph of ``make()`` as ``name.kind``, written only when it is pressed."""
     st.download_button(
-        name,
+        f"{name}.{kind}",
         lambda: write(make()),
-        name,
-        kind,
-        key=f"heads.{name}",
+        f"{name}.{kind}",
+        KINDS[kind],
+        key=f"heads.{name.split('-')[0]}.{kind}",
         on_click="ignore",
         icon=":material/hub:",
         type="tertiary",

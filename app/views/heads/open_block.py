@@ -50,11 +50,11 @@ def show_graph(graph: nx.Graph, head: int) -> None:
     )
 
 
-def show_map(divergence: np.ndarray, block: int, tau: float) -> None:
+def show_map(divergence: np.ndarray, block: int, head: int, tau: float) -> None:
     """The divergence of every pair of one block's heads."""
     st.markdown("**Divergence of each pair**", help=DIVERGENCE_HELP)
     st.plotly_chart(
-        divergence_heatmap(divergence, tau, selected=selection.selected_head(divergence)),
+        divergence_heatmap(divergence, tau, selected=head),
         key="heads.map",
         on_select=lambda: on_pick("heads.map"),
         selection_mode="points",

@@ -31,7 +31,7 @@ def explorer() -> None:
     if only_first_chart():
         return
     with right:
-        show_map(divergence, block, tau)
+        show_map(divergence, block, head, tau)
     show_count(graph, block, plan)
     show_head(head, graph, measurement, block, recipe, plan)
     selection.show_marks()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.plan import BY_HAND
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.planning.analysis import head_importance, nearest, ranks
@@ -142,6 +143,7 @@ def test_every_head_says_what_plan_and_measurement_say(demo: Measurement, rules:
         marks = recipe.marks.get(4)
         keep, drop = (marks.keep, marks.drop) if marks else ((), ())
         assert node["mark"] == ("keep" if head in keep else "drop" if head in drop else "")
+        assert (node["criterion"] == BY_HAND) == (head in keep or head in drop)
         alike = node["criterion"] == "similarity"
         assert (node["partner"] >= 0) == alike
         if alike and not module.grouped:
@@ -189,6 +191,7 @@ def test_files_read_back_as_the_same_graph(demo: Measurement, rules: dict) -> No
 def test_all_blocks_are_one_graph_whose_nodes_name_block_and_head(demo: Measurement) -> None:
     graphs = [drawn(demo, RECIPES[0], block) for block in (3, 7)]
     whole = model_graph(graphs)
+    assert "block" not in graphs[0].nodes[0]
     assert set(whole) == {f"{block}:{head}" for block in (3, 7) for head in range(9)}
     assert whole.number_of_edges() == sum(graph.number_of_edges() for graph in graphs)
     assert whole.nodes["7:2"]["importance"] == graphs[1].nodes[2]["importance"]
