@@ -39,7 +39,6 @@ def warm_up() -> None:
     # imported here, so that the server answers before
     from app import tour  # noqa: F401
     from app.charts.divergence import divergence_heatmap
-    from app.charts.graph import similarity_chart
     from app.charts.overview import blocks_overview
     from app.charts.positions import node_positions
     from app.charts.sheet import sheet_of_graphs
@@ -48,8 +47,12 @@ def warm_up() -> None:
         state,
         visitor_jobs,  # noqa: F401
     )
+    from app.views.heads import (
+        all_blocks,  # noqa: F401
+        open_block,  # noqa: F401
+        preview,
+    )
     from app.views.heads import attention_maps as pattern_section  # noqa: F401
-    from app.views.heads import preview
     from pruning.planning import make_plan
     from pruning.planning.graph import block_graph, count_similar
 
@@ -62,7 +65,6 @@ def warm_up() -> None:
     graphs = [block_graph(measurement, plan, recipe, n, at) for n, at in enumerate(places)]
     counts = [count_similar(graph) for graph in graphs]
     losses = preview.losses_per_block(measurement, plan)
-    similarity_chart(graphs[0], selected=0).to_json()
     divergence_heatmap(measurement.blocks[0].divergence, tau).to_json()
     blocks_overview(plan, counts, open_block=0, losses=losses).to_json()
     sheet_of_graphs(graphs, open_block=0).to_json()

@@ -89,6 +89,22 @@ def test_a_head_whose_like_goes_too_says_who_is_left() -> None:
     assert "no other head within τ stays" in fate((0, 3, 6), (3, 6, 0))
 
 
+def test_three_heads_that_are_all_alike_are_named_together() -> None:
+    divergence = np.full((5, 5), 0.4) - 0.4 * np.eye(5)
+    for i, j in ((0, 1), (1, 2), (0, 2), (2, 3)):
+        divergence[i, j] = divergence[j, i] = 0.05
+    shape = ModuleShape("attention", 5, 5, 1, 1, 0, 0, 0, 0)
+    module = ModulePlan(0, "attention", 5, 5, False, (), (), (), (), ())
+    graph = add_decisions(make_graph(divergence, 0.1), module)
+    rule = Recipe().changed(heads={"threshold": 0.1}).heads
+
+    def told(head: int) -> str:
+        return " ".join(explain_head(head, graph, divergence, module, shape, rule))
+
+    assert "every pair below τ: heads 0, 1 and 2." in told(1) and "3 of 4 are below τ" in told(2)
+    assert "All alike" not in told(3) and "1 of 4 is below τ" in told(3)
+
+
 def test_runs_of_blocks_are_shortened() -> None:
     assert spans((2, 3, 4, 8)) == "2–4, 8"
     assert spans(()) == ""
