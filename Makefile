@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast  unit tests only (no real model, no browser)"
 	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
 	@echo "make lint       style, formatting, which rooms import which, types"
-	@echo "make assets     measure the embedded model again (assets/demo-measurement.json.gz)"
+	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
 	@echo "make bench      the benchmarks (minutes)"
 
 setup: $(VENV)/.runtime
@@ -68,6 +68,9 @@ lint: setup-dev
 assets: setup
 	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 --curves \
 		--out assets/demo-measurement.json.gz
+	$(PY) -c "from pruning.artifacts.measurement import Measurement as M; \
+		from pruning.planning.layout import write_layouts; \
+		write_layouts(M.read('assets/demo-measurement.json.gz'), 'assets/demo-layout.json')"
 
 bench: setup-dev
 	$(PY) -m benchmarks.prune

@@ -40,25 +40,31 @@ def warm_up() -> None:
     from app import tour  # noqa: F401
     from app.charts.divergence import divergence_heatmap
     from app.charts.overview import blocks_overview
+    from app.charts.positions import node_positions
     from app.charts.sheet import sheet_of_graphs
     from app.session import (
         recipe_link,  # noqa: F401
         state,
         visitor_jobs,  # noqa: F401
     )
+    from app.views.heads import (
+        all_blocks,  # noqa: F401
+        open_block,  # noqa: F401
+        preview,
+    )
     from app.views.heads import attention_maps as pattern_section  # noqa: F401
-    from app.views.heads import preview
     from pruning.planning import make_plan
+    from pruning.planning.graph import block_graph, count_similar
 
     measurement = state.demo_measurement()
     inspect.stack()  # Streamlit asks this once; the first answer reads every module's path
-    key = preview.fingerprint(measurement)
     tau = preview.FIRST_LOOK
-    preview.fixed_positions(key, measurement)
-    counts = preview.counts_per_block(key, tau, measurement)
-    plan = make_plan(measurement, state.initial_recipe().changed(heads={"threshold": tau}))
-    tiles = preview.tiles(measurement, tau, plan)
-    losses = preview.expected_losses(measurement, plan)
+    recipe = state.initial_recipe().changed(heads={"threshold": tau})
+    plan = make_plan(measurement, recipe)
+    places = [node_positions(block.divergence) for block in measurement.blocks]
+    graphs = [block_graph(measurement, plan, recipe, n, at) for n, at in enumerate(places)]
+    counts = [count_similar(graph) for graph in graphs]
+    losses = preview.losses_per_block(measurement, plan)
     divergence_heatmap(measurement.blocks[0].divergence, tau).to_json()
     blocks_overview(plan, counts, open_block=0, losses=losses).to_json()
-    sheet_of_graphs(tiles, tau, open_block=0).to_json()
+    sheet_of_graphs(graphs, open_block=0).to_json()

@@ -17,13 +17,13 @@ import numpy as np
 from streamlit.testing.v1 import AppTest
 
 from app.charts.positions import node_positions
-from app.charts.sheet import Tile, sheet_of_graphs
+from app.charts.sheet import sheet_of_graphs
 from app.session import state
 from pruning.artifacts.measurement import BlockMeasurement, Measurement, ModuleMeasurement
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleShape
 from pruning.planning import make_plan
-from pruning.planning.analysis import count_similar
+from pruning.planning.graph import block_graph
 
 PAGES = Path(__file__).resolve().parents[1] / "app" / "navigation.py"
 
@@ -88,18 +88,16 @@ def milliseconds(measurement: Measurement, repeats: int = 40) -> list[float]:
 
 
 def sheet_milliseconds(measurement: Measurement, repeats: int = 10) -> list[float]:
-    """Times of one sheet each, from counting edges to JSON, at τ that changes every time."""
+    """Times of one sheet each, from its graphs to JSON, at τ that changes every time."""
     places = [node_positions(block.divergence) for block in measurement.blocks]
     times = []
     for step in range(repeats):
         tau = 0.5 * (step + 1) / repeats
-        plan = make_plan(measurement, Recipe.parse({"heads": {"threshold": tau}}))
+        recipe = Recipe.parse({"heads": {"threshold": tau}})
+        plan = make_plan(measurement, recipe)
         started = time.perf_counter()
-        tiles = [
-            Tile(n, places[n], m.divergence, b.attention, count_similar(m.divergence, tau))
-            for n, (m, b) in enumerate(zip(measurement.blocks, plan.blocks, strict=True))
-        ]
-        sheet_of_graphs(tiles, tau, open_block=0, selected=0).to_json(validate=False)
+        graphs = [block_graph(measurement, plan, recipe, n, at) for n, at in enumerate(places)]
+        sheet_of_graphs(graphs, open_block=0, selected=0).to_json(validate=False)
         times.append(1000 * (time.perf_counter() - started))
     return times
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import theme
 from app.charts.graph_edges import discs
 from app.charts.recovery import LARGE
-from pruning.artifacts.plan import SIMILARITY, ModulePlan
+from pruning.planning.graph import leaving, positions_of
 
 CORNERS = {
     "top right": (1, 1),
@@ -22,38 +23,25 @@ TYPICAL_WIDTH = 440
 """Pixels; the browser decides, and a line that ends a little early or late does no harm."""
 
 
-def ring_positions(count: int) -> np.ndarray:
-    """Positions [heads, 2] on a circle in the unit square, for heads of unknown likeness."""
-    angle = np.pi / 2 - 2 * np.pi * np.arange(count) / max(count, 1)
-    return 0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
 def heads(
-    positions: np.ndarray,
-    pairs: Sequence[tuple[int, int, float]],
-    decision: ModulePlan | None,
-    *,
-    fresh: bool,
-    height: int = 225,
-    paper: str | None = None,
+    graph: nx.Graph, *, fresh: bool, height: int = 225, paper: str | None = None
 ) -> go.Figure:
-    """Heads of one block at ``positions`` [heads, 2]; grey lines join alike ones (``pairs``).
+    """Heads of one block; grey lines are the edges of ``graph``.
 
-    ``decision`` None: all are still there. What goes turns hollow with a ✕ and loses its lines;
-    while the decision is ``fresh`` a line shows which head it is like. ``paper``: colour of the
-    page; lines then pass behind hollow heads.
+    What goes turns hollow with a ✕ and loses its lines; while the decision is ``fresh`` a line
+    shows which head it is like. ``paper``: colour of the page; lines then pass behind hollow heads.
     """
-    gone = list(decision.removed) if decision else []
-    left = [head for head in range(len(positions)) if head not in set(gone)]
+    positions, gone = positions_of(graph), leaving(graph)
+    left = [head for head in graph if head not in gone]
     box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
     size = _size(positions * box)
     figure = go.Figure()
-    alike = [(i, j) for i, j, _ in pairs if i not in gone and j not in gone]
+    alike = list(graph.subgraph(left).edges)
     figure.add_trace(_lines(positions, alike, "rgba(128,128,128,0.55)", 2.0))
-    if fresh and decision:
-        figure.add_trace(
-            _lines(positions, _reasons(decision), theme.PRUNED, 4.0, clear=0.5 * size / box)
-        )
+    partners = [(head, graph.nodes[head]["partner"]) for head in gone]
+    if fresh and gone:
+        likes = [pair for pair in partners if pair[1] >= 0]
+        figure.add_trace(_lines(positions, likes, theme.PRUNED, 4.0, clear=0.5 * size / box))
     font = max(10, round(size * 0.42))
     if paper and gone:
         figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
@@ -78,21 +66,6 @@ def _size(pixels: np.ndarray) -> int:
         return 17 if count > 36 else largest
     apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1)[np.triu_indices(count, 1)]
     return int(np.clip(apart.min(), least, largest))
-
-
-def _reasons(decision: ModulePlan) -> list[tuple[int, int]]:
-    """Each head that goes for its likeness, with the head that it is like."""
-    if decision.grouped and decision.groups:
-        per_group = decision.units // decision.groups
-        likes = [(unit, p * per_group + unit % per_group) for unit, p in _likes(decision)]
-    else:
-        likes = _likes(decision)
-    return likes
-
-
-def _likes(decision: ModulePlan) -> list[tuple[int, int]]:
-    rows = zip(decision.removed, decision.partners, decision.criteria, strict=True)
-    return [(unit, partner) for unit, partner, why in rows if why == SIMILARITY and partner >= 0]
 
 
 def _lines(
@@ -170,12 +143,12 @@ def _crosses(
     )
 
 
-def heads_alt(block: int, count: int, decision: ModulePlan | None) -> str:
+def heads_alt(block: int, graph: nx.Graph) -> str:
     """The graph in one sentence."""
-    if decision is None:
-        return f"The {count} heads of block {block}, all still there."
-    gone = ", ".join(map(str, decision.removed)) or "none"
-    return f"The {count} heads of block {block}. Gone: {gone}."
+    if not nx.get_node_attributes(graph, "decision"):
+        return f"The {len(graph)} heads of block {block}, all still there."
+    gone = ", ".join(map(str, leaving(graph))) or "none"
+    return f"The {len(graph)} heads of block {block}. Gone: {gone}."
 
 
 def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:

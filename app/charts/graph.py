@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts.graph_edges import HEIGHT, Pair, discs, edge_traces
+from app.charts.graph_edges import HEIGHT, discs, edge_traces
 from app.charts.picks import point_id
 from app.charts.theme import (
     BLUE,
@@ -23,7 +24,10 @@ from app.charts.theme import (
     YELLOW,
     styled,
 )
+from pruning.planning.graph import GOES, KEEP, leaving, positions_of
 
+Node = Mapping[str, Any]
+"""Attributes of one head, as :mod:`pruning.planning.graph` names them."""
 # 5 colours and 4 symbols share no divisor: 20 key/value groups before a look repeats
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, SKY, YELLOW)
 GROUP_SYMBOLS = ("circle", "square", "diamond", "hexagon")
@@ -33,54 +37,36 @@ RING = 12
 """Pixels by which the ring of the selected head is wider than its node."""
 
 
-@dataclass(frozen=True)
-class HeadNode:
-    """One head as the graph shows it; ``rank`` 1 = weakest, ``reason`` None = it stays;
-    ``mark``: keep or drop, by hand."""
-
-    head: int
-    group: int
-    importance: float
-    rank: int
-    nearest: int | None
-    divergence: float | None
-    reason: str | None
-    mark: str | None = None
-
-
-def similarity_graph(
-    positions: np.ndarray,
-    pairs: Sequence[Pair],
-    nodes: Sequence[HeadNode],
-    *,
-    scale: tuple[float, float],
-    selected: int | None = None,
-    paper: str | None = None,
+def similarity_chart(
+    graph: nx.Graph, *, selected: int | None = None, paper: str | None = None
 ) -> go.Figure:
-    """Nodes at ``positions`` [heads, 2], one line per pair of ``pairs`` (those below τ).
+    """``graph`` of one block: nodes where they stand, one line per edge.
 
-    ``scale``: smallest and largest divergence (nats) of the block; the most alike pairs are
-    drawn thickest. Heads that go are hollow with a ✕; shape and colour show the key/value
-    group when heads share one. ``paper``: colour of the page; lines then pass behind hollow nodes.
+    The most alike pairs of the block are drawn thickest. Heads that go are hollow with a ✕; shape
+    and colour show the key/value group when heads share one. ``paper``: colour of the page; lines
+    then pass behind hollow nodes.
     """
     figure = go.Figure()
-    sizes = _sizes(len(nodes), [node.rank for node in nodes])
-    for trace in edge_traces(positions, pairs, sizes, scale, selected):
+    positions, sizes, hollow = positions_of(graph), _sizes(graph), leaving(graph)
+    groups = sorted(set(nx.get_node_attributes(graph, "group").values()))
+    shared = len(groups) < len(graph)
+    for trace in edge_traces(graph, sizes, selected):
         figure.add_trace(trace)
-    shared = len({node.group for node in nodes}) < len(nodes)
-    hollow = [node.head for node in nodes if node.reason is not None]
     if paper and hollow:
-        symbols = [_look(nodes[head].group, shared)[1] for head in hollow]
+        symbols = [_look(graph.nodes[head]["group"], shared)[1] for head in hollow]
         figure.add_trace(discs(positions[hollow], sizes[hollow].tolist(), symbols, paper))
-    _add_nodes(figure, positions, nodes, sizes, shared)
-    _add_crosses(figure, positions, nodes, sizes, selected)
-    marked = [node for node in nodes if node.mark]
+    for members in ([head for head in graph if head not in hollow], hollow):
+        if members:
+            figure.add_trace(_nodes(graph, members, positions, sizes, shared))
+    if hollow:
+        figure.add_trace(_crosses(hollow, positions, sizes, selected))
+    marked = {head: mark for head, mark in graph.nodes(data="mark") if mark}
     if marked:
-        figure.add_trace(_marks(positions, marked, sizes))
+        figure.add_trace(_marks(marked, positions, sizes))
     if selected is not None:
         figure.add_trace(_ring(positions[selected], sizes[selected]))
     if shared:
-        _add_group_legend(figure, sorted({node.group for node in nodes}))
+        _add_group_legend(figure, groups)
     styled(figure, height=HEIGHT, legend=shared)
     figure.update_layout(
         dragmode=False,
@@ -100,22 +86,23 @@ def similarity_graph(
     return figure
 
 
-def graph_alt(
-    block: int, pairs: Sequence[Pair], nodes: Sequence[HeadNode], threshold: float
-) -> str:
+def similarity_alt(graph: nx.Graph) -> str:
     """The graph in one or two sentences."""
-    going = [str(node.head) for node in nodes if node.reason]
-    gone = f"Heads that go: {', '.join(going)}." if going else "No head goes."
+    gone = ", ".join(map(str, leaving(graph)))
     return (
-        f"Similarity graph of block {block}: {len(nodes)} heads, {len(pairs)} edges with "
-        f"JS divergence below {threshold:.3f} nats. {gone}"
+        f"Similarity graph of block {graph.graph['block']}: {len(graph)} heads, "
+        f"{graph.number_of_edges()} edges with JS divergence below "
+        f"{graph.graph['threshold']:.3f} nats. "
+        + (f"Heads that go: {gone}." if gone else "No head goes.")
     )
 
 
-def _sizes(count: int, ranks: Sequence[int]) -> np.ndarray:
+def _sizes(graph: nx.Graph) -> np.ndarray:
     """Marker sizes in pixels [heads]: the more important, the larger."""
+    count = len(graph)
     small, large = (24, 38) if count <= 16 else (19, 28) if count <= 36 else (15, 21)
-    return small + (large - small) * (np.array(ranks) - 1) / max(count - 1, 1)
+    ranks = np.array([rank for _, rank in graph.nodes(data="rank")])
+    return small + (large - small) * (ranks - 1) / max(count - 1, 1)
 
 
 def _text_size(count: int) -> int:
@@ -128,49 +115,38 @@ def _look(group: int, shared: bool) -> tuple[str, str]:
     return (GROUP_COLOURS[group % len(GROUP_COLOURS)], GROUP_SYMBOLS[group % len(GROUP_SYMBOLS)])
 
 
-def _add_nodes(
-    figure: go.Figure,
-    positions: np.ndarray,
-    nodes: Sequence[HeadNode],
-    sizes: np.ndarray,
-    shared: bool,
-) -> None:
-    for going in (False, True):
-        members = [node for node in nodes if (node.reason is not None) == going]
-        if not members:
-            continue
-        heads = [node.head for node in members]
-        looks = [_look(node.group, shared) for node in members]
-        colours = [colour for colour, _ in looks]
-        font = {"size": _text_size(len(nodes))}
-        filled = ["#FFFFFF" if colour == BLUE else "#000000" for colour in colours]
-        font["color"] = HOLLOW if going else filled
-        # after a click Plotly makes what was not clicked faint; one colour for all is what it takes
-        after_click = HOLLOW if going else "#000000" if shared else "#FFFFFF"
-        figure.add_trace(
-            go.Scatter(
-                x=positions[heads, 0].tolist(),
-                y=positions[heads, 1].tolist(),
-                mode="markers+text",
-                name="goes" if going else "stays",
-                text=[str(head) for head in heads],
-                textposition="middle center",
-                textfont=font,
-                marker={
-                    "size": sizes[heads].tolist(),
-                    "symbol": [symbol + "-open" * going for _, symbol in looks],
-                    "color": colours,
-                    "opacity": 1,
-                    "line": {"width": 2, "color": colours},
-                },
-                customdata=[point_id("head", head) for head in heads],
-                hovertext=[_hover(node, len(nodes), shared) for node in members],
-                hoverinfo="text",
-                showlegend=False,
-                unselected=_as_before(after_click),
-                selected={"marker": {"opacity": 1}},
-            )
-        )
+def _nodes(
+    graph: nx.Graph, heads: Sequence[int], positions: np.ndarray, sizes: np.ndarray, shared: bool
+) -> go.Scatter:
+    """``heads`` that all stay or all go."""
+    going = graph.nodes[heads[0]]["decision"] == GOES
+    looks = [_look(graph.nodes[head]["group"], shared) for head in heads]
+    colours = [colour for colour, _ in looks]
+    filled = ["#FFFFFF" if colour == BLUE else "#000000" for colour in colours]
+    # after a click Plotly makes what was not clicked faint; one colour for all is what it takes
+    after_click = HOLLOW if going else "#000000" if shared else "#FFFFFF"
+    return go.Scatter(
+        x=positions[heads, 0].tolist(),
+        y=positions[heads, 1].tolist(),
+        mode="markers+text",
+        name="goes" if going else "stays",
+        text=[str(head) for head in heads],
+        textposition="middle center",
+        textfont={"size": _text_size(len(graph)), "color": HOLLOW if going else filled},
+        marker={
+            "size": sizes[heads].tolist(),
+            "symbol": [symbol + "-open" * going for _, symbol in looks],
+            "color": colours,
+            "opacity": 1,
+            "line": {"width": 2, "color": colours},
+        },
+        customdata=[point_id("head", head) for head in heads],
+        hovertext=[_hover(head, graph.nodes[head], len(graph), shared) for head in heads],
+        hoverinfo="text",
+        showlegend=False,
+        unselected=_as_before(after_click),
+        selected={"marker": {"opacity": 1}},
+    )
 
 
 def _as_before(text: str) -> dict[str, dict]:
@@ -178,44 +154,35 @@ def _as_before(text: str) -> dict[str, dict]:
     return {"marker": {"opacity": 1}, "textfont": {"color": text}}
 
 
-def _add_crosses(
-    figure: go.Figure,
-    positions: np.ndarray,
-    nodes: Sequence[HeadNode],
-    sizes: np.ndarray,
-    selected: int | None,
-) -> None:
+def _crosses(
+    heads: Sequence[int], positions: np.ndarray, sizes: np.ndarray, selected: int | None
+) -> go.Scatter:
     """✕ beside every head that goes, outside the ring where that is the selected one."""
-    heads = [node.head for node in nodes if node.reason is not None]
-    if not heads:
-        return
     reach = [float(0.6 * sizes[head] + (RING if head == selected else 0)) for head in heads]
-    figure.add_trace(
-        go.Scatter(
-            x=positions[heads, 0].tolist(),
-            y=positions[heads, 1].tolist(),
-            mode="markers+text",
-            text=["✕"] * len(heads),
-            textposition="top right",
-            textfont={"size": _text_size(len(nodes)), "color": PRUNED},
-            marker={"size": reach, "color": CLEAR},
-            hoverinfo="skip",
-            unselected=_as_before(PRUNED),
-            name="✕ goes",
-            showlegend=False,
-        )
+    return go.Scatter(
+        x=positions[heads, 0].tolist(),
+        y=positions[heads, 1].tolist(),
+        mode="markers+text",
+        text=["✕"] * len(heads),
+        textposition="top right",
+        textfont={"size": _text_size(len(sizes)), "color": PRUNED},
+        marker={"size": reach, "color": CLEAR},
+        hoverinfo="skip",
+        unselected=_as_before(PRUNED),
+        name="✕ goes",
+        showlegend=False,
     )
 
 
-def _marks(positions: np.ndarray, marked: Sequence[HeadNode], sizes: np.ndarray) -> go.Scatter:
-    """A square frame around marked heads and the word at their side."""
-    heads = [node.head for node in marked]
+def _marks(marked: Mapping[int, str], positions: np.ndarray, sizes: np.ndarray) -> go.Scatter:
+    """A square frame around ``marked`` heads and the word at their side."""
+    heads = list(marked)
     return go.Scatter(
         x=positions[heads, 0].tolist(),
         y=positions[heads, 1].tolist(),
         mode="markers+text",
         name="marked",
-        text=[node.mark for node in marked],
+        text=list(marked.values()),
         textposition="bottom center",
         textfont={"size": 11, "color": HOLLOW},
         unselected=_as_before(HOLLOW),
@@ -263,13 +230,15 @@ def _add_group_legend(figure: go.Figure, groups: Sequence[int]) -> None:
         )
 
 
-def _hover(node: HeadNode, count: int, shared: bool) -> str:
-    lines = [f"<b>Head {node.head}</b>"]
+def _hover(head: int, node: Node, count: int, shared: bool) -> str:
+    lines = [f"<b>Head {head}</b>"]
     if shared:
-        lines.append(f"key/value group {node.group}")
-    lines.append(f"importance {node.importance:.3g}, rank {node.rank} of {count} (1 = weakest)")
-    if node.nearest is not None:
-        lines.append(f"nearest: head {node.nearest}, JS {node.divergence:.3f} nats")
-    kept = "stays: marked keep by hand" if node.mark == "keep" else "stays"
-    lines.append(f"✕ goes: {node.reason}" if node.reason else kept)
+        lines.append(f"key/value group {node['group']}")
+    lines.append(
+        f"importance {node['importance']:.3g}, rank {node['rank']} of {count} (1 = weakest)"
+    )
+    if "nearest" in node:
+        lines.append(f"nearest: head {node['nearest']}, JS {node['nearest_divergence']:.3f} nats")
+    kept = "stays: marked keep by hand" if node["mark"] == KEEP else "stays"
+    lines.append(f"✕ goes: {node['reason']}" if node["decision"] == GOES else kept)
     return "<br>".join(lines)

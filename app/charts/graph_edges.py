@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.theme import SELECTED
+from pruning.planning.graph import positions_of
 
 Pair = tuple[int, int, float]
 """Two heads and their divergence in nats."""
@@ -17,22 +19,15 @@ HEIGHT = 365
 TYPICAL_WIDTH = 520
 
 
-def edge_traces(
-    positions: np.ndarray,
-    pairs: Sequence[Pair],
-    sizes: np.ndarray,
-    scale: tuple[float, float],
-    selected: int | None,
-) -> list[go.Scatter]:
-    """At most ``STRENGTHS`` traces by likeness, and one for the edges of the selected head."""
-    low, high = scale
+def edge_traces(graph: nx.Graph, sizes: np.ndarray, selected: int | None) -> list[go.Scatter]:
+    """At most ``STRENGTHS`` traces by likeness, and one for the edges of the ``selected`` head."""
+    positions, pairs = positions_of(graph), list(graph.edges(data="divergence"))
+    chosen = [] if selected is None else list(graph.edges(selected, data="divergence"))
+    low, high = graph.graph.get("smallest", 0.0), graph.graph.get("largest", 0.0)
     bins: list[list[Pair]] = [[] for _ in range(STRENGTHS)]
-    chosen = []
     for pair in pairs:
         likeness = 1.0 - (pair[2] - low) / max(high - low, 1e-9)
         bins[min(int(likeness * STRENGTHS), STRENGTHS - 1)].append(pair)
-        if selected in pair[:2]:
-            chosen.append(pair)
     traces = []
     for place, members in enumerate(bins):
         strength = place / (STRENGTHS - 1)

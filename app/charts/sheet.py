@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.picks import point_id
 from app.charts.theme import CLEAR, KEPT, MARKED, PRUNED, SELECTED, styled
-from pruning.artifacts.plan import BY_HAND, ModulePlan
-from pruning.planning.analysis import SimilarityCount
+from pruning.artifacts.plan import BY_HAND
+from pruning.planning.graph import GOES, count_similar, leaving, positions_of
 
 TILE = 128
 """Height of one block's graph in pixels."""
@@ -19,46 +20,33 @@ TILE = 128
 ORDERS = {"block": "By block", "alike": "Most alike first"}
 REASONS = 4
 STRENGTHS = 3
-STAYS, GOES, DROPPED, KEPT_BY_HAND = "stays", "✕ would go", "◇ marked drop", "■ marked keep"
+STAYS, GONE, DROPPED, KEPT_BY_HAND = "stays", "✕ would go", "◇ marked drop", "■ marked keep"
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One block on the sheet. ``positions`` [heads, 2] in the unit square; ``divergence``
-    [heads, heads] in nats."""
-
-    block: int
-    positions: np.ndarray
-    divergence: np.ndarray
-    module: ModulePlan
-    count: SimilarityCount
-
-
-def ordered(tiles: Sequence[Tile], order: str) -> list[Tile]:
-    """The tiles by block, or those with the largest share of alike pairs first."""
-    if order == "block":
-        return list(tiles)
-    pairs = {t.block: max(t.module.units * (t.module.units - 1), 1) for t in tiles}
-    return sorted(tiles, key=lambda t: (-t.count.edges / pairs[t.block], t.block))
+def ordered(graphs: Sequence[nx.Graph], order: str) -> list[nx.Graph]:
+    """The graphs by block, or those with the largest share of alike pairs first."""
+    return list(graphs) if order == "block" else sorted(graphs, key=nx.density, reverse=True)
 
 
 def sheet_of_graphs(
-    tiles: Sequence[Tile], threshold: float, *, open_block: int, selected: int | None = None
+    graphs: Sequence[nx.Graph], *, open_block: int, selected: int | None = None
 ) -> go.Figure:
-    """``tiles`` in reading order; each is a click target with the id ``block:number``."""
-    columns = min(8, max(1, len(tiles)))
-    rows = -(-len(tiles) // columns)
+    """``graphs`` of blocks in reading order; each is a click target with the id
+    ``block:number``."""
+    columns = min(8, max(1, len(graphs)))
+    rows = -(-len(graphs) // columns)
     corners = np.array(
-        [(place % columns, rows - 1 - place // columns) for place in range(len(tiles))],
+        [(place % columns, rows - 1 - place // columns) for place in range(len(graphs))],
         dtype=np.float64,
     )
     # room for the caption above each graph
     places = [
-        c + [0.1, 0.08] + [0.8, 0.66] * t.positions for c, t in zip(corners, tiles, strict=True)
+        corner + [0.1, 0.08] + [0.8, 0.66] * positions_of(graph)
+        for corner, graph in zip(corners, graphs, strict=True)
     ]
-    figure = go.Figure([*_edge_traces(tiles, places, threshold), *_head_traces(tiles, places)])
-    figure.add_trace(_captions(tiles, corners))
-    here = next((n for n, tile in enumerate(tiles) if tile.block == open_block), None)
+    figure = go.Figure([*_edge_traces(graphs, places), *_head_traces(graphs, places)])
+    figure.add_trace(_captions(graphs, corners))
+    here = next((n for n, graph in enumerate(graphs) if graph.graph["block"] == open_block), None)
     if here is not None:
         left, bottom = corners[here]
         figure.add_shape(
@@ -71,7 +59,7 @@ def sheet_of_graphs(
         )
         if selected is not None and selected < len(places[here]):
             figure.add_trace(_ring(places[here][selected]))
-    figure.add_trace(_targets(tiles, corners))
+    figure.add_trace(_targets(graphs, corners))
     styled(figure, height=rows * TILE + 40)
     figure.update_layout(
         dragmode=False,
@@ -84,27 +72,26 @@ def sheet_of_graphs(
     return figure
 
 
-def sheet_alt(tiles: Sequence[Tile], threshold: float) -> str:
+def sheet_alt(graphs: Sequence[nx.Graph]) -> str:
     """The sheet in one or two sentences."""
-    most = max(tiles, key=lambda tile: tile.count.edges)
-    gone = sum(len(tile.module.removed) for tile in tiles)
+    most = max(graphs, key=nx.Graph.number_of_edges)
+    gone = sum(len(leaving(graph)) for graph in graphs)
     return (
-        f"Similarity graphs of {len(tiles)} blocks at {threshold:.3f} nats; {gone} heads would go. "
-        f"Block {most.block} has the most edges, {most.count.edges}."
+        f"Similarity graphs of {len(graphs)} blocks at {most.graph['threshold']:.3f} nats; {gone} "
+        f"heads would go. Block {most.graph['block']} has the most edges, "
+        f"{most.number_of_edges()}."
     )
 
 
-def _edge_traces(
-    tiles: Sequence[Tile], places: Sequence[np.ndarray], threshold: float
-) -> list[go.Scatter]:
+def _edge_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[go.Scatter]:
     """Lines in a few strengths by likeness; typed arrays, since there may be thousands."""
     paths: list[list[np.ndarray]] = [[] for _ in range(STRENGTHS)]
-    for tile, points in zip(tiles, places, strict=True):
-        first, second = np.nonzero(np.triu(tile.divergence < threshold, 1))
-        likeness = 1.0 - tile.divergence[first, second] / max(threshold, 1e-9)
+    for graph, points in zip(graphs, places, strict=True):
+        edges = np.array(list(graph.edges(data="divergence"))).reshape(-1, 3)
+        likeness = 1.0 - edges[:, 2] / max(graph.graph["threshold"], 1e-9)
         strength = np.minimum((likeness * STRENGTHS).astype(int), STRENGTHS - 1)
-        path = np.full((len(first), 3, 2), np.nan, dtype=np.float32)
-        path[:, 0], path[:, 1] = points[first], points[second]
+        path = np.full((len(edges), 3, 2), np.nan, dtype=np.float32)
+        path[:, :2] = points[edges[:, :2].astype(int)]
         for level in range(STRENGTHS):
             paths[level].append(path[strength == level].reshape(-1, 2))
     traces = []
@@ -128,20 +115,23 @@ def _edge_traces(
     return traces
 
 
-def _head_traces(tiles: Sequence[Tile], places: Sequence[np.ndarray]) -> list[go.Scatter]:
-    kinds: dict[str, list[np.ndarray]] = {name: [] for name in (STAYS, GOES, DROPPED, KEPT_BY_HAND)}
-    for tile, points in zip(tiles, places, strict=True):
-        kind = dict.fromkeys(range(tile.module.units), STAYS)
-        kind |= dict.fromkeys(tile.module.held, KEPT_BY_HAND)
-        for head, criterion in zip(tile.module.removed, tile.module.criteria, strict=True):
-            kind[head] = DROPPED if criterion == BY_HAND else GOES
-        for head, name in kind.items():
-            kinds[name].append(points[head])
-    most = max(tile.module.units for tile in tiles)
+def _kind(node: Mapping[str, Any]) -> str:
+    by_hand = node["criterion"] == BY_HAND
+    if node["decision"] == GOES:
+        return DROPPED if by_hand else GONE
+    return KEPT_BY_HAND if by_hand else STAYS
+
+
+def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[go.Scatter]:
+    kinds: dict[str, list[np.ndarray]] = {name: [] for name in (STAYS, GONE, DROPPED, KEPT_BY_HAND)}
+    for graph, points in zip(graphs, places, strict=True):
+        for head, node in graph.nodes(data=True):
+            kinds[_kind(node)].append(points[head])
+    most = max(map(len, graphs))
     size = 9 if most <= 16 else 7 if most <= 36 else 5
     looks = {
         STAYS: {"symbol": "circle", "color": KEPT, "line": {"width": 0}},
-        GOES: {"symbol": "circle-x-open", "color": PRUNED, "line": {"width": 1.5}},
+        GONE: {"symbol": "circle-x-open", "color": PRUNED, "line": {"width": 1.5}},
         DROPPED: {"symbol": "diamond-x-open", "color": MARKED, "line": {"width": 1.5}},
         KEPT_BY_HAND: {"symbol": "square", "color": KEPT, "line": {"width": 2, "color": MARKED}},
     }
@@ -163,13 +153,13 @@ def _head_traces(tiles: Sequence[Tile], places: Sequence[np.ndarray]) -> list[go
     return traces
 
 
-def _captions(tiles: Sequence[Tile], corners: np.ndarray) -> go.Scatter:
+def _captions(graphs: Sequence[nx.Graph], corners: np.ndarray) -> go.Scatter:
     return go.Scatter(
         x=corners[:, 0] + 0.08,
         y=corners[:, 1] + 0.88,
         mode="text",
         name="captions",
-        text=[_caption(tile) for tile in tiles],
+        text=[_caption(graph) for graph in graphs],
         textposition="middle right",
         textfont={"size": 11},
         hoverinfo="skip",
@@ -177,20 +167,20 @@ def _captions(tiles: Sequence[Tile], corners: np.ndarray) -> go.Scatter:
     )
 
 
-def _caption(tile: Tile) -> str:
-    gone = len(tile.module.removed)
-    return f"<b>{tile.block}</b>" + (f"  {gone} of {tile.module.units} go" if gone else "")
+def _caption(graph: nx.Graph) -> str:
+    gone = len(leaving(graph))
+    return f"<b>{graph.graph['block']}</b>" + (f"  {gone} of {len(graph)} go" if gone else "")
 
 
-def _targets(tiles: Sequence[Tile], corners: np.ndarray) -> go.Scatter:
+def _targets(graphs: Sequence[nx.Graph], corners: np.ndarray) -> go.Scatter:
     return go.Scatter(
         x=corners[:, 0] + 0.5,
         y=corners[:, 1] + 0.5,
         mode="markers",
         name="blocks",
         marker={"symbol": "square", "size": TILE - 12, "color": CLEAR, "opacity": 0},
-        customdata=[point_id("block", tile.block) for tile in tiles],
-        hovertext=[_hover(tile) for tile in tiles],
+        customdata=[point_id("block", graph.graph["block"]) for graph in graphs],
+        hovertext=[_hover(graph) for graph in graphs],
         hoverinfo="text",
         showlegend=False,
         selected={"marker": {"opacity": 0}},
@@ -198,15 +188,16 @@ def _targets(tiles: Sequence[Tile], corners: np.ndarray) -> go.Scatter:
     )
 
 
-def _hover(tile: Tile) -> str:
-    count, reasons = tile.count, list(tile.module.reasons().items())
+def _hover(graph: nx.Graph) -> str:
+    count, gone = count_similar(graph), leaving(graph)
     lines = [
-        f"<b>Block {tile.block}</b>: {count.edges} edges, {count.groups} groups of alike heads",
-        *(f"✕ head {head}: {reason}" for head, reason in reasons[:REASONS]),
+        f"<b>Block {graph.graph['block']}</b>: {count.edges} edges, {count.groups} groups of "
+        "alike heads",
+        *(f"✕ head {head}: {graph.nodes[head]['reason']}" for head in gone[:REASONS]),
     ]
-    if len(reasons) > REASONS:
-        lines.append(f"and {len(reasons) - REASONS} more heads")
-    return "<br>".join(lines if reasons else [*lines, "no head would go"])
+    if len(gone) > REASONS:
+        lines.append(f"and {len(gone) - REASONS} more heads")
+    return "<br>".join(lines if gone else [*lines, "no head would go"])
 
 
 def _ring(place: np.ndarray) -> go.Scatter:

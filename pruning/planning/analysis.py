@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pruning.artifacts.measurement import ActivationSummary, Measurement
 from pruning.criteria import unit_scores
-from pruning.planning.similarity import edges
 
 OUTLIER_FACTOR = 20.0
 """A channel is an outlier when its mean |x| exceeds this many times the mean |x| of its tensor."""
@@ -56,33 +54,6 @@ def attention_sink_shares(pattern: np.ndarray) -> tuple[float, float, float]:
         return 1.0, 0.0, 0.0
     first, itself, before = pattern[rows, 0], pattern[rows, rows], pattern[rows, rows - 1]
     return float(first.mean()), float(itself.mean()), float(before.mean())
-
-
-def alike_groups(
-    units: int, pairs: Iterable[tuple[int, int, float]]
-) -> tuple[tuple[int, ...], ...]:
-    """Connected components with two or more of ``units`` nodes; ``pairs`` are (i, j, D_ij)."""
-    root = list(range(units))
-
-    def find(unit: int) -> int:
-        while root[unit] != unit:
-            root[unit] = root[root[unit]]
-            unit = root[unit]
-        return unit
-
-    for i, j, _ in pairs:
-        root[find(i)] = find(j)
-    members: dict[int, list[int]] = {}
-    for unit in range(units):
-        members.setdefault(find(unit), []).append(unit)
-    return tuple(sorted(tuple(group) for group in members.values() if len(group) > 1))
-
-
-def count_similar(divergence: np.ndarray, threshold: float) -> SimilarityCount:
-    """Edges and groups of ``divergence`` [heads, heads] (nats) at τ = ``threshold``."""
-    pairs = edges(divergence, threshold)
-    groups = alike_groups(divergence.shape[0], pairs)
-    return SimilarityCount(len(pairs), len(groups), sum(len(group) for group in groups))
 
 
 def nearest(divergence: np.ndarray, head: int) -> list[tuple[int, float]]:

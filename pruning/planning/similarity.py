@@ -61,7 +61,8 @@ def weaker_candidates(
 def edges(divergence: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     """Edges ``(i, j, D_ij)`` with i < j of the similarity graph at τ."""
     rows, columns = np.nonzero(np.triu(divergence < threshold, k=1))
-    return [(int(i), int(j), float(divergence[i, j])) for i, j in zip(rows, columns, strict=True)]
+    values = divergence[rows, columns].tolist()
+    return list(zip(rows.tolist(), columns.tolist(), values, strict=True))
 
 
 def group_divergence(divergence: np.ndarray, per_group: int) -> np.ndarray:

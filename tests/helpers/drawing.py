@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts.graph import HeadNode, similarity_graph
-from app.charts.positions import node_positions
-from pruning.planning.analysis import nearest
-from pruning.planning.similarity import edges
+from app.charts.graph import similarity_chart
+from pruning.planning.graph import GOES, STAYS, similarity_graph
+from pruning.planning.layout import head_layout
 
 
 def random_divergence(heads: int, seed: int = 0) -> np.ndarray:
@@ -16,29 +16,26 @@ def random_divergence(heads: int, seed: int = 0) -> np.ndarray:
     return upper + upper.T
 
 
-def make_nodes(divergence: np.ndarray, going: set[int], per_group: int = 1) -> list[HeadNode]:
-    return [
-        HeadNode(
-            head,
-            head // per_group,
-            1.0 + head,
-            head + 1,
-            *nearest(divergence, head)[0],
-            f"like head 0, JS 0.1 nats, {head}" if head in going else None,
-        )
-        for head in range(len(divergence))
-    ]
+def make_graph(
+    divergence: np.ndarray, tau: float, going: set[int] = frozenset(), per_group: int = 1
+) -> nx.Graph:
+    graph = similarity_graph(divergence, tau, head_layout(divergence), block=5)
+    for head, node in graph.nodes(data=True):
+        goes = head in going
+        node |= {"group": head // per_group, "importance": 1.0 + head, "rank": head + 1}
+        node |= {"mark": "", "decision": GOES if goes else STAYS, "criterion": "similarity" * goes}
+        node |= {"reason": f"like head 0, JS 0.1 nats, {head}" * goes, "partner": goes - 1}
+    return graph
 
 
-def draw(divergence: np.ndarray, tau: float, going: set[int] = frozenset(), **options) -> go.Figure:
-    per_group = options.pop("per_group", 1)
-    return similarity_graph(
-        node_positions(divergence),
-        edges(divergence, tau),
-        make_nodes(divergence, set(going), per_group),
-        scale=(0.02, 0.5),
-        **options,
-    )
+def draw(
+    divergence: np.ndarray,
+    tau: float,
+    going: set[int] = frozenset(),
+    per_group: int = 1,
+    **options: object,
+) -> go.Figure:
+    return similarity_chart(make_graph(divergence, tau, going, per_group), **options)
 
 
 def node_places(figure: go.Figure) -> dict[str, tuple[float, float]]:

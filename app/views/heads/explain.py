@@ -2,62 +2,72 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 
-from pruning.artifacts.plan import SIMILARITY, ModulePlan
+from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.recipe import HeadRule
 from pruning.artifacts.shapes import ModuleShape
 from pruning.criteria import CRITERIA
 from pruning.planning.analysis import nearest
+from pruning.planning.graph import GOES, STAYS, clique_of
 
 NEIGHBOURS = 3
 
 
 def explain_head(
     head: int,
+    graph: nx.Graph,
     divergence: np.ndarray,
-    importance_rank: int,
-    importance: float,
     module: ModulePlan,
     shape: ModuleShape,
     rule: HeadRule,
 ) -> list[str]:
-    """Sentences (Markdown) about ``head``: neighbours, importance, company, fate."""
-    threshold = rule.threshold or 0.0
+    """Sentences (Markdown) about ``head`` of the block's ``graph``: neighbours, importance,
+    company, fate. ``divergence`` [heads, heads] (nats) also tells of pairs that are not alike."""
+    node = graph.nodes[head]
     lines = [
-        _neighbours(divergence, head, threshold),
+        _neighbours(divergence, head, graph),
+        *_clique(head, graph),
         (
-            f"**Importance** {importance:.3g} by *{CRITERIA.entry(rule.score).title}*: "
-            f"rank {importance_rank} of {shape.units} in its block (1 = weakest)."
+            f"**Importance** {node['importance']:.3g} by *{CRITERIA.entry(rule.score).title}*: "
+            f"rank {node['rank']} of {shape.units} in its block (1 = weakest)."
         ),
     ]
     if shape.units_per_group > 1:
         lines.append(_company(head, shape))
-    reason = module.reason(head)
     if head in module.held:
         lines.append("**It would stay:** marked keep by hand.")
-    elif reason:
-        lines.append(
-            f"**✕ It would go:** {reason}.{surviving_neighbours(head, divergence, module, rule)}"
-        )
+    elif node["decision"] == GOES:
+        left = surviving_neighbours(head, graph, module)
+        lines.append(f"**✕ It would go:** {node['reason']}.{left}")
     else:
-        lines.append(f"**It would stay:** {_why_kept(head, divergence, module, shape, rule)}")
+        lines.append(f"**It would stay:** {_why_kept(head, graph, module, shape, rule)}")
     return lines
 
 
-def _neighbours(divergence: np.ndarray, head: int, threshold: float) -> str:
+def _neighbours(divergence: np.ndarray, head: int, graph: nx.Graph) -> str:
     near = nearest(divergence, head)
     if not near:
         return "It is the only head of its block."
     parts = [
-        f"head {other} ({value:.3f}{', below τ' if value < threshold else ''})"
+        f"head {other} ({value:.3f}{', below τ' if other in graph[head] else ''})"
         for other, value in near[:NEIGHBOURS]
     ]
-    below = sum(value < threshold for _, value in near)
+    below = graph.degree[head]
     return (
         f"**Nearest heads**, JS divergence in nats: {', '.join(parts)}. "
         f"{below or 'None'} of {len(near)} {'is' if below == 1 else 'are'} below τ."
     )
+
+
+def _clique(head: int, graph: nx.Graph) -> list[str]:
+    """Who says the same as ``head`` and as each other, when there are three or more."""
+    clique = clique_of(graph, head)
+    if len(clique) < 3:
+        return []
+    names = ", ".join(map(str, clique[:-1]))
+    return [f"**All alike**, every pair below τ: heads {names} and {clique[-1]}."]
 
 
 def _company(head: int, shape: ModuleShape) -> str:
@@ -69,19 +79,15 @@ def _company(head: int, shape: ModuleShape) -> str:
     return f"**Key/value group** {group}, shared with {noun} {names}."
 
 
-def surviving_neighbours(
-    head: int, divergence: np.ndarray, module: ModulePlan, rule: HeadRule
-) -> str:
+def surviving_neighbours(head: int, graph: nx.Graph, module: ModulePlan) -> str:
     """When the head it is like goes too, say which alike heads are left."""
-    row = module.removed.index(head)
-    partner = module.partners[row]
-    if module.grouped or module.criteria[row] != SIMILARITY or partner not in module.removed:
+    partner = graph.nodes[head]["partner"]
+    if module.grouped or partner not in module.removed:
         return ""
-    threshold = rule.threshold or 0.0
     left = [
         str(other)
-        for other, value in nearest(divergence, head)
-        if value < threshold and other not in module.removed
+        for other in sorted(graph[head], key=lambda other: graph[head][other]["divergence"])
+        if graph.nodes[other]["decision"] == STAYS
     ]
     if not left:
         return f" Head {partner} goes as well, and no other head within τ stays."
@@ -94,17 +100,11 @@ def surviving_neighbours(
 
 
 def _why_kept(
-    head: int, divergence: np.ndarray, module: ModulePlan, shape: ModuleShape, rule: HeadRule
+    head: int, graph: nx.Graph, module: ModulePlan, shape: ModuleShape, rule: HeadRule
 ) -> str:
-    threshold = rule.threshold or 0.0
-    below = [other for other, value in nearest(divergence, head) if value < threshold]
-    spoken_for = [
-        unit
-        for unit, partner, criterion in zip(
-            module.removed, module.partners, module.criteria, strict=True
-        )
-        if partner == head and criterion == SIMILARITY and not module.grouped
-    ]
+    below = set(graph[head])
+    partners = {} if module.grouped else nx.get_node_attributes(graph, "partner")
+    spoken_for = [unit for unit, partner in partners.items() if partner == head]
     if spoken_for:
         one = len(spoken_for) == 1
         noun = "head" if one else "heads"
@@ -115,7 +115,7 @@ def _why_kept(
         return f"it stands for {noun} {', '.join(map(str, spoken_for))} as {chosen}."
     if shape.units_per_group > 1 and rule.policy == "kv_group":
         return "heads go by whole key/value groups, and its group is not one of them."
-    if below and set(below) <= set(module.removed):
+    if below and below <= set(module.removed):
         return "the heads it resembles go already, so this one stays to speak for them."
     if below and shape.units_per_group > 1:
         return (

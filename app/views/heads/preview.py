@@ -1,62 +1,24 @@
-"""What the Heads page draws: the plan of the draft at the drawn τ, places of nodes, counts."""
+"""What the Heads page draws: the plan of the draft at the drawn τ, and the graph of each block."""
 
 from __future__ import annotations
 
-import numpy as np
+import networkx as nx
 import streamlit as st
 
-from app.charts.graph import HeadNode
 from app.charts.positions import node_positions
-from app.charts.sheet import Tile
 from app.components.widgets import needs_measurement
 from app.session.state import draft_recipe
-from app.views.heads.selection import mark_of
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
-from pruning.artifacts.recipe import Budget, Recipe
+from pruning.artifacts.recipe import Budget, Marks, Recipe
 from pruning.criteria import CRITERIA
-from pruning.planning.analysis import (
-    SimilarityCount,
-    count_similar,
-    head_importance,
-    nearest,
-    ranks,
-)
+from pruning.planning.graph import block_graph
 from pruning.planning.loss_curves import has_loss_curves, plan_losses
 from pruning.planning.planner import block_range, make_plan
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
 FIRST_LOOK = 0.10
 """τ that is drawn until the recipe has one, in nats."""
-
-
-def fingerprint(measurement: Measurement) -> tuple:
-    """What tells two measurements apart, for caches."""
-    m = measurement
-    return (
-        m.model,
-        m.revision,
-        m.dtype,
-        m.corpus_fingerprint,
-        m.samples,
-        m.seq_len,
-        m.seed,
-        m.seconds,
-    )
-
-
-@st.cache_data(show_spinner=False, max_entries=16)
-def fixed_positions(key: tuple, _measurement: Measurement) -> list[np.ndarray]:
-    """Node positions of every block; they do not know τ."""
-    return [node_positions(block.divergence) for block in _measurement.blocks]
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def counts_per_block(
-    key: tuple, threshold: float, _measurement: Measurement
-) -> list[SimilarityCount]:
-    """Edges and groups of every block at one τ."""
-    return [count_similar(block.divergence, threshold) for block in _measurement.blocks]
 
 
 def preview(measurement: Measurement, tau: float) -> tuple[Recipe, Plan]:
@@ -94,46 +56,13 @@ def _without(recipe: Recipe, error: HeadroomError) -> Recipe:
     raise error
 
 
-def head_nodes(measurement: Measurement, block: int, recipe: Recipe, plan: Plan) -> list[HeadNode]:
-    """What the graph says about each head."""
-    divergence = measurement.blocks[block].divergence
-    importance = head_importance(measurement, block, recipe.heads.score, recipe.seed)
-    places = ranks(importance)
-    per_group = measurement.shape.blocks[block].attention.units_per_group
-    reasons = plan.blocks[block].attention.reasons()
-    nodes = []
-    for head in range(len(divergence)):
-        near = nearest(divergence, head)[:1] or [(None, None)]
-        nodes.append(
-            HeadNode(
-                head,
-                head // per_group,
-                float(importance[head]),
-                int(places[head]),
-                *near[0],
-                reasons.get(head),
-                mark_of(block, head),
-            )
-        )
-    return nodes
+def graph_of(measurement: Measurement, block: int, recipe: Recipe, plan: Plan) -> nx.Graph:
+    """The similarity graph of one block, with the marks of the draft."""
+    positions = node_positions(measurement.blocks[block].divergence)
+    marks = draft_recipe().marks.get(block, Marks())
+    return block_graph(measurement, plan, recipe, block, positions, marks)
 
 
-def tiles(measurement: Measurement, tau: float, plan: Plan) -> list[Tile]:
-    """Every block as the sheet draws it."""
-    key = fingerprint(measurement)
-    parts = zip(
-        fixed_positions(key, measurement),
-        measurement.blocks,
-        plan.blocks,
-        counts_per_block(key, tau, measurement),
-        strict=True,
-    )
-    return [
-        Tile(index, places, measured.divergence, block.attention, count)
-        for index, (places, measured, block, count) in enumerate(parts)
-    ]
-
-
-def expected_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]] | None:
-    """Nats per token that each module is expected to cost; None where that was not measured."""
+def losses_per_block(measurement: Measurement, plan: Plan) -> dict[str, list[float]] | None:
+    """Nats per token that each module costs by its loss curve; None without loss curves."""
     return plan_losses(measurement, plan) if has_loss_curves(measurement) else None

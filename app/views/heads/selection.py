@@ -10,10 +10,11 @@ from app.components.block_picker import PICK, open_block, pick_head
 from app.components.recipe_summary import marks_in_words
 from app.session.state import current_block, draft_recipe, set_draft
 from pruning.artifacts.recipe import Marks
+from pruning.planning.graph import DROP, KEEP
 
 MODE = "heads.mode"
 MARK = "heads.mark"
-LOOK, KEEP, DROP = "look", "keep", "drop"
+LOOK = "look"
 MODES = {LOOK: "Look", KEEP: "Mark keep", DROP: "Mark drop"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -12,16 +13,12 @@ from app.charts.overview import blocks_overview
 from app.charts.pattern import block_mosaic, pattern_alt, pattern_map
 from app.charts.picks import point_id
 from app.charts.positions import node_positions
-from app.charts.sheet import Tile, ordered, sheet_alt, sheet_of_graphs
+from app.charts.sheet import ordered, sheet_alt, sheet_of_graphs
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.analysis import (
-    OUTLIER_FACTOR,
-    attention_sink_shares,
-    count_similar,
-    largest_channels,
-)
+from pruning.planning.analysis import OUTLIER_FACTOR, attention_sink_shares, largest_channels
+from pruning.planning.graph import block_graph, count_similar, leaving
 from tests.helpers.drawing import random_divergence
 
 
@@ -47,7 +44,7 @@ def test_heatmap_ids_name_the_cell_they_lie_on() -> None:
 
 def test_overview_shows_what_the_plan_takes(demo: Measurement) -> None:
     plan = make_plan(demo, Recipe().changed(heads={"threshold": 0.1, "ratio": 0.34}))
-    counts = [count_similar(block.divergence, 0.1) for block in demo.blocks]
+    counts = [count_similar(graph) for graph in sheet_graphs(demo, 0.1)]
     figure = blocks_overview(plan, counts, open_block=3)
     by_name = {trace.name: trace for trace in figure.data}
     gone = [len(block.attention.removed) for block in plan.blocks]
@@ -64,7 +61,7 @@ def test_overview_shows_what_the_plan_takes(demo: Measurement) -> None:
 def test_overview_shows_marks_losses_and_the_picked_head(demo: Measurement) -> None:
     recipe = Recipe().changed(marks={2: {"keep": [1], "drop": [0]}})
     plan = make_plan(demo, recipe)
-    counts = [count_similar(block.divergence, 0.1) for block in demo.blocks]
+    counts = [count_similar(graph) for graph in sheet_graphs(demo, 0.1)]
     losses = {"attention": [0.25] * 30, "ffn": [0.5] * 30}
     figure = blocks_overview(plan, counts, open_block=2, selected=1, losses=losses)
     by_name = {trace.name: trace for trace in figure.data}
@@ -75,39 +72,35 @@ def test_overview_shows_marks_losses_and_the_picked_head(demo: Measurement) -> N
     assert "0.5000 nats" in by_name["loss, FFN"].hovertext[3]
 
 
-def sheet_tiles(demo: Measurement, tau: float) -> list[Tile]:
-    plan = make_plan(demo, Recipe().changed(heads={"threshold": tau}))
+def sheet_graphs(demo: Measurement, tau: float) -> list[nx.Graph]:
+    recipe = Recipe().changed(heads={"threshold": tau})
+    plan = make_plan(demo, recipe)
     return [
-        Tile(
-            index,
-            node_positions(measured.divergence),
-            measured.divergence,
-            block.attention,
-            count_similar(measured.divergence, tau),
-        )
-        for index, (measured, block) in enumerate(zip(demo.blocks, plan.blocks, strict=True))
+        block_graph(demo, plan, recipe, index, node_positions(block.divergence))
+        for index, block in enumerate(demo.blocks)
     ]
 
 
 def test_the_sheet_has_every_block_edge_and_head(demo: Measurement) -> None:
-    tiles = sheet_tiles(demo, 0.12)
-    figure = sheet_of_graphs(tiles, 0.12, open_block=4, selected=3)
+    graphs = sheet_graphs(demo, 0.12)
+    figure = sheet_of_graphs(graphs, open_block=4, selected=3)
     by_name = {trace.name.split(" (")[0]: trace for trace in figure.data}
     lines = [trace for trace in figure.data if trace.name == "edges"]
-    assert sum(len(t.x) // 3 for t in lines) == sum(tile.count.edges for tile in tiles)
-    gone = sum(len(tile.module.removed) for tile in tiles)
+    below = sum(int((np.triu(b.divergence < 0.12, 1)).sum()) for b in demo.blocks)
+    assert sum(len(t.x) // 3 for t in lines) == below > 0
+    gone = sum(len(leaving(graph)) for graph in graphs)
     assert gone and len(by_name["✕ would go"].x) == gone
     assert len(by_name["stays"].x) == 270 - gone
     blocks = by_name["blocks"]
     assert list(blocks.customdata) == [point_id("block", n) for n in range(30)]
     assert "Block 4" in blocks.hovertext[4] and "edges" in blocks.hovertext[4]
-    assert sheet_alt(tiles, 0.12).endswith(".") and f"{gone} heads" in sheet_alt(tiles, 0.12)
+    assert sheet_alt(graphs).endswith(".") and f"{gone} heads" in sheet_alt(graphs)
 
 
 def test_the_sheet_is_ordered(demo: Measurement) -> None:
-    tiles = sheet_tiles(demo, 0.12)
-    assert ordered(tiles, "block") == tiles
-    counts = [tile.count.edges for tile in ordered(tiles, "alike")]
+    graphs = sheet_graphs(demo, 0.12)
+    assert ordered(graphs, "block") == graphs
+    counts = [graph.number_of_edges() for graph in ordered(graphs, "alike")]
     assert counts == sorted(counts, reverse=True)
 
 

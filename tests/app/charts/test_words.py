@@ -7,9 +7,10 @@ import pytest
 
 from app.charts import activations as magnitude
 from app.charts.divergence import divergence_alt
-from app.charts.graph import graph_alt
+from app.charts.graph import similarity_alt
 from app.charts.overview import overview_alt
 from app.charts.picks import picked
+from app.charts.positions import node_positions
 from app.components.text import spans
 from app.views.heads.explain import explain_head
 from pruning.artifacts.measurement import Measurement
@@ -17,18 +18,19 @@ from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning import make_plan
-from pruning.planning.analysis import count_similar, largest_channels
-from pruning.planning.similarity import edges
-from tests.helpers.drawing import make_nodes
+from pruning.planning.analysis import largest_channels
+from pruning.planning.graph import add_decisions, block_graph, count_similar
+from tests.helpers.drawing import make_graph
 
 
 def test_every_chart_has_a_text_alternative(demo: Measurement) -> None:
     divergence, activations = demo.blocks[5].divergence, dict(demo.blocks[5].activations)
     plan = make_plan(demo, Recipe().changed(heads={"threshold": 0.1}))
-    counts = [count_similar(block.divergence, 0.1) for block in demo.blocks]
-    pairs = edges(divergence, 0.1)
+    graphs = [make_graph(block.divergence, 0.1, {1}) for block in demo.blocks]
+    counts = [count_similar(graph) for graph in graphs]
+    pairs = int((np.triu(divergence < 0.1, 1)).sum())
     texts = [
-        graph_alt(5, pairs, make_nodes(divergence, {1}), 0.1),
+        similarity_alt(graphs[5]),
         divergence_alt(5, divergence, 0.1),
         divergence_alt(5, np.zeros((1, 1)), 0.1),
         overview_alt(plan, counts),
@@ -37,7 +39,7 @@ def test_every_chart_has_a_text_alternative(demo: Measurement) -> None:
         magnitude.channels_alt(5, "ffn", largest_channels(activations["ffn"])),
     ]
     assert all(text.endswith(".") and len(text) > 30 for text in texts)
-    assert f"{len(pairs)} edges" in texts[0] and "Heads that go: 1." in texts[0]
+    assert f"{pairs} edges" in texts[0] and "Heads that go: 1." in texts[0]
 
 
 def test_every_head_is_explained_as_the_plan_decides(demo: Measurement) -> None:
@@ -47,12 +49,11 @@ def test_every_head_is_explained_as_the_plan_decides(demo: Measurement) -> None:
         for block in (0, 5, 20):
             module = plan.blocks[block].attention
             shape = demo.shape.blocks[block].attention
+            divergence = demo.blocks[block].divergence
+            graph = block_graph(demo, plan, recipe, block, node_positions(divergence))
             for head in range(9):
-                text = "\n".join(
-                    explain_head(
-                        head, demo.blocks[block].divergence, 3, 1.0, module, shape, recipe.heads
-                    )
-                )
+                lines = explain_head(head, graph, divergence, module, shape, recipe.heads)
+                text = "\n".join(lines)
                 assert ("It would go" in text) == (head in module.removed)
                 assert (module.reason(head) or "It would stay") in text
                 assert "Key/value group" in text
@@ -80,11 +81,28 @@ def test_a_head_whose_like_goes_too_says_who_is_left() -> None:
             (0,) * count,
             removed,
         )
-        return explain_head(0, divergence, 1, 1.0, module, shape, rule)[-1]
+        graph = add_decisions(make_graph(divergence, 0.1), module)
+        return explain_head(0, graph, divergence, module, shape, rule)[-1]
 
     assert fate((0,), (3,)) == "**✕ It would go:** like head 3, JS 0.050 nats."
     assert "Head 3 goes as well; head 6, also within τ, stays." in fate((0, 3), (3, 6))
     assert "no other head within τ stays" in fate((0, 3, 6), (3, 6, 0))
+
+
+def test_three_heads_that_are_all_alike_are_named_together() -> None:
+    divergence = np.full((5, 5), 0.4) - 0.4 * np.eye(5)
+    for i, j in ((0, 1), (1, 2), (0, 2), (2, 3)):
+        divergence[i, j] = divergence[j, i] = 0.05
+    shape = ModuleShape("attention", 5, 5, 1, 1, 0, 0, 0, 0)
+    module = ModulePlan(0, "attention", 5, 5, False, (), (), (), (), ())
+    graph = add_decisions(make_graph(divergence, 0.1), module)
+    rule = Recipe().changed(heads={"threshold": 0.1}).heads
+
+    def told(head: int) -> str:
+        return " ".join(explain_head(head, graph, divergence, module, shape, rule))
+
+    assert "every pair below τ: heads 0, 1 and 2." in told(1) and "3 of 4 are below τ" in told(2)
+    assert "All alike" not in told(3) and "1 of 4 is below τ" in told(3)
 
 
 def test_runs_of_blocks_are_shortened() -> None:

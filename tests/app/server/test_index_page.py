@@ -10,9 +10,9 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from app.charts.positions import node_positions
 from app.server import index_page
 from app.session import state
-from app.views.heads.preview import fingerprint, fixed_positions
 from app.warmup import warm_up
 from tests.helpers.stand_ins import MAIN
 
@@ -70,18 +70,20 @@ def test_warming_up_reads_the_measurement_once(monkeypatch):
     def again(*_):
         raise AssertionError("not warm")
 
-    monkeypatch.setattr("app.views.heads.preview.node_positions", again)
-    assert len(fixed_positions(fingerprint(measurement), measurement)) == len(measurement.blocks)
+    monkeypatch.setattr("app.charts.positions.content", again)
+    for block in measurement.blocks:
+        assert len(node_positions(block.divergence)) == len(block.divergence)
 
 
 def loaded_by(code: str) -> str:
-    """Which of three large packages a fresh Python has loaded after ``code``."""
-    code += "; import sys; print(*sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
+    """Which of some large packages a fresh Python has loaded after ``code``."""
+    large = {"torch", "transformers", "pandas", "scipy"}
+    code += f"; import sys; print(*sorted({large} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def test_warming_up_loads_neither_torch_nor_transformers():
+def test_warming_up_loads_neither_torch_nor_transformers_nor_scipy():
     assert loaded_by("from app.warmup import warm_up; warm_up()") == ""
 
 

@@ -14,6 +14,7 @@ from app.views.prune import decisions
 from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.plan import ModulePlan
 from pruning.planning import make_plan
+from pruning.planning.graph import add_decisions, positions_of, ring_graph
 from tests.helpers.stand_ins import fake_events, small_recipe
 
 
@@ -129,28 +130,38 @@ def test_the_share_that_is_left_ends_where_the_plan_ends(events):
     )
 
 
+def graph_at(spots, pairs=(), decision=None):
+    """Heads at ``spots`` [heads, 2] that ``pairs`` join, as ``decision`` leaves them."""
+    graph = ring_graph(len(spots))
+    graph.add_edges_from(pairs)
+    for node, (x, y) in zip(graph.nodes.values(), spots, strict=True):
+        node.update(x=x, y=y)
+    return add_decisions(graph, decision) if decision else graph
+
+
 def test_the_graph_loses_heads_and_their_lines():
     decision = attention((3, 7), (ALIKE, ALIKE), (0.14, 0.14), (1, 1))
-    spots, pairs = pictures.ring_positions(8), [(1, 3, 0.14), (0, 2, 0.1)]
-    whole = pictures.heads(spots, pairs, None, fresh=False)
+    spots, pairs = positions_of(ring_graph(8)), [(1, 3), (0, 2)]
+    whole = pictures.heads(graph_at(spots, pairs), fresh=False)
     assert len(whole.data[0].x) == 6 and len(whole.data[1].x) == 8
-    cut = pictures.heads(spots, pairs, decision, fresh=True)
-    lines, why, left, gone, crosses = cut.data
+    graph = graph_at(spots, pairs, decision)
+    lines, why, left, gone, crosses = pictures.heads(graph, fresh=True).data
     assert len(lines.x) == 3 and len(why.x) == 6
     assert list(gone.text) == ["3", "7"] and len(crosses.x) == 2 and len(left.x) == 6
     assert gone.marker.symbol == "circle-open"
-    on_page = pictures.heads(spots, pairs, decision, fresh=True, paper="#123456").data
+    on_page = pictures.heads(graph, fresh=True, paper="#123456").data
     assert on_page[2].marker.color == "#123456" and on_page[2].x == gone.x
-    assert "3, 7" in pictures.heads_alt(12, 8, decision)
+    assert "3, 7" in pictures.heads_alt(12, graph)
+    assert "all still there" in pictures.heads_alt(12, graph_at(spots, pairs))
 
 
 def test_a_cross_stands_where_no_other_head_is():
     decision = attention((0,), (ALIKE,), (0.1,), (1,), units=4, groups=4)
     spots = np.array([[0.5, 0.5], [0.55, 0.6], [0.45, 0.4], [0.55, 0.4]])
-    crosses = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    crosses = pictures.heads(graph_at(spots, decision=decision), fresh=False).data[-1]
     assert list(crosses.textposition) == ["top left"]
     spots[1:] += 10.0
-    alone = pictures.heads(spots, [], decision, fresh=False).data[-1]
+    alone = pictures.heads(graph_at(spots, decision=decision), fresh=False).data[-1]
     assert list(alone.textposition) == ["top right"]
 
 
@@ -170,7 +181,7 @@ def test_a_narrow_part_of_the_bar_leaves_its_words_to_the_other(left, place):
 
 def test_heads_that_stand_close_are_drawn_smaller():
     def size(spots):
-        return pictures.heads(np.array(spots), [], None, fresh=False).data[1].marker.size
+        return pictures.heads(graph_at(spots), fresh=False).data[1].marker.size
 
     apart, close = size([[0.0, 0.0], [1.0, 1.0]]), size([[0.5, 0.5], [0.6, 0.5]])
     assert 30 <= close < apart

@@ -15,7 +15,7 @@ from app.views.heads import preview
 from pruning.artifacts.recipe import LN2
 from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
-from pruning.planning.analysis import count_similar
+from pruning.planning.graph import block_graph, count_similar
 from tests.helpers.stand_ins import OWNER, wait_for, words
 
 
@@ -68,14 +68,21 @@ def test_what_is_saved_follows_tau_and_ratio(heads):
 
 def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
     labels = [button.label for button in heads.get("download_button")]
-    assert labels == ["divergence.csv", "blocks.csv", "heads.csv"]
+    tables = ["divergence.csv", "blocks.csv", "heads.csv"]
+    assert labels[:3] == tables
+    assert labels[3:] == [
+        f"{name}.{kind}" for name in ("block-0", "all-blocks") for kind in ("graphml", "json")
+    ]
     measured = state.demo_measurement()
     divergence = measured.blocks[4].divergence
     rows = pair_rows(divergence)
     assert len(rows) == 36 and rows[-1]["divergence_nats"] == divergence[7, 8]
     plan = make_plan(measured, state.initial_recipe())
-    counts = [count_similar(block.divergence, 0.1) for block in measured.blocks]
-    losses = preview.expected_losses(measured, plan)
+    recipe = state.initial_recipe().changed(heads={"threshold": 0.1})
+    counts = [
+        count_similar(block_graph(measured, plan, recipe, n, np.zeros((9, 2)))) for n in range(30)
+    ]
+    losses = preview.losses_per_block(measured, plan)
     table = overview_rows(plan, counts, losses)
     assert [row["edges"] for row in table] == [count.edges for count in counts]
     assert table[3]["expected_loss_ffn_nats"] == losses["ffn"][3]
@@ -255,4 +262,4 @@ def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
     monkeypatch.setattr(preview, "plan_losses", lambda measurement, plan: losses)
     at = visit("heads", **{"headroom.draft": draft})
     assert trace(charts(at)["overview"], "loss, attention")["y"] == [0.1] * 30
-    assert "expected to cost" in words(at)
+    assert "by its loss curve" in words(at)

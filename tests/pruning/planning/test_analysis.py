@@ -1,21 +1,17 @@
-"""pruning.planning.analysis against hand-made cases and networkx."""
+"""pruning.planning.analysis against hand-made cases."""
 
-import networkx
 import numpy as np
 import pytest
 
 from pruning.artifacts.measurement import ActivationSummary, Measurement
 from pruning.planning.analysis import (
     OUTLIER_FACTOR,
-    alike_groups,
-    count_similar,
     head_importance,
     largest_channels,
     nearest,
     outlier_channels,
     ranks,
 )
-from pruning.planning.similarity import edges
 
 
 @pytest.fixture(scope="module")
@@ -31,30 +27,6 @@ def random_divergence(heads: int, seed: int) -> np.ndarray:
 def summary(mean: float, values: tuple[float, ...]) -> ActivationSummary:
     channels = tuple(range(len(values)))
     return ActivationSummary(0.0, mean, mean, max(values), (0.5,), (mean,), channels, values)
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("heads", [1, 9, 40])
-def test_groups_and_counts_agree_with_networkx(heads: int, seed: int) -> None:
-    divergence = random_divergence(heads, seed)
-    threshold = 0.02 + 0.02 * seed
-    graph = networkx.Graph()
-    graph.add_nodes_from(range(heads))
-    pairs = edges(divergence, threshold)
-    graph.add_weighted_edges_from(pairs)
-    expected = sorted(
-        tuple(sorted(group)) for group in networkx.connected_components(graph) if len(group) > 1
-    )
-    assert list(alike_groups(heads, pairs)) == expected
-    count = count_similar(divergence, threshold)
-    assert count.edges == graph.number_of_edges()
-    assert count.groups == len(expected)
-    assert count.heads == sum(degree > 0 for _, degree in graph.degree)
-
-
-def test_nothing_is_below_a_threshold_of_zero() -> None:
-    count = count_similar(random_divergence(6, 0), 0.0)
-    assert (count.edges, count.groups, count.heads) == (0, 0, 0)
 
 
 def test_nearest_is_sorted_and_leaves_the_head_out() -> None:
