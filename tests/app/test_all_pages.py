@@ -7,7 +7,7 @@ import sys
 
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, button, page_file
+from tests.helpers.stand_ins import MAIN, PATIENCE, button, draft_of, page_file
 
 
 def test_another_page_shows_the_running_job(visit, engine):
@@ -20,8 +20,8 @@ def test_a_reloaded_tab_finds_its_job_again(visit, engine):
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["job"] = job.id
     at.run()
-    assert at.session_state["headroom.owner"] == OWNER
-    assert at.session_state["headroom.draft"] == engine.recipe
+    assert draft_of(at) == engine.recipe
+    assert button(at.switch_page(page_file("model")).run(), "Cancel")
 
 
 def test_drawing_every_page_imports_no_torch():

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.helpers import ROOT
-from tests.helpers.steps import open_recipe, query, small_recipe, write_recipe
+from tests.helpers import PATIENCE, ROOT
+from tests.helpers.steps import at_rest, expect, open_recipe, query_now, small_recipe, write_recipe
 
 FLAGS = [
     "--no-sandbox",
@@ -28,8 +28,6 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE = 180
-"""Seconds: a busy machine is slow, and slowness is no failure."""
 
 
 def _chromium() -> str | None:
@@ -87,7 +85,11 @@ def server(tmp_path_factory):
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_until_up(address: str, process: subprocess.Popen) -> None:
@@ -125,12 +127,8 @@ class Visit:
 
     def open(self, path: str = "") -> object:
         self.page.goto(f"{self.address}/{path}")
-        self.page.wait_for_selector("h1")
-        return self.page
-
-    def settled(self) -> object:
-        """Wait until the script has run to its end."""
-        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        expect(self.page.locator("h1").first).to_be_visible()
+        at_rest(self.page)
         return self.page
 
 
@@ -174,8 +172,8 @@ def pruned(browser, server, tmp_path_factory) -> str:
         page = tab.open("prune")
         open_recipe(page, write_recipe(tmp_path_factory.mktemp("recipe"), recipe))
         page.get_by_role("button", name="Run").click()
-        page.get_by_text("of the block parameters are kept").wait_for()
-        return f"job={query(page)['job']}"
+        expect(page.get_by_text("of the block parameters are kept")).to_be_visible()
+        return f"job={query_now(page)['job']}"
 
 
 def _note(tab: Visit, message) -> None:

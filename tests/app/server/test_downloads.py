@@ -21,7 +21,7 @@ from app.views.compare.export import file_name
 from pruning.checkpoint.zip import move_into_zip
 from pruning.utils.errors import Cancelled, HeadroomError
 from tests.helpers.found import add_run
-from tests.helpers.stand_ins import OWNER, button, wait_for, words
+from tests.helpers.stand_ins import OWNER, button, labelled, wait_for, words
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypa
     monkeypatch.setattr(compare_tasks, "packing", packing)
     add_run(0.2)
     at = visit("compare")
-    at.radio(key="compare.form").set_value("uniform").run()
+    labelled(at.radio, "The pruned model as").set_value("uniform").run()
     button(at, "Prepare download").click().run()
     job = visitor_jobs.manager().of(OWNER, "pack")[-1]
     wait_for(lambda: not job.active)

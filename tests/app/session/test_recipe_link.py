@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from app.session import recipe_link, state
 from pruning.artifacts.recipe import Recipe
 from pruning.utils.errors import UsageError
-from tests.helpers.stand_ins import MAIN, PATIENCE
+from tests.helpers.stand_ins import MAIN, PATIENCE, draft_of, labelled
 
 
 def test_a_recipe_survives_the_address():
@@ -38,9 +38,9 @@ def test_the_address_restores_the_draft_and_follows_it(engine):
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["recipe"] = recipe_link.encode(wanted)
     at.run()
-    assert at.session_state["headroom.draft"] == wanted
+    assert draft_of(at) == wanted
     at.switch_page("views/prune/page.py").run()
-    slider = next(s for s in at.slider if s.label == "FFN channels to remove")
+    slider = labelled(at.slider, "FFN channels to remove")
     assert slider.value == 0.45
     slider.set_value(0.3).run()
     at.run()
@@ -54,7 +54,7 @@ def test_an_address_may_not_name_files_outside_the_roots(engine, monkeypatch, tm
     at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     at.query_params["recipe"] = recipe_link.encode(Recipe.parse({"model": {"source": "/etc"}}))
     at.run().switch_page("views/prune/page.py").run()
-    assert at.session_state["headroom.draft"].model.source == "demo"
+    assert draft_of(at).model.source == "demo"
 
 
 def test_the_recipe_file_reads_back(visit, engine):

@@ -11,7 +11,7 @@ import pruning
 from app.session import visitor_jobs
 from app.views.prune import recipe_file
 from tests.helpers import families
-from tests.helpers.stand_ins import OWNER, wait_for
+from tests.helpers.stand_ins import OWNER, button, labelled, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
     whole = weights.read_bytes()
     at = visit("model")
     at.button_group[0].set_value("folder").run()
-    at.text_input(key="model.folder").set_value(str(weights.parent)).run()
+    labelled(at.text_input, "Folder on the server").set_value(str(weights.parent)).run()
     try:
         damage(weights)
-        next(button for button in at.button if button.label == "Load").click().run()
+        button(at, "Load").click().run()
         wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
         at.run()
     finally:
