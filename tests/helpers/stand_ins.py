@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.utils.errors import HeadroomError
 from tests.helpers import PATIENCE, ROOT
+from tests.helpers.waiting import wait_for
 
 MAIN = str(ROOT / "app" / "navigation.py")
 OWNER = "tester"
@@ -123,11 +123,11 @@ class Engine:
         return job
 
 
-def wait_for(condition, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.005)
+def at_address(script: str = MAIN, **query: str) -> AppTest:
+    """The app, or the script of one page, as it opens at an address with this query."""
+    at = AppTest.from_file(script, default_timeout=PATIENCE)
+    at.query_params.update(query)
+    return at.run()
 
 
 def words(at: AppTest) -> str:

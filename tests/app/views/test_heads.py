@@ -16,7 +16,7 @@ from pruning.artifacts.recipe import LN2
 from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
 from pruning.planning.analysis import count_similar
-from tests.helpers.stand_ins import OWNER, button, draft_of, labelled, wait_for, words
+from tests.helpers.stand_ins import OWNER, at_address, button, draft_of, labelled, wait_for, words
 
 
 @pytest.fixture
@@ -136,18 +136,10 @@ def test_another_block_shows_other_heads(heads):
 
 
 def test_the_address_opens_a_block(visit, engine):
-    from streamlit.testing.v1 import AppTest
-
-    from tests.helpers.stand_ins import MAIN, PATIENCE
-
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    at.query_params["block"] = "7"
-    at.run().run()
+    at = at_address(block="7").run()
     assert "Block 7:" in words(at)
     for wrong in ("99", "x", "-1"):
-        at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-        at.query_params["block"] = wrong
-        at.run().run()
+        at = at_address(block=wrong).run()
         assert not at.exception and "Block 0:" in words(at)
 
 

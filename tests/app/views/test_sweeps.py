@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamlit.testing.v1 import AppTest
-
 from app.jobs import tasks
 from app.session import state, visitor_jobs
 from pruning.sweep import Sweep, SweepPoint
 from tests.helpers import ROOT
-from tests.helpers.stand_ins import OWNER, PATIENCE, button, draft_of, labelled, wait_for, words
+from tests.helpers.stand_ins import OWNER, at_address, button, draft_of, labelled, wait_for, words
 
 
 def point(preset, value, perplexity=20.0):
@@ -58,10 +56,7 @@ def test_a_sweep_says_what_is_wrong_with_its_values(visit, engine):
 
 def open_sweeps(**query):
     """The page at an address of its own; a switch of pages would drop it."""
-    script = ROOT / "app" / "views" / "sweeps.py"
-    at = AppTest.from_file(str(script), default_timeout=PATIENCE)
-    at.query_params.update(query)
-    return at.run()
+    return at_address(str(ROOT / "app" / "views" / "sweeps.py"), **query)
 
 
 def test_the_address_says_what_is_swept(engine):
