@@ -196,7 +196,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     at.run()
     assert not at.exception
     assert next(d.value for d in at.dataframe if "rise" in d.value)["rise"].tolist() == [4.0, 0.5]
-    assert "Read: sample (test), 1 window of 3 tokens." in words(at)
+    assert "sample (test), 1 window of 3 tokens" in words(at)
 
 
 def test_text_shows_while_it_is_written(visit, engine):
