@@ -292,6 +292,26 @@ def download(page, label: str, folder: Path) -> Path:
     return path
 
 
+_PROGRESS = """
+() => [...document.querySelectorAll('[role=progressbar], [role=status]')].map(
+  element => element.ariaValueNow ?? element.innerText).join()
+"""
+
+
+def run_to_end(page) -> None:
+    """Wait until the run is done, however long it takes, as long as it goes on."""
+    done, seen = page.get_by_text("of the block parameters are kept"), []
+
+    def ended_or_moved() -> bool:
+        seen.append(page.evaluate(_PROGRESS))
+        return done.count() > 0 or seen[-1] != seen[0]
+
+    while not done.count():
+        seen.clear()
+        poll(page, ended_or_moved)
+    expect(done).to_be_visible()
+
+
 def decision(page):
     """The sentence of the decision feed, once it tells a decision."""
     return page.get_by_role("status").filter(has_text=re.compile(r"Block \d+ \w+: "))
