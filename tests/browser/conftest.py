@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.helpers import PATIENCE, ROOT
 from tests.helpers.steps import (
@@ -41,10 +42,6 @@ FLAGS = [
 def _chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((found for found in map(shutil.which, names) if found), None)
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "browser: needs a browser and a running server")
 
 
 def pytest_collection_modifyitems(items):
@@ -117,8 +114,7 @@ def browser():
     path = _chromium()
     if path is None:
         pytest.skip("no Chromium is installed, so nothing can be tested in a browser")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
