@@ -47,7 +47,7 @@ def another(page, sentence: str) -> None:
 
 def test_the_feed_plays_pauses_and_is_replayed(visit, tmp_path):
     page = visit().open("prune")
-    start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": 15}))
+    start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
     pause(page)
     held = unchanged(page, decision(page))
     page.get_by_role("button", name="Resume").click()
@@ -84,7 +84,7 @@ def test_cancel(visit, tmp_path, moment):
 def test_a_reload_in_the_middle_finds_the_job_at_work(visit, tmp_path):
     first = visit()
     page = first.open("prune")
-    start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": 10}))
+    start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
     pause(page)  # so that it is not over before the reload
     job = query_now(page)["job"]
     before = unchanged(page, decision(page))
