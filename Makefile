@@ -36,11 +36,13 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 demo: setup
 	$(PY) -m streamlit run app/main.py --server.port $(PORT)
 
-test: setup-dev
-	$(PY) -m pytest
+# the fast tests first, on all cores; then, one at a time, those that need the machine to themselves
+test: test-fast
+	$(PY) -m pytest -m "slow or browser or gpu"
 
+# a file stays with one worker, so that its fixtures are built once
 test-fast: setup-dev
-	$(PY) -m pytest -m "not slow and not browser and not gpu and not llamacpp"
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser and not gpu and not llamacpp"
 
 # its own environment, compiled here (minutes): nothing else needs llama.cpp. The sources stay, for
 # llama.cpp's converter of checkpoints is not installed. No parts for pictures, and none of the newest

@@ -6,7 +6,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, Engine, page_file
+from app.session import recipe_link, state
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
+from tests.helpers import PATIENCE
+from tests.helpers.stand_ins import MAIN, OWNER, Engine, page_file
 
 
 @pytest.fixture
@@ -20,13 +24,21 @@ def engine():
 
 @pytest.fixture
 def visit(engine):
-    """Open a page as the visitor who owns the fake jobs."""
+    """Open a page as the visitor who owns the fake jobs, or as another; with a recipe, or after
+    another model has been measured."""
 
-    def open_page(name: str, **session) -> AppTest:
+    def open_page(
+        name: str,
+        recipe: Recipe | None = None,
+        owner: str = OWNER,
+        measurement: Measurement | None = None,
+    ) -> AppTest:
         at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-        at.session_state["headroom.owner"] = OWNER
-        for key, value in session.items():
-            at.session_state[key] = value
+        at.session_state["headroom.owner"] = owner  # the one private key that tests know
+        if recipe is not None:
+            at.query_params["recipe"] = recipe_link.encode(recipe)
+        if measurement is not None:
+            at.session_state[state.MEASUREMENT] = measurement
         at.run()
         return at.switch_page(page_file(name)).run()
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from streamlit.testing.v1 import AppTest
-
-from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, button, page_file
+from tests.helpers import PATIENCE
+from tests.helpers.stand_ins import MAIN, at_address, button, draft_of, page_file
 
 
 def test_another_page_shows_the_running_job(visit, engine):
@@ -17,11 +16,9 @@ def test_another_page_shows_the_running_job(visit, engine):
 
 def test_a_reloaded_tab_finds_its_job_again(visit, engine):
     job = engine.submit()
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    at.query_params["job"] = job.id
-    at.run()
-    assert at.session_state["headroom.owner"] == OWNER
-    assert at.session_state["headroom.draft"] == engine.recipe
+    at = at_address(job=job.id)
+    assert draft_of(at) == engine.recipe
+    assert button(at.switch_page(page_file("model")).run(), "Cancel")
 
 
 def test_drawing_every_page_imports_no_torch():

@@ -16,9 +16,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import sync_playwright
 
-from tests.helpers import ROOT
-from tests.helpers.steps import open_recipe, query, small_recipe, write_recipe
+from tests.helpers import PATIENCE, ROOT
+from tests.helpers.steps import (
+    at_rest,
+    expect,
+    open_recipe,
+    query_now,
+    run_to_end,
+    small_recipe,
+    write_recipe,
+)
 
 FLAGS = [
     "--no-sandbox",
@@ -28,17 +37,11 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE = 180
-"""Seconds: a busy machine is slow, and slowness is no failure."""
 
 
 def _chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((found for found in map(shutil.which, names) if found), None)
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "browser: needs a browser and a running server")
 
 
 def pytest_collection_modifyitems(items):
@@ -87,7 +90,11 @@ def server(tmp_path_factory):
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _wait_until_up(address: str, process: subprocess.Popen) -> None:
@@ -107,8 +114,7 @@ def browser():
     path = _chromium()
     if path is None:
         pytest.skip("no Chromium is installed, so nothing can be tested in a browser")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
@@ -125,12 +131,8 @@ class Visit:
 
     def open(self, path: str = "") -> object:
         self.page.goto(f"{self.address}/{path}")
-        self.page.wait_for_selector("h1")
-        return self.page
-
-    def settled(self) -> object:
-        """Wait until the script has run to its end."""
-        self.page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        expect(self.page.locator("h1").first).to_be_visible()
+        at_rest(self.page)
         return self.page
 
 
@@ -174,8 +176,8 @@ def pruned(browser, server, tmp_path_factory) -> str:
         page = tab.open("prune")
         open_recipe(page, write_recipe(tmp_path_factory.mktemp("recipe"), recipe))
         page.get_by_role("button", name="Run").click()
-        page.get_by_text("of the block parameters are kept").wait_for()
-        return f"job={query(page)['job']}"
+        run_to_end(page)
+        return f"job={query_now(page)['job']}"
 
 
 def _note(tab: Visit, message) -> None:

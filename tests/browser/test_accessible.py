@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.steps import go, press, slider, until
+from tests.helpers.steps import at_rest, choose, expect, go, poll, press, says, until
 
 WITH_CHARTS = {"Heads": 4, "Activations": 5, "Prune": 1}
 
@@ -24,18 +24,18 @@ _FOCUSED = """
 def test_every_chart_is_a_figure_in_words(visit):
     tab = visit()
     page = tab.open("heads")
+
+    def described() -> list[bool]:
+        return [len(text) > 20 for text in page.evaluate(_NAMES)]
+
     for name, charts in WITH_CHARTS.items():
         go(page, name)
-        tab.settled()
-        page.wait_for_function(
-            "n => document.querySelectorAll('[data-testid=stPlotlyChart]').length === n", arg=charts
-        )
-        words = page.evaluate(_NAMES)
-        assert all(len(text) > 20 for text in words), words
+        poll(page, lambda wanted=[True] * charts: described() == wanted)
 
 
 def tabbed(page, stops: int) -> list[str]:
-    """Names of what Tab reaches, in order, from the top of the page."""
+    """Names of what Tab reaches now, in order, from the top of the page."""
+    at_rest(page)
     page.evaluate("document.activeElement.blur()")
     names = []
     for _ in range(stops):
@@ -104,36 +104,25 @@ def in_order(names: list[str], wanted: list[str]) -> bool:
 def test_tab_goes_through_the_page_in_reading_order(visit, path, wanted):
     tab = visit()
     page = tab.open(path)
-    for _ in range(3):  # a page that is still filling is walked again
-        tab.settled()
-        names = tabbed(page, 60)
-        if in_order(names, wanted):
-            break
-    assert in_order(names, wanted), " | ".join(names)
+    walks = []
 
+    def walk() -> bool:
+        walks.append(tabbed(page, 60))
+        return in_order(walks[-1], wanted)
 
-def unfold(page, box) -> None:
-    """Open a list by the keyboard, again if a redraw of the page has closed it."""
-    for _ in range(20):
-        box.focus()
-        page.keyboard.press("ArrowDown")
-        page.wait_for_timeout(1500)
-        if page.get_by_role("option").count():
-            return
-    raise AssertionError("the list does not open")
+    try:
+        poll(page, walk)  # a page that is still filling is walked again
+    except AssertionError:
+        raise AssertionError(" | ".join(walks[-1])) from None
 
 
 def test_a_head_is_picked_and_marked_by_the_keyboard_alone(visit):
     tab = visit()
     page = tab.open("heads")
-    tab.settled()
     press(page, "Block", "ArrowRight")
+    says(page, "Block", "1")
     until(page, "heads-overview", "fig.named.selected.x[0] === 1")
-    assert slider(page, "Block").get_attribute("aria-valuetext") == "1"
-    for label, key in (("Head", "Home"), ("Mark by hand", "End")):
-        unfold(page, page.get_by_role("combobox", name=label, exact=True))
-        page.keyboard.press(key)
-        page.keyboard.press("Enter")
-        page.get_by_role("option").first.wait_for(state="detached")
-        tab.settled()
-    page.get_by_text("Marked by hand: block 1 drops").wait_for()
+    choose(page, "Head", "Home", "Head 0")
+    until(page, "heads-overview", "fig.named.selected.y[0] === 0")
+    choose(page, "Mark by hand", "End", "Drop")
+    expect(page.get_by_text("Marked by hand: block 1 drops 0")).to_be_visible()

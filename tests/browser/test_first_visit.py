@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.steps import go
+from tests.helpers.steps import expect, go, poll
 
 PAGES = {
     "model": "Model",
@@ -31,31 +31,32 @@ def test_the_first_visit_draws_a_picture(visit):
 def test_every_page_opens_by_its_address(visit, path):
     tab = visit()
     page = tab.open(path)
-    page.get_by_role("heading", name=PAGES[path], exact=True).first.wait_for()
-    tab.settled()
-    assert not page.locator("[data-testid=stException]").count()
+    expect(page.get_by_role("heading", name=PAGES[path], exact=True, level=1)).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 def test_nothing_is_wider_than_a_laptop(visit):
     tab = visit()
     page = tab.open("model")
+    main = "document.querySelector('[data-testid=stMain]')"
+    fits = f"{main}.scrollWidth <= {main}.clientWidth"
     for name in PAGES.values():
         go(page, name)
-        tab.settled()
-        main = "document.querySelector('[data-testid=stMain]')"
-        assert page.evaluate(f"{main}.scrollWidth <= {main}.clientWidth"), name
+        page.wait_for_function(fits)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_themes(visit, scheme, tmp_path):
     tab = visit(color_scheme=scheme)
     page = tab.open("prune")
-    tab.settled()
     page.wait_for_selector(".js-plotly-plot .main-svg")
-    colour = page.evaluate(
-        "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
-    )
-    brightness = sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
-    assert (brightness < 80) == (scheme == "dark")
+
+    def dark() -> bool:
+        colour = page.evaluate(
+            "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+        )
+        return sum(int(part) for part in colour.strip("rgba()").split(",")[:3]) / 3 < 80
+
+    poll(page, lambda: dark() == (scheme == "dark"))
     picture = page.screenshot(path=str(tmp_path / f"{scheme}.png"))
     assert len(picture) > 20_000

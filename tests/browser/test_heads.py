@@ -8,23 +8,36 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.helpers.steps import click_mark, download, go, press, query, traces, until, value_of
+from app.session import recipe_link
+from tests.helpers.steps import (
+    asks_for,
+    at_rest,
+    click_mark,
+    download,
+    expect,
+    go,
+    poll,
+    press,
+    query_now,
+    repeat,
+    says,
+    traces_now,
+    until,
+)
 
 
 @pytest.fixture
 def heads(visit):
-    tab = visit()
-    tab.open("heads")
-    tab.settled()
-    return tab.page
+    return visit().open("heads")
 
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def places(page) -> dict[str, tuple]:
-    """Where each head stands in the graph."""
-    found = traces(page, "heads-graph")
+    """Where each head stands in the graph, once the page is at rest."""
+    at_rest(page)
+    found = traces_now(page, "heads-graph")
     return {
         ident: (x, y)
         for name in ("stays", "goes")
@@ -34,7 +47,7 @@ def places(page) -> dict[str, tuple]:
 
 
 def test_tau_moves_edges_and_no_head(heads):
-    before, edges = places(heads), sum(traces(heads, "heads-overview")["edges"]["y"])
+    before, edges = places(heads), sum(traces_now(heads, "heads-overview")["edges"]["y"])
     press(heads, "τ, nats (natural log)", "PageUp")
     more = "fig.named.edges.y.reduce((a, b) => a + b) > arg"
     until(heads, "heads-overview", more, edges)
@@ -60,7 +73,7 @@ def picked(page, block: int, head: int) -> None:
         "head => document.querySelector('.st-key-heads-head input').value === `Head ${head}`",
         arg=head,
     )
-    assert value_of(page, "Block") == str(block)
+    says(page, "Block", str(block))
 
 
 def test_a_pick_in_any_view_shows_in_all(heads):
@@ -70,7 +83,7 @@ def test_a_pick_in_any_view_shows_in_all(heads):
     picked(heads, 0, 2)
     click_mark(heads, "heads-overview", "block:12:4")
     picked(heads, 12, 4)
-    assert query(heads)["block"] == "12"
+    asks_for(heads, "block", "12")
     click_mark(heads, "heads-sheet", "block:20")
     picked(heads, 20, 4)
 
@@ -79,47 +92,40 @@ def test_a_block_opens_everywhere(heads):
     click_mark(heads, "heads-overview", "block:9:4")
     until(heads, "heads-overview", "fig.named.selected.x[0] === 9")
     go(heads, "Activations")
-    heads.get_by_role("heading", name="Block 9", exact=True).wait_for()
+    expect(heads.get_by_role("heading", name="Block 9", exact=True)).to_be_visible()
     click_mark(heads, "activations-blocks", "block:14")
-    heads.get_by_role("heading", name="Block 14", exact=True).wait_for()
+    expect(heads.get_by_role("heading", name="Block 14", exact=True)).to_be_visible()
     go(heads, "Heads")
     until(heads, "heads-overview", "fig.named.selected.x[0] === 14")
-    assert value_of(heads, "Block") == "14"
+    says(heads, "Block", "14")
 
 
 def test_a_bar_on_prune_opens_its_block(heads):
     go(heads, "Prune")
     until(heads, "prune-widths", "drawn._fullData.length === 2")
-    # until the script is done, what comes above the chart may still push it down
-    heads.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-    heads.wait_for_timeout(300)
-    bar = heads.locator(".st-key-prune-widths .barlayer .point path").nth(7).bounding_box()
-    x, y = bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2
-    heads.mouse.move(x, y)
-    heads.wait_for_timeout(300)
-    heads.mouse.click(x, y)
-    heads.get_by_text("Now open: block 7.").wait_for()
+    click_mark(heads, "prune-widths", "block:7")
+    expect(heads.get_by_text("Now open: block 7.")).to_be_visible()
     go(heads, "Heads")
     until(heads, "heads-overview", "fig.named.selected.x[0] === 7")
-    assert value_of(heads, "Block") == "7"
+    says(heads, "Block", "7")
 
 
 def test_attention_maps_follow_the_pick_and_pick(heads):
     heads.get_by_role("button", name="Load and look").click()
     click_mark(heads, "heads-mosaic", "head:3")
-    heads.get_by_text("Head 3 of block 0, word piece by word piece").wait_for()
+    expect(heads.get_by_text("Head 3 of block 0, word piece by")).to_be_visible()
     picked(heads, 0, 3)
     click_mark(heads, "heads-graph", "head:6")
-    heads.get_by_text("Head 6 of block 0, word piece by word piece").wait_for()
+    expect(heads.get_by_text("Head 6 of block 0, word piece by")).to_be_visible()
     until(heads, "heads-overview", SELECTED, [0, 6])
 
 
 def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
-    edges = sum(traces(heads, "heads-overview")["edges"]["y"])
+    edges = sum(traces_now(heads, "heads-overview")["edges"]["y"])
     press(heads, "τ, nats (natural log)", "PageUp")
     until(heads, "heads-overview", "fig.named.edges.y.reduce((a, b) => a + b) > arg", edges)
-    heads.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-    drawn = traces(heads, "heads-overview")
+    at_rest(heads)
+    drawn = traces_now(heads, "heads-overview")
     gone = {ident for name in ("✕ alike", "○ weak") for ident in drawn[name]["ids"]}
     with open(download(heads, "heads.csv", tmp_path), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -130,9 +136,7 @@ def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
 
 
 def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
-    tab = visit(color_scheme="dark")
-    page = tab.open("heads")
-    tab.settled()
+    page = visit(color_scheme="dark").open("heads")
 
     def save(key: str, label: str):
         # a chart that is drawn again has, for a moment, the button of before as well
@@ -142,11 +146,12 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
               return buttons.length == 1 && buttons[0].ariaLabel == label }""",
             arg=[f".st-key-{key} .modebar-btn", label],
         )
-        page.locator(f".st-key-{key} .modebar-btn").focus()
-        with page.expect_download() as waiting:
-            page.keyboard.press("Enter")
-        path = tmp_path / waiting.value.suggested_filename
-        waiting.value.save_as(path)
+        files = []
+        page.once("download", lambda file: files.append(file))
+        press_enter = page.locator(f".st-key-{key} .modebar-btn").press
+        repeat(page, lambda: press_enter("Enter"), lambda: files, seconds=60)
+        path = tmp_path / files[0].suggested_filename
+        files[0].save_as(path)
         return path
 
     drawing = save("heads-graph", "Download plot")
@@ -156,7 +161,6 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
     # opaque: light words would be lost on white paper
     assert "rgb(18, 24, 28)" in drawing.read_text(encoding="utf-8")
     page.get_by_text("PNG", exact=True).click()
-    tab.settled()
     page.wait_for_selector(".st-key-heads-sheet .main-svg")
     picture = save("heads-sheet", "Download plot as a PNG")
     assert picture.name == "headroom-sheet.png"
@@ -166,15 +170,21 @@ def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
 def test_marks_by_click_are_in_the_recipe_and_in_the_address(heads, visit, tmp_path):
     heads.locator(".st-key-heads-mode").get_by_text("Mark drop", exact=True).click()
     click_mark(heads, "heads-graph", "head:4")
-    heads.get_by_text("Marked by hand: block 0 drops 4.").wait_for()
+    expect(heads.get_by_text("Marked by hand: block 0 drops 4")).to_be_visible()
     heads.locator(".st-key-heads-mode").get_by_text("Mark keep", exact=True).click()
     click_mark(heads, "heads-overview", "block:2:0")
-    heads.get_by_text("Marked by hand: block 0 drops 4; block 2 keeps 0.").wait_for()
-    assert traces(heads, "heads-overview")["▣ marked keep"]["ids"] == ["block:2:0"]
+    expect(heads.get_by_text("block 0 drops 4; block 2 keeps 0")).to_be_visible()
+    marked = "fig.named['▣ marked keep'].customdata.join() === arg"
+    until(heads, "heads-overview", marked, "block:2:0")
     go(heads, "Prune")
     heads.get_by_text("Recipe file", exact=True).click()
     recipe = yaml.safe_load(download(heads, "Download recipe", tmp_path).read_text())
     assert recipe["marks"] == {0: {"keep": [], "drop": [4]}, 2: {"keep": [0], "drop": []}}
-    second = visit()
-    page = second.open(f"heads?recipe={query(heads)['recipe']}")
-    page.get_by_text("Marked by hand: block 0 drops 4; block 2 keeps 0.").wait_for()
+
+    def link() -> str | None:
+        """The address' recipe, once it has both marks."""
+        text = query_now(heads).get("recipe")
+        return text if text and recipe_link.decode(text).marks.keys() == {0, 2} else None
+
+    page = visit().open(f"heads?recipe={poll(heads, link)}")
+    expect(page.get_by_text("block 0 drops 4; block 2 keeps 0")).to_be_visible()

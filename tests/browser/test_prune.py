@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.steps import (
+    asks_for,
     decision,
+    expect,
     long_recipe,
     open_recipe,
+    poll,
     press,
-    query,
+    query_now,
+    run_to_end,
+    says,
     slider,
     small_recipe,
-    value_of,
+    unchanged,
+    value_now,
     write_recipe,
 )
 
@@ -20,6 +26,14 @@ from tests.helpers.steps import (
 def start(page, folder, recipe) -> None:
     open_recipe(page, write_recipe(folder, recipe))
     page.get_by_role("button", name="Run").click()
+
+
+def pause(page) -> None:
+    """Pause the run after its first decision, and wait until it rests."""
+    expect(decision(page)).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.get_by_text("· paused")).to_be_visible()
 
 
 def another(page, sentence: str) -> None:
@@ -34,28 +48,26 @@ def another(page, sentence: str) -> None:
 def test_the_feed_plays_pauses_and_is_replayed(visit, tmp_path):
     page = visit().open("prune")
     start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
-    decision(page).wait_for()
-    page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Resume").wait_for()
-    page.get_by_text("· paused").wait_for()
-    held = decision(page).inner_text()
-    page.wait_for_timeout(2500)  # two redraws
-    assert decision(page).inner_text() == held
+    pause(page)
+    held = unchanged(page, decision(page))
     page.get_by_role("button", name="Resume").click()
     another(page, held)
-    page.get_by_text("of the block parameters are kept").wait_for()
+    run_to_end(page)
 
-    last = int(value_of(page, "Decision"))
+    last = int(slider(page, "Decision").get_attribute("aria-valuemax"))
     assert last >= 30
+    says(page, "Decision", str(last))
     press(page, "Decision", "Home")
-    page.get_by_role("status").filter(has_text="Before the first cut").wait_for()
+    expect(page.get_by_role("status").filter(has_text="Before the first cut")).to_be_visible()
     press(page, "Decision", "ArrowRight")
-    decision(page).filter(has_text="Block 0 ").wait_for()
+    first = decision(page).filter(has_text="Block 0 ")
+    expect(first).to_be_visible()
+    told = first.inner_text()
     page.get_by_role("button", name="Play").click()
-    another(page, decision(page).inner_text())
+    another(page, told)
     page.get_by_role("button", name="Pause").click()
-    page.get_by_role("button", name="Play").wait_for()
-    assert 1 < int(slider(page, "Decision").get_attribute("aria-valuetext")) <= last
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    poll(page, lambda: 1 < int(value_now(page, "Decision")) <= last)
 
 
 @pytest.mark.parametrize("moment", ["while it loads and measures", "while it cuts"])
@@ -63,26 +75,23 @@ def test_cancel(visit, tmp_path, moment):
     page = visit().open("prune")
     start(page, tmp_path, long_recipe())
     if moment == "while it cuts":
-        decision(page).wait_for()
+        expect(decision(page)).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_test_id("stAlert").get_by_text("Cancelled").wait_for()
-    assert page.get_by_role("button", name="Run").is_enabled()
+    expect(page.get_by_test_id("stAlert").get_by_text("Cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Run")).to_be_enabled()
 
 
 def test_a_reload_in_the_middle_finds_the_job_at_work(visit, tmp_path):
     first = visit()
     page = first.open("prune")
     start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
-    decision(page).wait_for()
-    job = query(page)["job"]
-    page.get_by_role("button", name="Pause").click()  # so that it is not over before the reload
-    page.get_by_text("· paused").wait_for()
-    before = decision(page).inner_text()
+    pause(page)  # so that it is not over before the reload
+    job = query_now(page)["job"]
+    before = unchanged(page, decision(page))
     page.reload()
-    decision(page).wait_for()
-    assert query(page)["job"] == job
-    resume = page.get_by_role("button", name="Resume")
-    resume.click()
+    expect(decision(page)).to_be_visible()
+    asks_for(page, "job", job)
+    page.get_by_role("button", name="Resume").click()
     another(page, before)
-    page.get_by_text("of the block parameters are kept").wait_for()
-    assert query(page)["job"] == job
+    run_to_end(page)
+    asks_for(page, "job", job)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from tests.helpers.steps import go, open_recipe, press, query, small_recipe, value_of, write_recipe
+from app.session import recipe_link
+from tests.helpers.steps import (
+    expect,
+    go,
+    open_recipe,
+    poll,
+    press,
+    query_now,
+    says,
+    small_recipe,
+    upload,
+    value_now,
+    write_recipe,
+)
 
 TAU = "τ, nats (natural log)"
+FFN = "FFN channels to remove"
 
 
 def shows(page, ffn: str, tau: str) -> None:
     """Wait until Prune and Heads show these settings."""
     go(page, "Prune")
-    page.wait_for_function(
-        "ffn => document.querySelector('input[aria-label^=FFN]')?.ariaValueText === ffn", arg=ffn
-    )
+    says(page, FFN, ffn)
     go(page, "Heads")
-    page.get_by_role("slider", name=TAU).wait_for()
-    assert value_of(page, TAU) == tau
+    says(page, TAU, tau)
 
 
 def test_a_file_restores_the_state(visit, tmp_path):
@@ -23,26 +34,29 @@ def test_a_file_restores_the_state(visit, tmp_path):
     page = visit().open("prune")
     open_recipe(page, write_recipe(tmp_path, wanted))
     shows(page, "45%", "0.120")
-    page.get_by_text("Marked by hand: block 1 drops 2.").wait_for()
+    expect(page.get_by_text("Marked by hand: block 1 drops 2")).to_be_visible()
 
 
 def test_a_damaged_file_changes_nothing_and_is_one_sentence(visit, tmp_path):
     page = visit().open("prune")
-    before = value_of(page, "FFN channels to remove")
+    before = value_now(page, FFN)
     (tmp_path / "broken.yaml").write_text("ffn: {ratio: much}")
-    page.get_by_text("Recipe file", exact=True).click()
-    page.set_input_files("input[type=file]", str(tmp_path / "broken.yaml"))
-    page.get_by_test_id("stAlert").get_by_text("broken.yaml").wait_for()
-    assert value_of(page, "FFN channels to remove") == before
+    upload(page, str(tmp_path / "broken.yaml"))
+    expect(page.get_by_test_id("stAlert").get_by_text("broken.yaml")).to_be_visible()
+    says(page, FFN, before)
 
 
 def test_the_address_restores_the_state_for_somebody_else(visit):
     first = visit()
     page = first.open("prune")
-    press(page, "FFN channels to remove", "PageUp", times=2)
-    page.wait_for_function("() => new URL(location).searchParams.has('recipe')")
-    first.settled()
-    ffn, link = value_of(page, "FFN channels to remove"), query(page)["recipe"]
+    press(page, FFN, "PageUp", times=2)
+    ffn = value_now(page, FFN)
     assert ffn != "20%"
-    other = visit().open(f"prune?recipe={link}")
+
+    def link() -> str | None:
+        """The address' recipe, once it has what the slider says."""
+        text = query_now(page).get("recipe")
+        return text if text and f"{recipe_link.decode(text).ffn.ratio:.0%}" == ffn else None
+
+    other = visit().open(f"prune?recipe={poll(page, link)}")
     shows(other, ffn, "0.100")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from app.session import recipe_link
-from tests.helpers.steps import query, small_recipe, traces, until
+from tests.helpers.steps import asks_for, at_rest, expect, small_recipe, until
 
 
 def opened(visit, values: str):
     # finished points are kept on disk: a seed of its own makes every sweep a new one
-    recipe = small_recipe(seed=int(time.time()) % 2**31)
+    recipe = small_recipe(seed=time.time_ns() % 2**31)
     address = {
         "recipe": recipe_link.encode(recipe),
         "sweep.values.ratio": values,
@@ -20,17 +20,17 @@ def opened(visit, values: str):
     }
     page = visit().open("sweeps?" + "&".join(f"{name}={what}" for name, what in address.items()))
     # the field is there, and empty, before the address has been read
-    page.wait_for_function(
-        """wanted => document.querySelector("input[aria-label=Values]")?.value === wanted""",
-        arg=values,
-    )
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    expect(page.get_by_label("Values", exact=True)).to_have_value(values)
+    at_rest(page)
     return page
 
 
 CHART = "[class*=st-key-sweep-chart]"
 TWO_LINES = "drawn._fullData.filter(t => t.y?.some(value => value > 0)).length >= 2"
 """That of the dense model, and the first point of a method."""
+COMPLETE = """drawn._fullData.filter(t => t.name && t.x
+  && [...t.x].sort().join() === arg.join()).map(t => t.name)"""
+"""Names of the methods whose points are all there."""
 
 
 def key_of(page) -> str:
@@ -45,12 +45,11 @@ def test_points_appear_and_the_sweep_ends(visit):
     page.get_by_role("button", name="Start", exact=True).click()
     key = key_of(page)
     until(page, key, TWO_LINES)
-    page.get_by_role("button", name="sweep.csv").wait_for()
-    found = traces(page, key)
-    full = [name for name, trace in found.items() if sorted(trace["x"]) == [0.01, 0.02]]
-    assert full == ["FLAP"], found  # the method that the address names
-    assert query(page)["sweep.presets"] == "flap"
-    assert page.get_by_role("button", name="Start", exact=True).is_enabled()
+    expect(page.get_by_role("button", name="sweep.csv")).to_be_visible()
+    # both points are those of the method that the address names
+    until(page, key, f"JSON.stringify({COMPLETE}) === JSON.stringify(['FLAP'])", [0.01, 0.02])
+    asks_for(page, "sweep.presets", "flap")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
 
 
 def test_cancel_keeps_what_is_found(visit):
@@ -59,6 +58,6 @@ def test_cancel_keeps_what_is_found(visit):
     key = key_of(page)
     until(page, key, TWO_LINES)
     page.get_by_role("button", name="Cancel", exact=True).click()
-    page.get_by_test_id("stAlert").get_by_text("Cancelled").wait_for()
-    page.get_by_text("Perplexity: ").wait_for()
-    assert page.get_by_role("button", name="Start", exact=True).is_enabled()
+    expect(page.get_by_test_id("stAlert").get_by_text("Cancelled")).to_be_visible()
+    expect(page.get_by_text("Perplexity: ")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 
 import pytest
 
 import pruning
-from tests.helpers.steps import click_mark, download, go, until, value_of
+from tests.helpers.steps import at_rest, click_mark, download, expect, fill, go, says, until
 
 FORMS = {
     "Compact": ("compact", "model.safetensors"),
@@ -22,30 +23,23 @@ FORMS = {
 @pytest.fixture
 def compare(visit, pruned):
     page = visit().open(f"compare?{pruned}")
-    page.get_by_role("heading", name="Take it along").wait_for()
+    expect(page.get_by_role("heading", name="Take it along")).to_be_visible()
+    at_rest(page)
     return page
-
-
-def fill(page, label: str, value: str) -> None:
-    """Type into a field and leave it."""
-    field = page.get_by_label(label, exact=True)
-    field.fill(value)
-    field.press("Enter")
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
 
 
 def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_path):
     fill(compare, "Windows", "2")
     fill(compare, "Window, tokens", "32")
     compare.get_by_role("button", name="Evaluate", exact=True).click()
-    compare.get_by_text("tokenised once").first.wait_for()
-    assert compare.get_by_text("Pruned ÷ dense").first.is_visible()
+    expect(compare.get_by_text("tokenised once").first).to_be_visible()
+    expect(compare.get_by_text("Pruned ÷ dense").first).to_be_visible()
     fill(compare, "New tokens", "4")
     compare.get_by_role("button", name="Write", exact=True).click()
-    compare.get_by_text("4 tokens in").nth(1).wait_for()
+    expect(compare.get_by_text("4 tokens in")).to_have_count(2)
     compare.reload()
-    compare.get_by_text("tokenised once").first.wait_for()
-    compare.get_by_text("4 tokens in").nth(1).wait_for()
+    expect(compare.get_by_text("tokenised once").first).to_be_visible()
+    expect(compare.get_by_text("4 tokens in")).to_have_count(2)
 
     report = download(compare, "Report, HTML", tmp_path)
     context = browser.new_context(offline=True)
@@ -54,11 +48,11 @@ def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_pat
     page.on("console", lambda message: errors.append(message.text))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(report.as_uri())
-    assert page.get_by_role("heading", level=1).inner_text().endswith("pruned")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"pruned\s*$"))
     for name in ("Size", "Perplexity", "The same prompt", "What was kept", "Block by block"):
-        assert page.get_by_role("heading", name=name, exact=True).is_visible()
+        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
     drawings = page.locator("svg")
-    assert drawings.count() == 3
+    expect(drawings).to_have_count(3)
     assert all(drawings.nth(n).bounding_box()["height"] > 50 for n in range(3))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert asked == [report.as_uri()] and not errors
@@ -68,14 +62,12 @@ def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_pat
 def test_the_model_is_saved_in_each_form(compare, tmp_path):
     for title, (form, weights) in FORMS.items():
         out = tmp_path / form
-        compare.locator(".st-key-compare-form").get_by_text(title, exact=True).click()
+        compare.get_by_role("radio", name=title).locator("..").click()
         if form == "gguf":  # the page grows by one control, which moves the folder's field
-            compare.get_by_text("Numbers", exact=True).wait_for()
-        compare.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+            expect(compare.get_by_text("Numbers", exact=True)).to_be_visible()
         fill(compare, "Folder on the server", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()
-        done = compare.get_by_text(f"Saved to {out}")
-        done.wait_for()
+        expect(compare.get_by_text(f"Saved to {out}")).to_be_visible()
         assert (out / "recipe.yaml").is_file() and (out / "README.md").is_file(), title
         (file,) = out.glob(weights)
         assert file.stat().st_size > 100_000_000
@@ -87,22 +79,22 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
 
 def test_a_mark_of_the_map_opens_its_block_and_head(compare):
     click_mark(compare, "compare-heads", "block:7:4")
-    compare.get_by_text("Now open: block 7.").wait_for()
+    expect(compare.get_by_text("Now open: block 7.")).to_be_visible()
     go(compare, "Heads")
-    assert value_of(compare, "Block") == "7"
+    says(compare, "Block", "7")
     until(compare, "heads-overview", "fig.named.selected.x[0] === 7")
 
 
 def test_the_model_is_downloaded_and_loads(compare, tmp_path):
     compare.get_by_role("button", name="Prepare download", exact=True).click()
     link = compare.get_by_role("link", name="Download demo-pruned-compact.zip")
-    link.wait_for()
+    expect(link).to_be_visible()
     with compare.context.expect_page():
         with compare.expect_download() as waiting:
             link.click()
     waiting.value.save_as(tmp_path / "model.zip")
     assert waiting.value.suggested_filename == "demo-pruned-compact.zip"
-    assert compare.get_by_role("heading", name="Compare", exact=True, level=1).is_visible()
+    expect(compare.get_by_role("heading", name="Compare", exact=True, level=1)).to_be_visible()
     with zipfile.ZipFile(tmp_path / "model.zip") as packed:
         assert not [name for name in packed.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
         packed.extractall(tmp_path)
@@ -115,4 +107,4 @@ def test_the_model_is_downloaded_and_loads(compare, tmp_path):
 def test_a_folder_outside_is_refused_in_one_sentence(compare):
     fill(compare, "Folder on the server", "/etc/headroom")
     compare.get_by_role("button", name="Save", exact=True).click()
-    compare.get_by_test_id("stAlert").get_by_text("outside the folders").wait_for()
+    expect(compare.get_by_test_id("stAlert").get_by_text("outside the folders")).to_be_visible()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
 from app.jobs.job import Job
-from app.session import state, visitor_jobs
+from app.session import recipe_link, state, visitor_jobs
 from pruning.artifacts.events import ModuleEvent, Progress, stop_if
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.utils.errors import HeadroomError
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
+from tests.helpers.waiting import wait_for
 
 MAIN = str(ROOT / "app" / "navigation.py")
 OWNER = "tester"
@@ -26,10 +28,6 @@ def page_file(name: str) -> str:
     """The script of a page, from the folder of the app: a file, or ``page.py`` of a folder."""
     folder = Path(MAIN).parent / "views" / name
     return f"views/{name}/page.py" if folder.is_dir() else f"views/{name}.py"
-
-
-PATIENCE = 180
-"""Seconds: a busy machine is slow, and slowness is no failure."""
 
 
 class FakeReport:
@@ -125,11 +123,11 @@ class Engine:
         return job
 
 
-def wait_for(condition, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.005)
+def at_address(script: str = MAIN, **query: str) -> AppTest:
+    """The app, or the script of one page, as it opens at an address with this query."""
+    at = AppTest.from_file(script, default_timeout=PATIENCE)
+    at.query_params.update(query)
+    return at.run()
 
 
 def words(at: AppTest) -> str:
@@ -154,6 +152,20 @@ def failing(sentence: str) -> HeadroomError:
 def button(at: AppTest, label: str):
     """The first button with this label."""
     return next(item for item in at.button if item.label == label)
+
+
+def labelled(widgets: Sequence[Any], label: str) -> Any:
+    """The one widget with this label: ``labelled(at.slider, "Block")``."""
+    (found,) = (item for item in widgets if item.label == label)
+    return found
+
+
+def draft_of(at: AppTest) -> Recipe:
+    """The recipe that the visitor edits, as the page's address has it."""
+    if "recipe" not in at.query_params:
+        return state.initial_recipe()
+    given = at.query_params["recipe"]
+    return recipe_link.decode(given[0] if isinstance(given, list) else given)
 
 
 def charts(at: AppTest) -> list:

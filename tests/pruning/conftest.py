@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -19,6 +21,16 @@ def own_cache(tmp_path_factory):
     yield
     torch.set_num_threads(threads)
     patch.undo()
+
+
+@pytest.fixture
+def only_new_objects():
+    """The collector, and ``gc.get_objects``, pass over what was made before the test: going
+    through every object of a long session is what made such tests slow."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

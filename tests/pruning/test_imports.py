@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
 
 FILES = sorted((ROOT / "pruning").rglob("*.py"))
 FORBIDDEN = {"streamlit", "plotly", "app", "tests", "scipy", "matplotlib", "pytest"}
@@ -39,7 +39,7 @@ def test_the_engine_imports_nothing_of_the_app(path):
 def _modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

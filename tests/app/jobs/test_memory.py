@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +17,8 @@ from app.jobs.model_store import ModelStore
 from app.jobs.queue import JobManager
 from pruning.artifacts.recipe import ModelChoice
 from pruning.utils.errors import Cancelled
+from tests.helpers import PATIENCE
+from tests.helpers.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 MB = 1 << 20
@@ -45,13 +46,6 @@ def model() -> LlamaForCausalLM:
 
 def size_of(made) -> int:
     return sum(memory.storages([made]).values())
-
-
-def wait_for(condition, seconds: float = 180.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -92,7 +86,7 @@ def test_a_job_gives_back_its_model(no_collector, ending):
 
     def run(progress, should_cancel):
         made = model()
-        gate.wait(20)
+        gate.wait(PATIENCE)
         if ending == "cancelled":
             raise Cancelled("Cancelled.")
         return made

@@ -12,6 +12,7 @@ from app.jobs.model_store import ModelStore
 from app.session import paths
 from pruning.artifacts.recipe import ModelChoice
 from pruning.utils.errors import UsageError
+from tests.helpers import PATIENCE
 
 
 class Weights:
@@ -47,7 +48,7 @@ def test_two_visitors_at_once_load_once():
     gate = threading.Event()
 
     def slow(choice, device):
-        gate.wait(5)
+        gate.wait(PATIENCE)
         return loader(counts)(choice, device)
 
     threads = [
@@ -57,7 +58,7 @@ def test_two_visitors_at_once_load_once():
         thread.start()
     gate.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert len(counts) == 1
 
 

@@ -21,7 +21,8 @@ from app.views.compare.export import file_name
 from pruning.checkpoint.zip import move_into_zip
 from pruning.utils.errors import Cancelled, HeadroomError
 from tests.helpers.found import add_run
-from tests.helpers.stand_ins import OWNER, button, wait_for, words
+from tests.helpers.stand_ins import OWNER, button, labelled, wait_for, words
+from tests.helpers.waiting import Clock
 
 
 @pytest.fixture
@@ -88,8 +89,10 @@ def test_ids_cannot_be_guessed_and_an_owner_has_one_file(download_store):
     assert not second.path.exists() and not other.path.exists()
 
 
-def test_old_files_go_and_those_asked_for_stay(tmp_path):
-    download_store = DownloadStore(tmp_path, keep=0.3)
+def test_old_files_go_and_those_asked_for_stay(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(downloads, "time", clock)
+    download_store = DownloadStore(tmp_path, keep=60)
     left, used = offered(download_store), offered(download_store, "somebody else")
     stranger = tmp_path / "of-a-server-that-is-gone"
     stranger.mkdir()
@@ -97,8 +100,8 @@ def test_old_files_go_and_those_asked_for_stay(tmp_path):
     hour_ago = time.time() - 3600
     for path in (stranger / "model.zip", stranger):
         os.utime(path, (hour_ago, hour_ago))
-    for _ in range(4):
-        time.sleep(0.1)
+    for _ in range(2):
+        clock.go_on(40)
         download_store.touch(used)
     download_store.sweep()
     assert download_store.find(left.id) is None and not left.path.exists()
@@ -174,7 +177,7 @@ def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypa
     monkeypatch.setattr(compare_tasks, "packing", packing)
     add_run(0.2)
     at = visit("compare")
-    at.radio(key="compare.form").set_value("uniform").run()
+    labelled(at.radio, "The pruned model as").set_value("uniform").run()
     button(at, "Prepare download").click().run()
     job = visitor_jobs.manager().of(OWNER, "pack")[-1]
     wait_for(lambda: not job.active)

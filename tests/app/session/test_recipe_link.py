@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from app.session import recipe_link, state
 from pruning.artifacts.recipe import Recipe
 from pruning.utils.errors import UsageError
-from tests.helpers.stand_ins import MAIN, PATIENCE
+from tests.helpers.stand_ins import at_address, draft_of, labelled
 
 
 def test_a_recipe_survives_the_address():
@@ -35,12 +34,10 @@ def test_a_damaged_address_is_one_sentence(text):
 
 def test_the_address_restores_the_draft_and_follows_it(engine):
     wanted = state.initial_recipe().changed(ffn={"ratio": 0.45}, seed=7)
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    at.query_params["recipe"] = recipe_link.encode(wanted)
-    at.run()
-    assert at.session_state["headroom.draft"] == wanted
+    at = at_address(recipe=recipe_link.encode(wanted))
+    assert draft_of(at) == wanted
     at.switch_page("views/prune/page.py").run()
-    slider = next(s for s in at.slider if s.label == "FFN channels to remove")
+    slider = labelled(at.slider, "FFN channels to remove")
     assert slider.value == 0.45
     slider.set_value(0.3).run()
     at.run()
@@ -51,10 +48,9 @@ def test_the_address_restores_the_draft_and_follows_it(engine):
 
 def test_an_address_may_not_name_files_outside_the_roots(engine, monkeypatch, tmp_path):
     monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    at.query_params["recipe"] = recipe_link.encode(Recipe.parse({"model": {"source": "/etc"}}))
-    at.run().switch_page("views/prune/page.py").run()
-    assert at.session_state["headroom.draft"].model.source == "demo"
+    at = at_address(recipe=recipe_link.encode(Recipe.parse({"model": {"source": "/etc"}})))
+    at.switch_page("views/prune/page.py").run()
+    assert draft_of(at).model.source == "demo"
 
 
 def test_the_recipe_file_reads_back(visit, engine):

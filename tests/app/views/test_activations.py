@@ -8,7 +8,7 @@ import pytest
 
 from app.components.csv_export import channel_rows, magnitude_rows
 from app.session import state
-from tests.helpers.stand_ins import words
+from tests.helpers.stand_ins import labelled, words
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_first_look(activations):
 
 def test_another_block_changes_its_details_only(activations):
     before = figures(activations)
-    activations.slider(key="activations.block").set_value(12).run()
+    labelled(activations.slider, "Block").set_value(12).run()
     after = figures(activations)
     assert not activations.exception
     assert before[0]["data"] == after[0]["data"]
@@ -41,9 +41,9 @@ def test_another_block_changes_its_details_only(activations):
 
 
 def test_the_block_is_shared_with_heads(activations):
-    activations.slider(key="activations.block").set_value(9).run()
+    labelled(activations.slider, "Block").set_value(9).run()
     at = activations.switch_page("views/heads/page.py").run()
-    assert at.slider(key="heads.block").value == 9
+    assert labelled(at.slider, "Block").value == 9
     assert "Block 9:" in words(at)
 
 

@@ -12,7 +12,7 @@ from app.session import state, visitor_jobs
 from app.views.compare.evaluation import rate
 from app.views.compare.tokens import before_token
 from tests.helpers.found import LOSSES, Passage, Rate, Score, add, add_run
-from tests.helpers.stand_ins import OWNER, button, charts, wait_for, words
+from tests.helpers.stand_ins import OWNER, button, charts, draft_of, labelled, wait_for, words
 
 
 def test_compare_before_any_run(visit):
@@ -55,18 +55,18 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     monkeypatch.setattr(compare_tasks, "saving", saving)
     engine.submit(finish=True)
     at = visit("compare")
-    choice = at.radio(key="compare.form")
+    choice = labelled(at.radio, "The pruned model as")
     assert choice.options == ["Compact", "Uniform", "Padded", "GGUF"]
     assert len(choice.proto.captions) == 4 and all(choice.proto.captions)
     choice.set_value("gguf").run()
-    at.text_input(key="compare.folder").set_value(str(tmp_path / "out")).run()
+    labelled(at.text_input, "Folder on the server").set_value(str(tmp_path / "out")).run()
     button(at, "Save").click().run()
     assert asked == [(tmp_path / "out", "gguf", "f16", None)]
     wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     at.run()
     assert f"Saved to {tmp_path / 'out'}." in words(at) and not at.exception
     assert "A bias was added." in words(at)
-    at.text_input(key="compare.folder").set_value("/etc/out").run()
+    labelled(at.text_input, "Folder on the server").set_value("/etc/out").run()
     button(at, "Save").click().run()
     assert len(asked) == 1 and "outside the folders" in at.error[0].value
 
@@ -81,7 +81,7 @@ def test_every_run_stays_though_models_are_let_go(visit, engine):
     table = at.dataframe[0].value
     assert list(table["run"]) == ["#5", "#4", "#3", "#2", "#1"]
     assert table["perplexity"].tolist()[-1] == 60.0 and table["perplexity"].isna().sum() == 4
-    at.selectbox(key="compare.run").select(jobs[0].id).run()
+    labelled(at.selectbox, "Run").select(jobs[0].id).run()
     assert not at.exception and "60.00" in [metric.value for metric in at.metric]
     assert button(at, "Evaluate").disabled and button(at, "Write").disabled
     assert "weights of this run were let go" in words(at)
@@ -102,7 +102,9 @@ def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
     table = next(d.value for d in at.dataframe if "÷ dense" in d.value)
     assert table["perplexity"].tolist() == [61.0, 61.0]
     assert table["tokens/s, writing"].tolist() == [6.0, 6.0]
-    at.selectbox(key="compare.protocol").select(Score(1.0, "ptb").protocol()).run()
+    labelled(at.selectbox, "Protocol of the perplexities").select(
+        Score(1.0, "ptb").protocol()
+    ).run()
     table = next(d.value for d in at.dataframe if "÷ dense" in d.value)
     assert table["perplexity"].tolist()[1] == 30.0
     clouds = [json.loads(e.proto.spec)["data"] for e in at.get("plotly_chart")]
@@ -194,7 +196,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     at.run()
     assert not at.exception
     assert next(d.value for d in at.dataframe if "rise" in d.value)["rise"].tolist() == [4.0, 0.5]
-    assert "Read: sample (test), 1 window of 3 tokens." in words(at)
+    assert "sample (test), 1 window of 3 tokens" in words(at)
 
 
 def test_text_shows_while_it_is_written(visit, engine):
@@ -237,4 +239,4 @@ def test_a_run_of_the_session_can_be_opened_again(visit, engine):
     run = add_run(0.35)
     at = visit("compare")
     button(at, "Open recipe on Prune").click().run()
-    assert at.session_state["headroom.draft"] == run.about
+    assert draft_of(at) == run.about

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 
 import pruning
 from app.session import visitor_jobs
-from app.views.prune import recipe_file
 from tests.helpers import families
-from tests.helpers.stand_ins import OWNER, wait_for
+from tests.helpers.stand_ins import OWNER, button, labelled, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +34,10 @@ def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
     whole = weights.read_bytes()
     at = visit("model")
     at.button_group[0].set_value("folder").run()
-    at.text_input(key="model.folder").set_value(str(weights.parent)).run()
+    labelled(at.text_input, "Folder on the server").set_value(str(weights.parent)).run()
     try:
         damage(weights)
-        next(button for button in at.button if button.label == "Load").click().run()
+        button(at, "Load").click().run()
         wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
         at.run()
     finally:
@@ -49,11 +47,10 @@ def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
     assert "\n" not in error.value and not at.exception
 
 
-def test_a_recipe_from_the_future_is_one_line(monkeypatch):
-    file, told = io.BytesIO(b"version: 99\n"), []
-    file.name = "r.yaml"
-    monkeypatch.setattr(recipe_file.st, "session_state", {recipe_file._UPLOAD: file})
-    monkeypatch.setattr(recipe_file.state, "set_problem", told.append)
-    recipe_file._uploaded()
-    (line,) = told
-    assert "r.yaml" in line and "version 99" in line and "\n" not in line
+def test_a_recipe_from_the_future_is_one_line(visit):
+    at = visit("prune")
+    upload = labelled(at.file_uploader, "Upload a recipe")
+    upload.upload("r.yaml", b"version: 99\n").run()
+    (error,) = at.error
+    assert "r.yaml" in error.value and "version 99" in error.value
+    assert "\n" not in error.value and not at.exception

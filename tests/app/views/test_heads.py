@@ -16,7 +16,7 @@ from pruning.artifacts.recipe import LN2
 from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
 from pruning.planning.graph import block_graph, count_similar
-from tests.helpers.stand_ins import OWNER, wait_for, words
+from tests.helpers.stand_ins import OWNER, at_address, button, draft_of, labelled, wait_for, words
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_first_look_needs_nothing_loaded(heads):
     assert "Nearest heads" in text and "nats" in text
     assert len(charts(heads)) == 4
     assert all(element.proto.alt for element in heads.get("plotly_chart"))
-    assert heads.session_state["headroom.draft"].heads.threshold is None
+    assert draft_of(heads).heads.threshold is None
 
 
 def saved(at) -> str:
@@ -59,9 +59,9 @@ def saved(at) -> str:
 def test_what_is_saved_follows_tau_and_ratio(heads):
     """134.5 M parameters: the demo model."""
     first = float(saved(heads))
-    heads.slider(key="heads.tau").set_value(0.2).run()
+    labelled(heads.slider, "τ, nats (natural log)").set_value(0.2).run()
     second = float(saved(heads))
-    heads.slider(key="draft.heads.ratio.slider").set_value(0.7).run()
+    labelled(heads.slider, "Heads to remove").set_value(0.7).run()
     assert first < second < float(saved(heads))
     assert "of 1,536 FFN channels stay" in words(heads)
 
@@ -92,7 +92,7 @@ def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
 
 def test_tau_moves_edges_and_plan_but_no_node(heads):
     before = charts(heads)
-    heads.slider(key="heads.tau").set_value(0.2).run()
+    labelled(heads.slider, "τ, nats (natural log)").set_value(0.2).run()
     after = charts(heads)
     assert not heads.exception
     assert node_places(before["graph"]) == node_places(after["graph"])
@@ -106,36 +106,36 @@ def test_tau_moves_edges_and_plan_but_no_node(heads):
 
 
 def test_tau_goes_into_the_recipe_and_out_again(heads):
-    heads.slider(key="heads.tau").set_value(0.15).run()
-    assert heads.session_state["headroom.draft"].heads.threshold == 0.15
-    assert heads.toggle(key="heads.use").value
-    heads.toggle(key="heads.use").set_value(False).run()
-    assert heads.session_state["headroom.draft"].heads.threshold is None
-    assert heads.slider(key="heads.tau").value == 0.15
-    heads.toggle(key="heads.use").set_value(True).run()
-    assert heads.session_state["headroom.draft"].heads.threshold == 0.15
+    labelled(heads.slider, "τ, nats (natural log)").set_value(0.15).run()
+    assert draft_of(heads).heads.threshold == 0.15
+    assert labelled(heads.toggle, "Prune with this τ").value
+    labelled(heads.toggle, "Prune with this τ").set_value(False).run()
+    assert draft_of(heads).heads.threshold is None
+    assert labelled(heads.slider, "τ, nats (natural log)").value == 0.15
+    labelled(heads.toggle, "Prune with this τ").set_value(True).run()
+    assert draft_of(heads).heads.threshold == 0.15
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.693])
 def test_the_ends_of_the_scale_work(heads, tau):
-    heads.slider(key="heads.tau").set_value(tau).run()
+    labelled(heads.slider, "τ, nats (natural log)").set_value(tau).run()
     assert not heads.exception and not heads.error
-    assert heads.slider(key="heads.tau").value == tau
+    assert labelled(heads.slider, "τ, nats (natural log)").value == tau
     edges = sum(trace(charts(heads)["overview"], "edges")["y"])
     assert edges == (0 if tau == 0 else 30 * 36)
 
 
 def test_tau_of_the_recipe_is_shown(visit):
     draft = state.initial_recipe().changed(heads={"threshold": LN2})
-    at = visit("heads", **{"headroom.draft": draft})
-    assert at.slider(key="heads.tau").value == 0.693
-    assert at.toggle(key="heads.use").value
-    assert at.session_state["headroom.draft"].heads.threshold == LN2
+    at = visit("heads", recipe=draft)
+    assert labelled(at.slider, "τ, nats (natural log)").value == 0.693
+    assert labelled(at.toggle, "Prune with this τ").value
+    assert draft_of(at).heads.threshold == LN2
 
 
 def test_another_block_shows_other_heads(heads):
     before = node_places(charts(heads)["graph"])
-    heads.slider(key="heads.block").set_value(12).run()
+    labelled(heads.slider, "Block").set_value(12).run()
     assert not heads.exception
     assert node_places(charts(heads)["graph"]) != before
     assert "Block 12:" in words(heads)
@@ -143,23 +143,15 @@ def test_another_block_shows_other_heads(heads):
 
 
 def test_the_address_opens_a_block(visit, engine):
-    from streamlit.testing.v1 import AppTest
-
-    from tests.helpers.stand_ins import MAIN, PATIENCE
-
-    at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-    at.query_params["block"] = "7"
-    at.run().run()
+    at = at_address(block="7").run()
     assert "Block 7:" in words(at)
     for wrong in ("99", "x", "-1"):
-        at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
-        at.query_params["block"] = wrong
-        at.run().run()
+        at = at_address(block=wrong).run()
         assert not at.exception and "Block 0:" in words(at)
 
 
 def test_a_head_can_be_chosen_without_a_mouse(heads):
-    heads.selectbox(key="heads.head").set_value(7).run()
+    labelled(heads.selectbox, "Head").set_value(7).run()
     assert "shared with heads 6, 8" in words(heads)
     graph = charts(heads)["graph"]
     ring = trace(graph, "selected")
@@ -171,7 +163,7 @@ def test_fates_follow_the_rules_of_the_recipe(visit, policy):
     draft = state.initial_recipe().changed(
         heads={"threshold": 0.12, "policy": policy, "ratio": 0.34}, blocks={"start": 0, "end": 3}
     )
-    at = visit("heads", **{"headroom.draft": draft})
+    at = visit("heads", recipe=draft)
     gone = trace(charts(at)["overview"], "gone")["y"]
     assert sum(gone[:3]) > 0 and sum(gone[3:]) == 0
     assert not at.exception
@@ -179,7 +171,7 @@ def test_fates_follow_the_rules_of_the_recipe(visit, policy):
 
 def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
     draft = state.initial_recipe().changed(blocks={"start": 0, "end": 80})
-    at = visit("heads", **{"headroom.draft": draft})
+    at = visit("heads", recipe=draft)
     assert not at.exception and len(charts(at)) == 4
     assert "30 blocks" in at.warning[0].value.replace("\n", " ")
 
@@ -187,55 +179,55 @@ def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
 @pytest.mark.parametrize("blocks", [{"start": 0, "end": None}, {"start": 40, "end": 50}])
 def test_a_score_that_was_not_measured_falls_back_to_the_usual_one(visit, blocks):
     draft = state.initial_recipe().changed(heads={"score": "fisher", "ratio": 0.3}, blocks=blocks)
-    heads = visit("heads", **{"headroom.draft": draft})
+    heads = visit("heads", recipe=draft)
     assert not heads.exception and len(charts(heads)) == 4
     assert "needs a gradient pass" in heads.warning[-1].value
     assert "Second moment" in heads.warning[-1].value
-    assert heads.session_state["headroom.draft"].heads.score == "fisher"
+    assert draft_of(heads).heads.score == "fisher"
 
 
 def test_the_ratio_takes_heads_at_once(heads):
-    heads.slider(key="draft.heads.ratio.slider").set_value(0.34).run()
+    labelled(heads.slider, "Heads to remove").set_value(0.34).run()
     assert not heads.exception
     assert min(trace(charts(heads)["overview"], "gone")["y"]) == 3
-    assert heads.session_state["headroom.draft"].heads.ratio == 0.34
+    assert draft_of(heads).heads.ratio == 0.34
 
 
 def test_a_mark_goes_into_the_recipe_and_the_charts(heads):
-    heads.selectbox(key="heads.head").set_value(4).run()
-    heads.selectbox(key="heads.mark").set_value("drop").run()
+    labelled(heads.selectbox, "Head").set_value(4).run()
+    labelled(heads.selectbox, "Mark by hand").set_value("drop").run()
     assert not heads.exception and not heads.warning
-    assert heads.session_state["headroom.draft"].marks[0].drop == (4,)
+    assert draft_of(heads).marks[0].drop == (4,)
     found = charts(heads)
     assert trace(found["overview"], "◇ marked drop")["customdata"] == ["block:0:4"]
     assert trace(found["graph"], "marked")["text"] == ["drop"]
     # grouped queries: each of the three groups gives up one
     assert trace(found["overview"], "gone")["y"][0] == 3
     assert "marked by hand" in words(heads) and "block 0 drops 4" in words(heads)
-    heads.selectbox(key="heads.mark").set_value("keep").run()
-    assert heads.session_state["headroom.draft"].marks[0].keep == (4,)
+    labelled(heads.selectbox, "Mark by hand").set_value("keep").run()
+    assert draft_of(heads).marks[0].keep == (4,)
     assert "marked keep by hand" in words(heads)
-    heads.button(key="heads.clear").click().run()
-    assert not heads.session_state["headroom.draft"].marks
+    button(heads, "Clear all marks").click().run()
+    assert not draft_of(heads).marks
 
 
 def test_marks_that_cannot_be_honoured_are_one_sentence(visit):
     draft = state.initial_recipe().changed(marks={0: {"drop": [0, 1], "keep": [3, 4]}})
-    at = visit("heads", **{"headroom.draft": draft})
+    at = visit("heads", recipe=draft)
     assert not at.exception and len(charts(at)) == 4
     assert "cannot be honoured" in at.warning[0].value
-    assert at.session_state["headroom.draft"] == draft
+    assert draft_of(at) == draft
 
 
 def test_the_open_block_and_the_picked_head_are_shown_everywhere(heads):
-    heads.slider(key="heads.block").set_value(12).run()
-    heads.selectbox(key="heads.head").set_value(7).run()
+    labelled(heads.slider, "Block").set_value(12).run()
+    labelled(heads.selectbox, "Head").set_value(7).run()
     found = charts(heads)
     ring = trace(found["overview"], "selected")
     assert (ring["x"], ring["y"]) == ([12], [7])
     assert trace(found["graph"], "selected") and trace(found["sheet"], "selected")
     assert trace(found["sheet"], "blocks")["customdata"] == [f"block:{n}" for n in range(30)]
-    heads.button_group(key="heads.order").set_value("alike").run()
+    labelled(heads.button_group, "Order").set_value("alike").run()
     counts = trace(charts(heads)["overview"], "edges")["y"]
     first = trace(charts(heads)["sheet"], "blocks")["customdata"][0]
     assert counts[int(first.split(":")[1])] == max(counts)
@@ -246,12 +238,12 @@ def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
     made = AttentionPatterns(tuple("abcde"), (maps.astype(np.float32),) * 30)
     monkeypatch.setattr(tasks, "looking", lambda *_: lambda progress, cancel: made)
     assert "needs the model itself" in words(heads)
-    heads.button(key="heads.look").click().run()
+    button(heads, "Load and look").click().run()
     wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     heads.run()
     assert not heads.exception and "needs the model itself" not in words(heads)
     assert len(heads.get("plotly_chart")) == 6
-    heads.text_input(key="heads.sentence").set_value("Another one.").run()
+    labelled(heads.text_input, "Sentence").set_value("Another one.").run()
     assert "needs the model itself" in words(heads)
 
 
@@ -260,6 +252,6 @@ def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
     losses = {"attention": [0.1] * 30, "ffn": [0.2] * 30}
     monkeypatch.setattr(preview, "has_loss_curves", lambda measurement: True)
     monkeypatch.setattr(preview, "plan_losses", lambda measurement, plan: losses)
-    at = visit("heads", **{"headroom.draft": draft})
+    at = visit("heads", recipe=draft)
     assert trace(charts(at)["overview"], "loss, attention")["y"] == [0.1] * 30
     assert "by its loss curve" in words(at)

@@ -30,7 +30,7 @@ def mixture():
 
 @pytest.mark.parametrize("page", ["heads", "activations", "prune", "model"])
 def test_every_page_draws(visit, mixture, page):
-    at = visit(page, **{"headroom.measurement": mixture})
+    at = visit(page, measurement=mixture)
     assert not at.exception
     assert at.get("plotly_chart") or page == "model"
     if page in ("prune", "model"):

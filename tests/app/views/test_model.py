@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.jobs import tasks
 from app.session import state, visitor_jobs
-from tests.helpers.stand_ins import OWNER, button, failing, wait_for, words
+from tests.helpers.stand_ins import OWNER, button, failing, labelled, wait_for, words
 
 
 def test_model_shows_the_demo_without_loading(visit):
@@ -20,7 +20,7 @@ def test_model_refuses_a_path_outside_the_roots(visit, tmp_path, monkeypatch):
     monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
     at = visit("model")
     at.button_group[0].set_value("folder").run()
-    at.text_input(key="model.folder").set_value("/etc").run()
+    labelled(at.text_input, "Folder on the server").set_value("/etc").run()
     button(at, "Load").click().run()
     assert "outside the folders" in at.error[0].value
     assert not visitor_jobs.manager().of(OWNER)

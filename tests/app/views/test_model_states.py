@@ -12,7 +12,7 @@ from app.jobs import tasks
 from app.session import visitor_jobs
 from pruning.artifacts.events import stop_if
 from pruning.models.loading import memory_estimate
-from tests.helpers.stand_ins import OWNER, button, wait_for, words
+from tests.helpers.stand_ins import OWNER, button, labelled, wait_for, words
 
 GPT2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 16}
 
@@ -26,7 +26,7 @@ def folder(visit, tmp_path, monkeypatch):
         (tmp_path / "config.json").write_text(json.dumps(config))
         at = visit("model")
         at.button_group[0].set_value("folder").run()
-        at.text_input(key="model.folder").set_value(str(tmp_path)).run()
+        labelled(at.text_input, "Folder on the server").set_value(str(tmp_path)).run()
         button(at, label).click().run()
         return ended(at)
 
@@ -51,7 +51,7 @@ def test_nothing_can_be_pressed_before_a_model_is_named(visit):
     at = visit("model")
     at.button_group[0].set_value("hub").run()
     assert all(button(at, name).disabled for name in ("Check memory", "Load", "Measure"))
-    at.text_input(key="model.hub").set_value("a/b").run()
+    labelled(at.text_input, "Model id").set_value("a/b").run()
     assert not any(button(at, name).disabled for name in ("Check memory", "Load", "Measure"))
 
 
@@ -63,7 +63,7 @@ def test_no_hub(visit, monkeypatch, label):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     at = visit("model")
     at.button_group[0].set_value("hub").run()
-    at.text_input(key="model.hub").set_value("someone/some-model").run()
+    labelled(at.text_input, "Model id").set_value("someone/some-model").run()
     button(at, label).click().run()
     one_sentence(ended(at), "someone/some-model", "cannot be reached")
 

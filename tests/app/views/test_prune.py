@@ -10,7 +10,16 @@ from app.components.recipe_summary import group_note
 from app.session import state, visitor_jobs
 from pruning.criteria import CRITERIA
 from pruning.registries import HEAD_POLICIES
-from tests.helpers.stand_ins import OWNER, button, charts, failing, wait_for, words
+from tests.helpers.stand_ins import (
+    OWNER,
+    button,
+    charts,
+    draft_of,
+    failing,
+    labelled,
+    wait_for,
+    words,
+)
 
 
 def html(at):
@@ -21,30 +30,28 @@ def test_prune_counts_live(visit):
     at = visit("prune")
     assert not at.exception and len(charts(at)) == 1
     before = at.metric[0].value
-    slider = next(s for s in at.slider if s.label == "FFN channels to remove")
+    slider = labelled(at.slider, "FFN channels to remove")
     slider.set_value(0.5).run()
     assert at.metric[0].value != before
-    assert at.session_state["headroom.draft"].ffn.ratio == 0.5
+    assert draft_of(at).ffn.ratio == 0.5
 
 
 def test_tau_is_shared_by_toggle_and_slider(visit):
     at = visit("prune")
-    toggle = next(t for t in at.toggle if t.label == "Remove heads that attend alike")
+    toggle = labelled(at.toggle, "Remove heads that attend alike")
     toggle.set_value(True).run()
     tau = next(s for s in at.slider if "nats" in s.label)
     tau.set_value(0.1).run()
-    assert at.session_state["headroom.draft"].heads.threshold == 0.1
+    assert draft_of(at).heads.threshold == 0.1
     assert at.metric[3].value != "0 of 270"
 
 
 def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
     """The demo model: nine heads on three key/value heads."""
     at = visit("prune")
-    assert "each of the 3 key/value groups, so a block's count is rounded to a multiple of 3" in (
-        words(at)
-    )
-    at.selectbox(key="draft.heads.policy.selectbox").select("kv_group").run()
-    assert "Whole key/value groups go, so a block's count is a multiple of 3." in words(at)
+    assert "3 key/value groups" in words(at) and "rounded to a multiple of 3" in words(at)
+    labelled(at.selectbox, "Grouped queries").select("kv_group").run()
+    assert "Whole key/value groups go" in words(at) and "is a multiple of 3" in words(at)
     shape = state.demo_measurement().shape
     assert all(group_note(shape, policy) for policy in HEAD_POLICIES.names())
     alone = replace(shape.blocks[0].attention, groups=shape.blocks[0].attention.units)
@@ -53,23 +60,23 @@ def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
 
 
 def test_an_empty_plan_cannot_run(visit):
-    at = visit("prune", **{"headroom.draft": state.initial_recipe().changed(ffn={"ratio": 0.0})})
+    at = visit("prune", recipe=state.initial_recipe().changed(ffn={"ratio": 0.0}))
     assert button(at, "Run").disabled
 
 
 def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
     other = state.initial_recipe().changed(model={"source": "openai-community/gpt2"})
-    at = visit("prune", **{"headroom.draft": other})
+    at = visit("prune", recipe=other)
     assert "not measured yet" in at.warning[0].value and not at.metric
     assert not button(at, "Run").disabled
 
 
 def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
     at = visit("prune")
-    box = next(s for s in at.selectbox if s.label == "Score for FFN channels")
+    box = labelled(at.selectbox, "Score for FFN channels")
     assert box.options == [entry.title for entry in CRITERIA]
     box.select("taylor_element1").run()
-    assert at.session_state["headroom.draft"].ffn.score == "taylor_element1"
+    assert draft_of(at).ffn.score == "taylor_element1"
     assert not at.exception and not at.error and not at.metric
     assert "needs a gradient pass" in at.warning[0].value
     assert not button(at, "Run").disabled
@@ -112,7 +119,7 @@ def test_a_paused_run_rests_and_goes_on(visit, engine):
     wait_for(lambda: job.status == "done")
     at.run()
     assert "of the block parameters are kept" in words(at)
-    assert at.slider(key="feed.step").value == len(job.events)
+    assert labelled(at.slider, "Decision").value == len(job.events)
 
 
 def test_a_run_is_replayed_without_computing(visit, engine):
@@ -121,11 +128,11 @@ def test_a_run_is_replayed_without_computing(visit, engine):
     assert 'role="status"' not in html(at)
     button(at, "Replay its decisions").click().run()
     button(at, "Pause").click().run()
-    at.slider(key="feed.step").set_value(1).run()
+    labelled(at.slider, "Decision").set_value(1).run()
     assert not at.exception
     assert html(at).count("Block 2 ") == 1 and job.events[0].block == 2
     gone = at.metric[0].value
-    at.slider(key="feed.step").set_value(3).run()
+    labelled(at.slider, "Decision").set_value(3).run()
     assert "Block 3 " in html(at) and at.metric[0].value != gone
     assert visitor_jobs.manager().of(OWNER) == [job]
     assert "decisions.csv" in [b.label for b in at.get("download_button")]
@@ -138,7 +145,7 @@ def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
     second = visitor_jobs.manager().submit(
         "prune", "Prune demo", engine.prune, owner="second", queue_name="cpu", about=engine.recipe
     )
-    at = visit("prune", **{"headroom.owner": "second"})
+    at = visit("prune", owner="second")
     assert not at.exception and second.status == "queued"
     assert "waiting, 1 job ahead" in html(at)
     assert button(at, "Pause").disabled

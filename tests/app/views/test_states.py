@@ -91,6 +91,6 @@ def test_every_other_page_shows_a_run_at_work(visit, engine, name):
 
 def test_a_budget_that_cannot_be_met_is_one_sentence(visit):
     draft = state.initial_recipe().changed(budget={"kept": 0.1}, blocks={"start": 29, "end": 30})
-    at = visit("prune", **{"headroom.draft": draft})
+    at = visit("prune", recipe=draft)
     assert not at.exception and len(at.error) == 1 and not at.metric
     assert "\n" not in at.error[0].value

@@ -12,7 +12,7 @@ import pytest
 import pruning
 from pruning.artifacts.measurement import Measurement
 from pruning.cli.main import main
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
 from tests.helpers.families import SAMPLE
 
 SMALL = ["--samples", "4", "--seq-len", "16", "--device", "cpu"]
@@ -308,7 +308,7 @@ def _process(*arguments, **environment):
         cwd=ROOT,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
