@@ -7,13 +7,14 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from app.charts.divergence import divergence_alt, divergence_heatmap
+from app.charts.divergence import divergence_alt, divergence_heatmap, pair_rows
 from app.charts.graph import HeadNode, graph_alt, similarity_graph
-from app.charts.overview import blocks_overview, overview_alt
+from app.charts.overview import blocks_overview, overview_alt, overview_rows
+from app.charts.plan_map import head_rows
 from app.charts.sheet import ORDERS, ordered, sheet_alt, sheet_of_graphs
 from app.charts.theme import chart_config, paper
 from app.components.block_picker import block_slider
-from app.components.csv_export import csv_row, head_rows, overview_rows, pair_rows
+from app.components.csv_export import csv_row
 from app.components.recipe_summary import group_note
 from app.components.staged_render import only_first_chart
 from app.components.text import amount, size
