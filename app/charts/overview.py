@@ -87,7 +87,7 @@ def blocks_overview(
     Marks carry the id ``block:index:head``, bars ``block:index``.
     """
     rows = overview_rows(plan, counts, losses)
-    heads, blocks = max(row["heads"] for row in rows), len(rows)
+    heads = max(row["heads"] for row in rows)
     strip = min(max(heads * 15, 120), 420)
     below = len(COUNTED) + (losses is not None)
     figure = make_subplots(
@@ -110,8 +110,15 @@ def blocks_overview(
         _add_losses(figure, rows, place=1 + below)
     if selected is not None:
         figure.add_trace(ring([open_block], [selected], "selected", 16, 2.5), row=1, col=1)
-    styled(figure, height=strip + below * COUNT_ROW + 90)
+    _lay_out(figure, rows, strip, below)
     frame_block(figure, open_block)
+    return figure
+
+
+def _lay_out(figure: go.Figure, rows: Sequence[Row], strip: int, below: int) -> None:
+    """Axes and margins: a row of ``strip`` pixels for the heads and ``below`` small ones."""
+    heads, blocks = max(row["heads"] for row in rows), len(rows)
+    styled(figure, height=strip + below * COUNT_ROW + 90)
     # fixed margins: to find them out would draw everything twice
     still(figure, "overview", hovermode="closest", bargap=0.35, legend=STILL_LEGEND)
     figure.update_layout(margin={"l": 64, "b": 44})
@@ -127,7 +134,6 @@ def blocks_overview(
         row=1,
         col=1,
     )
-    return figure
 
 
 def _kinds(module: ModulePlan) -> dict[int, str]:
