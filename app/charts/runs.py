@@ -98,7 +98,7 @@ def methods_by_size(points: Sequence[Any], titles: Mapping[str, str]) -> Chart:
     middle = 0.5 * (min(kept) + max(kept))
     half = max(0.5 * (max(kept) - min(kept)), 0.5) * 1.5
     marks = [_presets([p], p.preset, titles, [100 * p.kept]) for p in found if p.perplexity]
-    axis = Axis("block parameters kept, %", (middle - half, middle + half))
+    axis = Axis("block parameters kept (%)", (middle - half, middle + half))
     return _perplexities(points, marks, axis, titles, height=330)
 
 

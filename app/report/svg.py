@@ -17,7 +17,8 @@ Scale = Callable[[float], float]
 
 
 def svg(chart: Chart) -> str:
-    """``chart``, whose x axis has a span and ticks, as one ``<svg>`` with its text alternative."""
+    """``chart``, both axes of which have ticks, and a span unless y is logarithmic, as one
+    ``<svg>`` with its text alternative."""
     bottom = chart.height - BOTTOM
     x = _scale(chart.x, chart, LEFT, WIDTH - RIGHT)
     y = _scale(chart.y, chart, bottom, TOP)
@@ -46,12 +47,10 @@ def _scale(axis: Axis, chart: Chart, start: float, end: float) -> Scale:
 
 
 def _ends(axis: Axis, chart: Chart) -> tuple[float, float]:
-    """The axis' own span, or what holds all values of y: whole decades on a log axis."""
+    """The axis' own span, or the whole decades that hold all values of y on a log axis."""
     if axis.span:
         return axis.span
     values = [y for series in chart.series for y in series.y if y is not None] or [1.0]
-    if not axis.log:
-        return min(0.0, *values), max(0.0, *values) or 1.0
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return 10.0**low, 10.0 ** max(high, low + 1)
 
