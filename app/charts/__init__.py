@@ -1,1 +1,1 @@
-"""Charts: data in, Plotly figure out; no Streamlit."""
+"""Charts: data in; one plain description each, drawn by Plotly or, for the report, as SVG."""

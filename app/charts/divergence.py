@@ -7,13 +7,25 @@ from math import isnan
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.chart import Row
+from app.charts.figure import colour_bar, frame, still, targets
 from app.charts.picks import point_id
-from app.charts.theme import SELECTED, SEQUENTIAL, styled
+from app.charts.theme import SEQUENTIAL, styled
 
 LN2 = float(np.log(2.0))
 HEIGHT = 365
 NUMBERS_UP_TO = 12
 """More heads than this leave no room for a number in each cell."""
+
+
+def pair_rows(divergence: np.ndarray) -> list[Row]:
+    """JS divergence in nats of every two heads of a block, from ``divergence`` [heads, heads]."""
+    first, second = np.triu_indices(len(divergence), 1)
+    values = divergence[first, second]
+    return [
+        {"head": i, "other": j, "divergence_nats": value}
+        for i, j, value in zip(first.tolist(), second.tolist(), values.tolist(), strict=True)
+    ]
 
 
 def divergence_heatmap(
@@ -31,29 +43,17 @@ def divergence_heatmap(
     figure.add_trace(_dots(shown, threshold, count))
     figure.add_trace(_targets(divergence, threshold))
     if selected is not None:
-        figure.add_shape(
-            type="rect",
-            x0=-0.5,
-            x1=count - 0.5,
-            y0=selected - 0.5,
-            y1=selected + 0.5,
-            line={"color": SELECTED, "width": 3 if count <= 40 else 1.5},
-        )
+        width = 3 if count <= 40 else 1.5
+        frame(figure, (-0.5, count - 0.5), (selected - 0.5, selected + 0.5), width)
     styled(figure, height=HEIGHT, legend=False)
-    figure.update_layout(
-        dragmode=False,
-        hovermode="closest",
-        uirevision="divergence",
-        # fixed: to find them out would draw everything twice
-        margin={"t": 8, "l": 48, "r": 84, "b": 48},
-    )
+    # fixed margins: to find them out would draw everything twice
+    still(figure, "divergence", hovermode="closest", margin={"t": 8, "l": 48, "r": 84, "b": 48})
     step = 1 if count <= 16 else 4 if count <= 40 else 8
     axis = {
         "range": [-0.5, count - 0.5],
         "tickvals": labels[::step],
         "ticktext": [str(label) for label in labels[::step]],
         "showgrid": False,
-        "fixedrange": True,
         "automargin": False,
         "title": {"text": "head", "standoff": 10},
     }
@@ -64,13 +64,13 @@ def divergence_heatmap(
 
 def divergence_alt(block: int, divergence: np.ndarray, threshold: float) -> str:
     """The heatmap in one sentence."""
-    pairs = divergence[np.triu_indices(len(divergence), 1)]
-    if not len(pairs):
+    pairs = [row["divergence_nats"] for row in pair_rows(divergence)]
+    if not pairs:
         return f"Block {block} has one head, so there is nothing to compare."
     return (
         f"Heatmap of the JS divergence between the {len(divergence)} heads of block {block}: "
-        f"from {pairs.min():.3f} to {pairs.max():.3f} nats, {int((pairs < threshold).sum())} of "
-        f"{len(pairs)} pairs below {threshold:.3f}."
+        f"from {min(pairs):.3f} to {max(pairs):.3f} nats, "
+        f"{sum(value < threshold for value in pairs)} of {len(pairs)} pairs below {threshold:.3f}."
     )
 
 
@@ -92,13 +92,11 @@ def _cells(shown: np.ndarray, labels: list[int]) -> go.Heatmap:
         hoverongaps=False,
         xgap=1 if len(labels) <= 40 else 0,
         ygap=1 if len(labels) <= 40 else 0,
-        colorbar={
-            "title": {"text": "JS divergence (nats)", "side": "right"},
-            "tickvals": [0.0, 0.2, 0.4, 0.6, LN2],
-            "ticktext": ["0", "0.2", "0.4", "0.6", "ln 2"],
-            "thickness": 12,
-            "outlinewidth": 0,
-        },
+        colorbar=colour_bar(
+            "JS divergence (nats)",
+            tickvals=[0.0, 0.2, 0.4, 0.6, LN2],
+            ticktext=["0", "0.2", "0.4", "0.6", "ln 2"],
+        ),
     )
 
 
@@ -134,18 +132,14 @@ def _targets(divergence: np.ndarray, threshold: float) -> go.Scatter:
     rows, columns = np.nonzero(~np.eye(count, dtype=bool))
     values = divergence[rows, columns].tolist()
     rows, columns = rows.tolist(), columns.tolist()
-    return go.Scatter(
-        x=columns,
-        y=rows,
-        mode="markers",
-        name="pairs",
-        marker={"symbol": "square", "size": max(6, 300 // count), "opacity": 0},
-        customdata=[point_id("pair", i, j) for i, j in zip(rows, columns, strict=True)],
-        hovertext=[
+    return targets(
+        columns,
+        rows,
+        [point_id("pair", i, j) for i, j in zip(rows, columns, strict=True)],
+        [
             f"heads {i} and {j}<br>JS {value:.3f} nats{', below τ' if value < threshold else ''}"
             for i, j, value in zip(rows, columns, values, strict=True)
         ],
-        hoverinfo="text",
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
+        name="pairs",
+        size=max(6, 300 // count),
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.chart import Row
+from app.charts.figure import colour_bar, frame, still, targets
 from app.charts.picks import point_id
-from app.charts.theme import SELECTED, SEQUENTIAL, styled
+from app.charts.theme import SEQUENTIAL, styled
 from pruning.planning.analysis import attention_sink_shares
 
 HEIGHT = 400
@@ -16,39 +21,51 @@ NAMES_UP_TO = 40
 GAP = 3
 
 
+def pattern_rows(tokens: Sequence[str], probabilities: np.ndarray) -> list[Row]:
+    """Where each word piece looks: ``probabilities`` [tokens, tokens] of one head."""
+    return [
+        {
+            "from": place,
+            "from_text": tokens[place],
+            "to": other,
+            "to_text": tokens[other],
+            "attention": float(probabilities[place, other]),
+        }
+        for place in range(len(tokens))
+        for other in range(place + 1)  # no head looks ahead
+    ]
+
+
 def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
     """``pattern`` [s, s] of one head: rows look at columns, each row sums to 1."""
     count = len(tokens)
-    shown = np.where(np.tri(count, dtype=bool), pattern, np.nan)  # no head looks ahead
+    cells: list[list[float | None]] = [[None] * count for _ in tokens]
+    for row in pattern_rows(tokens, pattern):
+        cells[row["from"]][row["to"]] = round(row["attention"], 4)
     figure = go.Figure(
-        go.Heatmap(
-            z=[[None if np.isnan(v) else round(float(v), 4) for v in row] for row in shown],
-            zmin=0.0,
-            zmax=1.0,
-            colorscale=SEQUENTIAL,
+        _heatmap(
+            cells,
             customdata=[[[a, b] for b in tokens] for a in tokens],
             hovertemplate="‘%{customdata[0]}’ looks at ‘%{customdata[1]}’: %{z:.3f}<extra></extra>",
-            hoverongaps=False,
-            colorbar={
-                "title": {"text": "attention", "side": "right"},
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
+            colorbar=colour_bar("attention"),
         )
     )
     styled(figure, height=HEIGHT, legend=False)
-    figure.update_layout(dragmode=False, margin={"t": 8}, uirevision="pattern")
+    still(figure, "pattern", margin={"t": 8})
     named = count <= NAMES_UP_TO
     ticks = {
         "tickvals": list(range(count)) if named else list(range(0, count, 8)),
         "ticktext": [_name(token) for token in tokens] if named else None,
         "tickfont": {"size": 10},
         "showgrid": False,
-        "fixedrange": True,
     }
     figure.update_xaxes(**ticks, tickangle=-60, title="looked at", range=[-0.5, count - 0.5])
     figure.update_yaxes(**ticks, title="looks", range=[count - 0.5, -0.5])
     return figure
+
+
+def _heatmap(cells: Sequence | np.ndarray, **more: Any) -> go.Heatmap:
+    return go.Heatmap(z=cells, zmin=0.0, zmax=1.0, colorscale=SEQUENTIAL, hoverongaps=False, **more)
 
 
 def pattern_alt(block: int, head: int, pattern: np.ndarray, tokens: tuple[str, ...]) -> str:
@@ -76,31 +93,14 @@ def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
     for (top, left), one in zip(corners, maps, strict=True):
         # the root makes faint patterns visible in a small picture
         canvas[top : top + size, left : left + size] = np.where(below, np.sqrt(one), np.nan)
-    figure = go.Figure(
-        go.Heatmap(
-            z=canvas,
-            zmin=0.0,
-            zmax=1.0,
-            colorscale=SEQUENTIAL,
-            showscale=False,
-            hoverinfo="skip",
-            hoverongaps=False,
-        )
-    )
+    figure = go.Figure(_heatmap(canvas, showscale=False, hoverinfo="skip"))
     figure.add_trace(_targets(maps, corners, size, HEIGHT / rows))
     top, left = corners[selected]
-    figure.add_shape(
-        type="rect",
-        x0=left - 1.2,
-        x1=left + size + 0.2,
-        y0=top - 1.2,
-        y1=top + size + 0.2,
-        line={"color": SELECTED, "width": 3},
-    )
+    frame(figure, (left - 1.2, left + size + 0.2), (top - 1.2, top + size + 0.2))
     styled(figure, height=HEIGHT, legend=False)
-    figure.update_layout(dragmode=False, hovermode="closest", margin={"t": 8}, uirevision="mosaic")
-    figure.update_xaxes(visible=False, range=[-1.5, columns * step], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[rows * step, -1.5], fixedrange=True)
+    still(figure, "mosaic", hovermode="closest", margin={"t": 8})
+    figure.update_xaxes(visible=False, range=[-1.5, columns * step])
+    figure.update_yaxes(visible=False, range=[rows * step, -1.5])
     return figure
 
 
@@ -112,22 +112,19 @@ def mosaic_alt(block: int, heads: int) -> str:
 def _targets(
     maps: np.ndarray, corners: list[tuple[int, int]], size: int, pixels: float
 ) -> go.Scatter:
-    words = [f"head {head}<br>{_habit(one)}" for head, one in enumerate(maps)]
-    return go.Scatter(
-        x=[left + size / 2 for _, left in corners],
-        y=[top + size / 2 for top, _ in corners],
+    heads = range(len(maps))
+    return targets(
+        [left + size / 2 for _, left in corners],
+        [top + size / 2 for top, _ in corners],
+        [point_id("head", head) for head in heads],
+        [f"head {head}<br>{_habit(maps[head])}" for head in heads],
+        size=max(10.0, 0.8 * pixels),
         mode="markers+text",
         name="heads",
-        text=[str(head) for head in range(len(maps))],
+        text=[str(head) for head in heads],
         # the upper right half of a tile is empty
         textposition="top right",
         textfont={"size": 13 if len(maps) <= 16 else 10},
-        marker={"symbol": "square", "size": max(10.0, 0.8 * pixels), "opacity": 0},
-        customdata=[point_id("head", head) for head in range(len(maps))],
-        hovertext=words,
-        hoverinfo="text",
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
     )
 
 

@@ -3,104 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
 from app.charts import theme
+from app.charts.chart import Axis, Chart, Row, Series, block_axis
+from app.charts.figure import STILL_LEGEND, figure, ring, still
 from pruning.artifacts.events import ModuleEvent
 
-_KINDS = (("attention", theme.ATTENTION, "circle"), ("ffn", theme.FFN, "square"))
-
-NOTHING_YET = (-3.2, 0.2)
-"""Decades that an empty picture shows; most errors end up there."""
+KINDS = {"attention": ("attention", theme.ATTENTION, "circle"), "ffn": ("FFN", theme.FFN, "square")}
+STAGES = {"error_cut": ("cut", "dot", "-open"), "error_recovered": ("recovered", "solid", "")}
+NOTHING_YET = (6e-4, 1.6)
+"""Errors that an empty picture shows room for; most end up there."""
+DECADES = {10.0**power: f"{10.0**power:g}" for power in range(-12, 7)}
+"""Plain numbers rather than powers: to be read from afar."""
 LARGE = 15
 """Pixels of type that is read from the back of a room."""
+AIR = 1.4
+"""Factor between the errors and the ends of the axis."""
 
 
-def errors(
-    events: Sequence[ModuleEvent],
-    blocks: range,
-    height: int = 300,
-    *,
-    large: bool = False,
-    among: Sequence[ModuleEvent] = (),
-) -> go.Figure:
+def error_rows(events: Sequence[ModuleEvent]) -> list[Row]:
+    """Relative reconstruction error of each module that was cut."""
+    return [
+        {
+            "block": event.block,
+            "module": event.kind,
+            "units": event.units,
+            "removed": len(event.removed),
+            "error_cut": event.error_before,
+            "error_recovered": event.error_after,
+            "seconds": event.seconds,
+        }
+        for event in events
+    ]
+
+
+def error_chart(
+    events: Sequence[ModuleEvent], blocks: range, among: Sequence[ModuleEvent] = ()
+) -> Chart:
     """Relative squared error per module on a log scale; dotted and hollow = before recovery.
 
     ``blocks`` fixes the width, so that the lines grow to the right while a run works; ``among``,
-    all decisions of a replay, fixes the height. ``large``: to be read from the back of a room;
-    then the newest module has a ring.
+    all decisions of a replay, fixes the height.
     """
-    figure = go.Figure()
-    for kind, colour, symbol in _KINDS:
-        own = [event for event in events if event.kind == kind]
-        label = "FFN" if kind == "ffn" else kind
-        for name, values, dash, mark in (
-            ("cut", [e.error_before for e in own], "dot", f"{symbol}-open"),
-            ("recovered", [e.error_after for e in own], "solid", symbol),
-        ):
-            figure.add_scatter(
-                x=[event.block for event in own],
-                y=[value if value > 0 else None for value in values],
-                mode="lines+markers",
-                name=f"{label}, {name}",
-                line={"color": colour, "dash": dash, "width": 3 if large else 2},
-                marker={"symbol": mark, "size": 9 if large else 7, "color": colour},
-                hovertemplate=f"block %{{x}}, {label}, {name}: %{{y:.4f}}<extra></extra>",
-            )
-    if large and events:
-        figure.add_trace(_ring(events[-1]))
-    theme.styled(figure, height=height)
-    figure.update_yaxes(title="relative error", type="log", tickformat="~g", dtick=1)
-    if not events:
-        figure.update_yaxes(range=NOTHING_YET)
-    figure.update_xaxes(title="block", range=[blocks.start - 0.5, blocks.stop - 0.5])
-    if len(blocks) <= 12:
-        figure.update_xaxes(dtick=1)
-    if among:
-        figure.update_yaxes(range=_decades(among))
-    if large:
-        figure.update_layout(
-            # a little smaller: in two rows it would take the picture's height
-            legend={"font": {"size": LARGE - 1}, "itemclick": False, "itemdoubleclick": False},
-            uirevision="errors",
-        )
-        for axes in (figure.update_xaxes, figure.update_yaxes):
-            axes(tickfont={"size": LARGE}, title={"font": {"size": LARGE}}, fixedrange=True)
-    return figure
-
-
-def _ring(event: ModuleEvent) -> go.Scatter:
-    values = [value for value in (event.error_before, event.error_after) if value > 0]
-    return go.Scatter(
-        x=[event.block] * len(values),
-        y=values,
-        mode="markers",
-        name="newest",
-        marker={"symbol": "circle-open", "size": 20, "color": theme.SELECTED, "line": {"width": 3}},
-        hoverinfo="skip",
-        cliponaxis=False,
-        showlegend=False,
+    rows = error_rows(events)
+    ends = NOTHING_YET if not events and not among else _reach(error_rows(among))
+    return Chart(
+        _alt(rows),
+        [
+            _line([row for row in rows if row["module"] == kind], kind, stage)
+            for kind in KINDS
+            for stage in STAGES
+        ],
+        block_axis(blocks),
+        Axis("relative error", ends, DECADES, log=True),
+        rows,
     )
 
 
-def _decades(events: Sequence[ModuleEvent]) -> list[float] | None:
-    """Range of a log axis (powers of ten) with some air around all errors."""
-    values = [v for event in events for v in (event.error_before, event.error_after) if v > 0]
-    if not values:
-        return None
-    return [log10(min(values)) - 0.15, log10(max(values)) + 0.15]
+def _line(rows: list[Row], kind: str, stage: str) -> Series:
+    (module, colour, symbol), (word, dash, hollow) = KINDS[kind], STAGES[stage]
+    name = f"{module}, {word}"
+    return Series(
+        name,
+        [row["block"] for row in rows],
+        [row[stage] if row[stage] > 0 else None for row in rows],
+        [f"block {row['block']}, {name}: {row[stage]:.4f}" for row in rows],
+        colour,
+        symbol=symbol + hollow,
+        dash=dash,
+    )
 
 
-def errors_alt(events: Sequence[ModuleEvent]) -> str:
-    """The lines in one sentence."""
-    if not events:
+def _positive(rows: list[Row]) -> list[float]:
+    return [row[stage] for row in rows for stage in STAGES if row[stage] > 0]
+
+
+def _reach(rows: list[Row]) -> tuple[float, float] | None:
+    """Ends of an axis with some air around all errors."""
+    values = _positive(rows)
+    return (min(values) / AIR, max(values) * AIR) if values else None
+
+
+def _alt(rows: list[Row]) -> str:
+    if not rows:
         return "Reconstruction error per block: nothing is cut yet."
-    last = events[-1]
-    kind = "FFN" if last.kind == "ffn" else "attention"
+    last = rows[-1]
     return (
-        f"Reconstruction error per block before and after recovery, {len(events)} modules so far; "
-        f"the newest is block {last.block} {kind}: {last.error_before:.4f} cut, "
-        f"{last.error_after:.4f} recovered."
+        f"Reconstruction error per block before and after recovery, {len(rows)} modules so far; "
+        f"the newest is block {last['block']} {KINDS[last['module']][0]}: "
+        f"{last['error_cut']:.4f} cut, {last['error_recovered']:.4f} recovered."
     )
+
+
+def large_errors(chart: Chart) -> go.Figure:
+    """``chart`` of :func:`error_chart` to be read from the back of a room; a ring around the
+    newest module."""
+    series = [replace(one, size=9, width=3) for one in chart.series]
+    drawn = still(figure(replace(chart, series=series)), "errors")
+    if chart.rows:
+        values = _positive(chart.rows[-1:])
+        newest = ring([chart.rows[-1]["block"]] * len(values), values, "newest", 20, 3)
+        drawn.add_trace(newest.update(cliponaxis=False))
+    # a little smaller: in two rows it would take the picture's height
+    drawn.update_layout(legend={"font": {"size": LARGE - 1}, **STILL_LEGEND})
+    for axes in (drawn.update_xaxes, drawn.update_yaxes):
+        axes(tickfont={"size": LARGE}, title={"font": {"size": LARGE}})
+    return drawn

@@ -3,82 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import plotly.graph_objects as go
-
 from app.charts import theme
+from app.charts.chart import Axis, Chart, Series, block_axis
+from app.charts.plan_map import COLOURS, NAMES, shares, width_rows
 from pruning.artifacts.plan import Plan
-
-DENSE_LOOK = {"symbol": "diamond-open", "size": 13, "color": theme.BEFORE, "line": {"width": 2}}
-PRUNED_LOOK = {"symbol": "circle", "size": 11, "color": theme.KEPT}
-
-
-def cloud(
-    pruned: Sequence[tuple[float, float, str, str]],
-    dense: Sequence[tuple[float, float]],
-    x_title: str,
-    height: int = 300,
-) -> go.Figure:
-    """Perplexity over ``x_title``. ``pruned``: x, perplexity, short name, hover text; ``dense``:
-    x and perplexity of each dense model. Down is better."""
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[x for x, *_ in pruned],
-        y=[y for _, y, *_ in pruned],
-        mode="markers+text",
-        name="pruned",
-        marker=PRUNED_LOOK,
-        text=[name for *_, name, _ in pruned],
-        textposition="top center",
-        hovertext=[text for *_, text in pruned],
-        hoverinfo="text",
-        cliponaxis=False,
-    )
-    figure.add_scatter(
-        x=[x for x, _ in dense],
-        y=[y for _, y in dense],
-        mode="markers",
-        name="dense",
-        marker=DENSE_LOOK,
-        hovertemplate="dense: perplexity %{y:.2f}<extra></extra>",
-    )
-    theme.styled(figure, height=height)
-    figure.update_xaxes(title=x_title)
-    figure.update_yaxes(title="perplexity")
-    return figure
-
-
-def block_differences(first: Plan, second: Plan, names: tuple[str, str]) -> go.Figure:
-    """Share kept by ``second`` less that by ``first`` in each block, in percentage points."""
-    figure = go.Figure()
-    for kind, name, colour, pattern in (
-        ("attention", "heads", theme.ATTENTION, ""),
-        ("ffn", "FFN channels", theme.FFN, "/"),
-    ):
-        shares = [
-            [100 * len(block.module(kind).kept) / block.module(kind).units for block in plan.blocks]
-            for plan in (first, second)
-        ]
-        figure.add_bar(
-            x=list(range(len(first.blocks))),
-            y=[b - a for a, b in zip(*shares, strict=True)],
-            name=name,
-            marker={
-                "color": colour,
-                "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
-            },
-            customdata=list(zip(*shares, strict=True)),
-            hovertemplate=f"block %{{x}}, {name} kept: {names[0]} %{{customdata[0]:.1f}}%, "
-            f"{names[1]} %{{customdata[1]:.1f}}%<extra></extra>",
-        )
-    figure.update_layout(barmode="group", bargap=0.25)
-    theme.styled(figure, height=260)
-    figure.update_yaxes(title=f"kept, {names[1]} − {names[0]}, points", zeroline=True)
-    figure.update_xaxes(title="block")
-    return figure
-
 
 LOOKS = tuple(
     zip(
@@ -90,95 +22,139 @@ LOOKS = tuple(
 )
 
 
-def sweep_lines(
-    points: Sequence[Any],
-    titles: dict[str, str],
+def cloud(
+    pruned: Sequence[tuple[float, float, str, str]],
+    dense: Sequence[tuple[float, float]],
     x_title: str,
-    reach: tuple[float, float],
-    height: int = 430,
-) -> go.Figure:
+) -> Chart:
+    """Perplexity over ``x_title``. ``pruned``: x, perplexity, short name, hover text; ``dense``:
+    x and perplexity of each dense model. Down is better."""
+    x, y, names, words = zip(*pruned, strict=True)
+    dense_words = [f"dense: perplexity {perplexity:.2f}" for _, perplexity in dense]
+    return Chart(
+        f"Perplexity of {len(pruned)} runs against {x_title}, from {min(y):.2f} to {max(y):.2f}; "
+        "lower is better.",
+        [
+            Series("pruned", x, y, words, theme.KEPT, symbol="circle", size=11, labels=names),
+            Series(
+                "dense",
+                *zip(*dense, strict=True),
+                dense_words,
+                theme.BEFORE,
+                symbol="diamond-open",
+                size=13,
+            ),
+        ],
+        Axis(x_title),
+        Axis("perplexity"),
+    )
+
+
+def block_differences(first: Plan, second: Plan, names: tuple[str, str]) -> Chart:
+    """Share kept by ``second`` less that by ``first`` in each block, in percentage points."""
+    rows, blocks = [width_rows(plan) for plan in (first, second)], range(len(first.blocks))
+    series = []
+    for units, name in NAMES.items():
+        pairs = list(zip(*(shares(side, units) for side in rows), strict=True))
+        words = [
+            f"block {block}, {name} kept: {names[0]} {one:.1f}%, {names[1]} {other:.1f}%"
+            for block, (one, other) in enumerate(pairs)
+        ]
+        gaps = [other - one for one, other in pairs]
+        hatched = units == "channels"
+        series.append(Series(name, blocks, gaps, words, COLOURS[units], bars=True, hatched=hatched))
+    return Chart(
+        f"What run {names[1]} keeps of each block less what run {names[0]} keeps: "
+        + "; ".join(f"{s.name} {min(s.y):+.1f} to {max(s.y):+.1f} points" for s in series)
+        + ".",
+        series,
+        block_axis(blocks),
+        Axis(f"kept, {names[1]} − {names[0]}, points"),
+        height=260,
+    )
+
+
+def sweep_lines(
+    points: Sequence[Any], titles: Mapping[str, str], x_title: str, reach: tuple[float, float]
+) -> Chart:
     """Perplexity (log) over the swept value, a line per preset; ``points`` are SweepPoints and
     ``reach`` fixes the width, so that points appear where they belong."""
-    figure = go.Figure()
-    presets = [preset for preset in titles if any(p.preset == preset for p in points)]
-    for preset in presets:
-        colour, symbol, dash = LOOKS[list(titles).index(preset) % len(LOOKS)]
-        own = sorted(
-            (p for p in points if p.preset == preset and p.perplexity), key=lambda p: p.value
-        )
-        figure.add_scatter(
-            x=[p.value for p in own],
-            y=[p.perplexity for p in own],
-            mode="lines+markers",
-            name=titles[preset],
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"symbol": symbol, "size": 9, "color": colour},
-            customdata=[[p.kept, p.seconds] for p in own],
-            hovertemplate=f"{titles[preset]} at %{{x}}: perplexity %{{y:.2f}}<br>"
-            "%{customdata[0]:.1%} of the blocks kept, %{customdata[1]:.0f} s<extra></extra>",
-        )
     margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
-    ends = [reach[0] - margin, reach[1] + margin]
-    _dense_line(figure, points, ends)
-    theme.styled(figure, height=height)
-    figure.update_xaxes(title=x_title, range=ends)
-    _log_axis(figure, points)
-    return figure
+    ends = (reach[0] - margin, reach[1] + margin)
+    found = [point for point in points if point.value is not None and point.perplexity]
+    lines = []
+    for preset in titles:
+        if any(point.preset == preset for point in points):
+            own = sorted((p for p in found if p.preset == preset), key=lambda p: p.value)
+            lines.append(_presets(own, preset, titles, [p.value for p in own], line=True))
+    return _perplexities(points, lines, Axis(x_title, ends), titles, height=430)
 
 
-def methods_by_size(points: Sequence[Any], titles: dict[str, str], height: int = 330) -> go.Figure:
+def methods_by_size(points: Sequence[Any], titles: Mapping[str, str]) -> Chart:
     """Perplexity (log) over the share of block parameters kept, a mark per method; ``points`` are
     SweepPoints, the dense one is the reference line."""
-    figure = go.Figure()
-    for point in points:
-        if point.value is None or not point.perplexity:
-            continue
-        colour, symbol, _ = LOOKS[list(titles).index(point.preset) % len(LOOKS)]
-        figure.add_scatter(
-            x=[point.kept],
-            y=[point.perplexity],
-            mode="markers",
-            name=titles[point.preset],
-            marker={"symbol": symbol, "size": 12, "color": colour},
-            hovertemplate=f"{titles[point.preset]}: perplexity %{{y:.2f}}<br>"
-            f"%{{x:.1%}} of the blocks kept, {point.seconds:.0f} s<extra></extra>",
-        )
-    kept = [p.kept for p in points if p.value is not None] or [1.0]
+    found = [point for point in points if point.value is not None]
+    kept = [100 * point.kept for point in found] or [100.0]
     middle = 0.5 * (min(kept) + max(kept))
-    half = max(0.5 * (max(kept) - min(kept)), 0.005) * 1.5
-    _dense_line(figure, points, [middle - half, middle + half])
-    theme.styled(figure, height=height)
-    figure.update_xaxes(
-        title="block parameters kept", tickformat=".1%", range=[middle - half, middle + half]
+    half = max(0.5 * (max(kept) - min(kept)), 0.5) * 1.5
+    marks = [_presets([p], p.preset, titles, [100 * p.kept]) for p in found if p.perplexity]
+    axis = Axis("block parameters kept (%)", (middle - half, middle + half))
+    return _perplexities(points, marks, axis, titles, height=330)
+
+
+def _presets(
+    points: Sequence[Any],
+    preset: str,
+    titles: Mapping[str, str],
+    x: Sequence[float],
+    *,
+    line: bool = False,
+) -> Series:
+    """The points of one preset, which has the same look in every chart."""
+    colour, symbol, dash = LOOKS[list(titles).index(preset) % len(LOOKS)]
+    return Series(
+        titles[preset],
+        x,
+        [point.perplexity for point in points],
+        [
+            f"{titles[preset]}{f' at {value:g}' if line else ''}: perplexity {p.perplexity:.2f}\n"
+            f"{p.kept:.1%} of the blocks kept, {p.seconds:.0f} s"
+            for p, value in zip(points, x, strict=True)
+        ],
+        colour,
+        symbol=symbol,
+        size=9 if line else 12,
+        dash=dash if line else "",
     )
-    _log_axis(figure, points)
-    return figure
 
 
-def _dense_line(figure: go.Figure, points: Sequence[Any], ends: list[float]) -> None:
-    """A line of its own: Plotly misplaces the label of a horizontal line on a log axis."""
+def _perplexities(
+    points: Sequence[Any], series: list[Series], x: Axis, titles: Mapping[str, str], height: int
+) -> Chart:
+    """The presets' ``series`` and the dense model's line, which is a series of its own: Plotly
+    misplaces the label of a horizontal line on a log axis."""
     dense = [p.perplexity for p in points if p.value is None and p.perplexity]
+    best = min((y for one in series for y in one.y), default=None)
+    alt = f"Perplexity against {x.title}, for each of: {', '.join(titles.values())}"
     if dense:
-        figure.add_scatter(
-            x=ends,
-            y=dense * 2,
-            mode="lines",
-            name=f"dense, {dense[0]:.2f}",
-            hoverinfo="name",
-            line={"color": theme.BEFORE, "dash": "dot", "width": 2},
-        )
-
-
-def _log_axis(figure: go.Figure, points: Sequence[Any]) -> None:
-    ticks = _log_ticks([p.perplexity for p in points if p.perplexity])
-    figure.update_yaxes(
-        title="perplexity", type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]
+        name = f"dense, {dense[0]:.2f}"
+        series = [*series, Series(name, x.span, dense * 2, [name] * 2, theme.BEFORE, dash="dot")]
+        alt += f"; the dense model has {dense[0]:.2f}"
+    ticks = {tick: f"{tick:g}" for tick in _log_ticks([p.perplexity for p in points])}
+    return Chart(
+        f"{alt}; the lowest is {best:.2f}." if best else f"{alt}.",
+        series,
+        x,
+        Axis("perplexity", ticks=ticks, log=True),
+        [asdict(point) for point in points],
+        height=height,
     )
 
 
-def _log_ticks(values: Sequence[float]) -> list[float]:
-    """Round numbers around ``values``, fewer in a wider span; Plotly shows a lone value in the
-    middle of two decades."""
+def _log_ticks(perplexities: Sequence[float | None]) -> list[float]:
+    """Round numbers around the perplexities, fewer in a wider span; Plotly shows a lone value in
+    the middle of two decades."""
+    values = [value for value in perplexities if value]
     if not values:
         return [10.0, 100.0, 1000.0]
     low, high = min(values), max(values)

@@ -1,20 +1,49 @@
-"""The downloadable report: what the engine wrote about the run, plus what Compare found."""
+"""Writes the report of a run: HTML for readers, Markdown for repositories, JSON for programs.
+
+``run`` is a PruneRun, best without its models: pages keep what a download will be made of.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
-from app.jobs.compare_tasks import Pair
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from app.charts.plan_map import block_widths, head_map
+from app.charts.recovery import error_chart
+from app.components import token_marks
+from app.report import tables
+from app.report.svg import svg
+from app.report.tables import Found
+
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|])")
 
 
-def as_json(report: Any, found: dict[str, tuple[Pair, tuple]]) -> str:
-    """The engine's report with an ``evaluation`` entry per kind of comparison.
+def as_html(model: str, run: Any, found: Found) -> str:
+    """One file that asks for nothing from anywhere: charts are inline SVG."""
+    charts = [block_widths(run.plan), head_map(run.plan)]
+    if run.events:
+        charts.append(error_chart(run.events, range(len(run.plan.blocks))))
+    passages = found["tokens"][0].passages if "tokens" in found else []
+    worst = max(passages, key=lambda passage: passage.mean_rise, default=None)
+    marks = worst and token_marks.passage_html(worst.pieces, worst.dense, worst.pruned)
+    drawings = [Markup(svg(chart)) for chart in charts]
+    return _filled("report.html", model, run, found, drawings=drawings, passage=worst, marks=marks)
 
-    ``found``: by job kind, the result and what it was about.
-    """
-    data = json.loads(report.to_json())
+
+def as_markdown(model: str, run: Any, found: Found) -> str:
+    """The same for people who read it as text."""
+    return _filled("report.md", model, run, found)
+
+
+def as_json(model: str, run: Any, found: Found) -> str:
+    """The engine's report with an ``evaluation`` entry per kind of comparison; the losses of
+    single tokens are a CSV file of their own."""
+    data = json.loads(run.report.to_json())
     data["evaluation"] = {
         kind: {"before": asdict(pair.before), "after": asdict(pair.after)}
         for kind, (pair, _) in found.items()
@@ -25,56 +54,36 @@ def as_json(report: Any, found: dict[str, tuple[Pair, tuple]]) -> str:
     return json.dumps(data, indent=1)
 
 
-def as_markdown(model: str, report: Any, found: dict[str, tuple[Pair, tuple]]) -> str:
-    """The same for people."""
-    parts = [f"# {model}, pruned"]
-    if "perplexity" in found:
-        before, after = _sides(found["perplexity"])
-        ratio = after.perplexity / before.perplexity
-        parts.append(
-            "## Perplexity\n\n| dense | pruned | ratio |\n|---|---|---|\n"
-            f"| {before.perplexity:.3f} | {after.perplexity:.3f} | {ratio:.4f} |\n\n"
-            f"{after.protocol()}"
-        )
-    if "speed" in found:
-        before, after = _sides(found["speed"])
-        parts.append(
-            "## Tokens per second\n\n| | dense | pruned |\n|---|---|---|\n"
-            f"| reading | {before.prefill:.0f} | {after.prefill:.0f} |\n"
-            f"| writing | {before.decode:.1f} | {after.decode:.1f} |"
-        )
-    if "texts" in found:
-        before, after = _sides(found["texts"])
-        parts.append(
-            f"## Text\n\nPrompt:\n\n{_quoted(found['texts'][1][1])}\n\n"
-            f"Dense:\n\n{_quoted(before.text)}\n\nPruned:\n\n{_quoted(after.text)}"
-        )
-    if "tokens" in found:
-        parts.append(_token_table(found["tokens"][0]))
-    return "\n\n".join([*parts, report.to_markdown("##")])
-
-
-def _token_table(found: Any) -> str:
-    rows = "\n".join(
-        f"| `{_cell(passage.pieces[place])}` | {passage.dense[place - 1]:.2f} | "
-        f"{passage.pruned[place - 1]:.2f} |"
-        for index, place, _ in found.worst(15)
-        for passage in [found.passages[index]]
+def _filled(template: str, model: str, run: Any, found: Found, **more: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("app.report"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return (
-        "## Tokens whose likelihood fell most\n\n"
-        f"{found.corpus} ({found.split}), {len(found.passages)} windows of {found.seq_len} tokens; "
-        f"nats.\n\n| token | dense | pruned |\n|---|---|---|\n{rows}"
+    environment.filters |= {"plain": _plain, "code": _code, "quoted": _quoted}
+    pair, about = found.get("texts", (None, None))
+    return environment.get_template(template).render(
+        model=model,
+        run=run,
+        tables=tables,
+        comparisons=tables.comparisons(found),
+        prompt=about and about[1],
+        texts={"Dense": pair.before.text, "Pruned": pair.after.text} if pair else {},
+        legend=token_marks.legend_html(),
+        **more,
     )
 
 
-def _cell(text: str) -> str:
+def _plain(text: str) -> str:
+    """Text in Markdown that is not read as markup."""
+    return MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
     """Code in a table: neither pipes nor back quotes nor line ends may leave it."""
-    return text.replace("|", "¦").replace("`", "'").replace("\n", "⏎").strip() or "space"
-
-
-def _sides(entry: tuple[Pair, tuple]) -> tuple[Any, Any]:
-    return entry[0].before, entry[0].after
+    return "`" + text.translate(str.maketrans("|`\n", "¦'⏎")) + "`"
 
 
 def _quoted(text: str) -> str:

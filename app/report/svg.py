@@ -1,158 +1,140 @@
-"""Charts as plain SVG for the report; the same marks as on the pages."""
+"""The description of a chart as plain SVG, for the report: the same marks as on the pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from html import escape
 
-from app.charts import theme
-from pruning.artifacts.events import ModuleEvent
-from pruning.artifacts.plan import Plan
+from app.charts.chart import Axis, Chart, Series
+from app.charts.theme import GREY
 
-WIDTH, LEFT, TOP, BOTTOM = 900, 56, 30, 34
-
-
-def widths(plan: Plan, height: int = 230) -> str:
-    """Share of heads and of FFN channels that each block keeps."""
-    y = _linear(0, 100, height)
-    step = _step(len(plan.blocks))
-    parts = [_axis_y([(v, f"{v}%") for v in (0, 25, 50, 75, 100)], y)]
-    looks = (("attention", theme.ATTENTION, "heads kept"), ("ffn", theme.FFN, "channels kept"))
-    for place, (kind, colour, _) in enumerate(looks):
-        for index, block in enumerate(plan.blocks):
-            module = block.module(kind)
-            share = 100 * len(module.kept) / module.units
-            left = LEFT + step * index + step * (0.12 + 0.4 * place)
-            outline = "" if kind == "attention" else f' stroke="{theme.GREY}" stroke-dasharray="2"'
-            parts.append(
-                f'<rect x="{left:.1f}" y="{y(share):.1f}" width="{0.36 * step:.1f}" '
-                f'height="{y(0) - y(share):.1f}" fill="{colour}"{outline}>'
-                f"<title>block {index}: {len(module.kept)} of {module.units}</title></rect>"
-            )
-    parts += [_axis_x(len(plan.blocks), height), _legend([(c, "■", n) for _, c, n in looks])]
-    return _svg(parts, height, "Share of heads and channels that each block keeps")
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 900, 56, 10, 30, 34
+LEGEND_STEP = 175
+INK, LINES = "#1f2a30", "#dde3e6"
+LEGEND_MARKS = {"square": "■", "square-open": "□", "circle": "●", "circle-open": "○"}
+Scale = Callable[[float], float]
 
 
-def heads(plan: Plan) -> str:
-    """Blocks × heads: ■ stays, ✕ goes; the reason as the tooltip."""
-    most = max(block.attention.units for block in plan.blocks)
-    row = max(9.0, min(18.0, 300 / most))
-    height = round(TOP + BOTTOM + row * most)
-    step, side = _step(len(plan.blocks)), min(0.34 * row, 5.0)
-    parts = []
-    for index, block in enumerate(plan.blocks):
-        reasons = block.attention.reasons()
-        for head in range(block.attention.units):
-            x, y = LEFT + step * (index + 0.5), TOP + row * (head + 0.5)
-            if head in reasons:
-                path = f"M{x - side:.1f} {y - side:.1f}l{2 * side} {2 * side}m0 {-2 * side}"
-                mark = (
-                    f'<path d="{path}l{-2 * side} {2 * side}" stroke="{theme.PRUNED}" '
-                    'stroke-width="2" fill="none">'
-                )
-                end = f"<title>block {index}, head {head}: {reasons[head]}</title></path>"
-            else:
-                mark = (
-                    f'<rect x="{x - side:.1f}" y="{y - side:.1f}" width="{2 * side:.1f}" '
-                    f'height="{2 * side:.1f}" fill="{theme.KEPT}">'
-                )
-                end = f"<title>block {index}, head {head} stays</title></rect>"
-            parts.append(mark + end)
-    every = 1 if most <= 12 else 4
-    for head in range(0, most, every):
-        parts.append(_text(LEFT - 8, TOP + row * (head + 0.5) + 4, str(head), "end"))
-    parts.append(_axis_x(len(plan.blocks), height))
-    parts.append(_legend([(theme.KEPT, "■", "head stays"), (theme.PRUNED, "✕", "head goes")]))
-    return _svg(parts, height, "Which heads stay and which go")
+def svg(chart: Chart) -> str:
+    """``chart``, both axes of which have ticks, and a span unless y is logarithmic, as one
+    ``<svg>`` with its text alternative."""
+    bottom = chart.height - BOTTOM
+    x = _scale(chart.x, chart, LEFT, WIDTH - RIGHT)
+    y = _scale(chart.y, chart, bottom, TOP)
+    parts = [_ticks(chart, x, y, bottom)]
+    bars = [series for series in chart.series if series.bars]
+    for series in chart.series:
+        if series.bars:
+            parts += _bars(series, bars.index(series), 1 if chart.stacked else len(bars), x, y)
+        else:
+            parts += _points(series, x, y)
+    parts += [_key(series, place) for place, series in enumerate(chart.series)]
+    label = escape(chart.alt)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {chart.height}" '
+        f'width="{WIDTH}" height="{chart.height}" role="img" aria-label="{label}" '
+        f'fill="{INK}" font-family="system-ui,sans-serif">{"".join(parts)}</svg>'
+    )
 
 
-def errors(events: Sequence[ModuleEvent], height: int = 240) -> str:
-    """Relative error of each module on a log scale, before (hollow) and after recovery."""
-    values = [v for e in events for v in (e.error_before, e.error_after) if v > 0]
-    if not values:
-        return ""
+def _scale(axis: Axis, chart: Chart, start: float, end: float) -> Scale:
+    """From values to pixels between ``start`` and ``end``."""
+    low, high = _ends(axis, chart)
+    measure = math.log10 if axis.log else float
+    length = (end - start) / (measure(high) - measure(low))
+    return lambda value: start + length * (measure(value) - measure(low))
+
+
+def _ends(axis: Axis, chart: Chart) -> tuple[float, float]:
+    """The axis' own span, or the whole decades that hold all values of y on a log axis."""
+    if axis.span:
+        return axis.span
+    values = [y for series in chart.series for y in series.y if y is not None] or [1.0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    scale = _linear(low, max(high, low + 1), height)
-    blocks = max(event.block for event in events) + 1
-    step = _step(blocks)
-    ticks = [(power, f"{10.0**power:g}") for power in range(low, max(high, low + 1) + 1)]
-    parts = [_axis_y(ticks, scale)]
-    for kind, colour in (("attention", theme.ATTENTION), ("ffn", theme.FFN)):
-        for field, filled in (("error_before", False), ("error_after", True)):
-            points = [
-                (LEFT + step * (e.block + 0.5), scale(math.log10(getattr(e, field))))
-                for e in events
-                if e.kind == kind and getattr(e, field) > 0
-            ]
-            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            dash = "" if filled else ' stroke-dasharray="3 3"'
-            parts.append(
-                f'<polyline points="{line}" fill="none" stroke="{colour}" '
-                f'stroke-width="1.5"{dash}/>'
-            )
-            parts += [_mark(kind, x, y, colour, filled) for x, y in points]
-    parts.append(_axis_x(blocks, height))
+    return 10.0**low, 10.0 ** max(high, low + 1)
+
+
+def _ticks(chart: Chart, x: Scale, y: Scale, bottom: float) -> str:
+    """Both axes: ticks, the lines of the grid along x, titles."""
+    low, high = sorted(_ends(chart.y, chart))
+    parts = []
+    for value, words in (chart.y.ticks or {}).items():
+        if low <= value <= high:
+            if chart.y.grid:
+                parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="{LINES}"/>')
+            parts.append(_text(LEFT - 8, y(value) + 4, words, "end"))
+    parts += [_text(x(value), bottom + 17, words) for value, words in chart.x.ticks.items()]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom + 31, chart.x.title))
+    middle = (TOP + bottom) / 2
     parts.append(
-        _legend(
-            [
-                (theme.ATTENTION, "○", "attention, cut"),
-                (theme.ATTENTION, "●", "recovered"),
-                (theme.FFN, "□", "FFN, cut"),
-                (theme.FFN, "■", "recovered"),
-            ]
+        f'<g transform="translate(11 {middle:.1f}) rotate(-90)">{_text(0, 0, chart.y.title)}</g>'
+    )
+    return "".join(parts)
+
+
+def _bars(series: Series, place: int, beside: int, x: Scale, y: Scale) -> list[str]:
+    """Bars number ``place`` of ``beside`` that share the width of a block."""
+    room = 0.76 * (x(1) - x(0)) / beside
+    shift = room * (place % beside - beside / 2)
+    outline = f' stroke="{GREY}" stroke-dasharray="2"' if series.hatched else ""
+    return [
+        f'<rect x="{x(block) + shift:.1f}" y="{y(value):.1f}" width="{0.95 * room:.1f}" '
+        f'height="{y(0) - y(value):.1f}" fill="{series.colour}"{outline}>{_title(words)}</rect>'
+        for block, value, words in zip(series.x, series.y, series.words, strict=True)
+        if value is not None
+    ]
+
+
+def _points(series: Series, x: Scale, y: Scale) -> list[str]:
+    """The line of a series, where it has one, and its points over it."""
+    places = [
+        (x(one), y(value), words)
+        for one, value, words in zip(series.x, series.y, series.words, strict=True)
+        if value is not None
+    ]
+    parts = []
+    if series.dash:
+        dots = ' stroke-dasharray="3 3"' if series.dash != "solid" else ""
+        points = " ".join(f"{left:.1f},{top:.1f}" for left, top, _ in places)
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{series.colour}" '
+            f'stroke-width="1.5"{dots}/>'
         )
+    return parts + [_mark(series, *place) for place in places]
+
+
+def _mark(series: Series, x: float, y: float, words: str) -> str:
+    half, shape = series.size / 2, series.symbol.removesuffix("-open")
+    fill = "#fff" if series.symbol.endswith("-open") else series.colour
+    if shape == "circle":
+        mark = f'circle cx="{x:.1f}" cy="{y:.1f}" r="{half}"'
+    elif shape == "x-thin":
+        side = series.size
+        path = f"M{x - half:.1f} {y - half:.1f}l{side} {side}m0 {-side}l{-side} {side}"
+        mark = f'path d="{path}" stroke-width="2"'
+    else:
+        side = series.size
+        mark = f'rect x="{x - half:.1f}" y="{y - half:.1f}" width="{side}" height="{side}"'
+    name = mark.split(" ", 1)[0]
+    return f'<{mark} fill="{fill}" stroke="{series.colour}">{_title(words)}</{name}>'
+
+
+def _key(series: Series, place: int) -> str:
+    """One entry of the legend."""
+    mark = "■" if series.bars else LEGEND_MARKS.get(series.symbol, "✕")
+    return (
+        f'<text x="{LEFT + LEGEND_STEP * place}" y="16" font-size="12"><tspan '
+        f'fill="{series.colour}" font-size="14">{mark}</tspan> {escape(series.name)}</text>'
     )
-    return _svg(parts, height, "Reconstruction error of each module before and after recovery")
 
 
-def _mark(kind: str, x: float, y: float, colour: str, filled: bool) -> str:
-    paint = f'fill="{colour if filled else "#fff"}" stroke="{colour}"'
-    if kind == "attention":
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" {paint}/>'
-    return f'<rect x="{x - 3.2:.1f}" y="{y - 3.2:.1f}" width="6.4" height="6.4" {paint}/>'
-
-
-def _step(blocks: int) -> float:
-    return (WIDTH - LEFT - 10) / max(blocks, 1)
-
-
-def _linear(low: float, high: float, height: int) -> Callable[[float], float]:
-    space = height - TOP - BOTTOM
-    return lambda value: TOP + space * (high - value) / (high - low)
-
-
-def _axis_y(ticks: Sequence[tuple[float, str]], scale: Callable[[float], float]) -> str:
-    return "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{scale(v):.1f}" y2="{scale(v):.1f}" '
-        f'stroke="#dde3e6"/>{_text(LEFT - 8, scale(v) + 4, words, "end")}'
-        for v, words in ticks
-    )
-
-
-def _axis_x(blocks: int, height: int) -> str:
-    step, every = _step(blocks), 1 if blocks <= 16 else 2 if blocks <= 32 else 8
-    numbers = "".join(
-        _text(LEFT + step * (index + 0.5), height - 17, str(index))
-        for index in range(0, blocks, every)
-    )
-    return numbers + _text(LEFT + step * blocks / 2, height - 3, "block")
-
-
-def _legend(entries: Sequence[tuple[str, str, str]]) -> str:
-    return "".join(
-        f'<text x="{LEFT + 170 * place}" y="16" font-size="12"><tspan fill="{colour}" '
-        f'font-size="14">{mark}</tspan> {words}</text>'
-        for place, (colour, mark, words) in enumerate(entries)
-    )
+def _title(words: str) -> str:
+    return f"<title>{escape(words)}</title>"
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="11" text-anchor="{anchor}">{words}</text>'
-
-
-def _svg(parts: Sequence[str], height: int, label: str) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img" aria-label="{label}" fill="#1f2a30" '
-        f'font-family="system-ui,sans-serif">{"".join(parts)}</svg>'
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="11" text-anchor="{anchor}">'
+        f"{escape(words)}</text>"
     )

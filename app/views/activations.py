@@ -9,16 +9,17 @@ import streamlit as st
 from app.charts.activations import (
     PLACES,
     channel_bars,
-    channels_alt,
+    channel_rows,
     magnitude_alt,
     magnitude_per_block,
-    profile_alt,
+    magnitude_rows,
     quantile_profile,
 )
 from app.charts.picks import picked
 from app.charts.theme import chart_config
 from app.components.block_picker import block_slider, open_block
-from app.components.csv_export import channel_rows, csv_row, magnitude_rows
+from app.components.chart import show_chart
+from app.components.csv_export import csv_row
 from app.components.text import spans
 from app.components.widgets import page_header
 from app.session.state import current_measurement
@@ -60,24 +61,15 @@ def show_block(measurement: Measurement, block: int) -> None:
     """Quantiles and largest channels of one block."""
     activations = dict(measurement.blocks[block].activations)
     st.subheader(f"Block {block}", anchor=False)
-    st.plotly_chart(
-        quantile_profile(activations),
-        key="activations.profile",
-        config=chart_config("profile"),
-        alt=profile_alt(block, activations),
-    )
+    show_chart(quantile_profile(block, activations), "profile", "activations.profile")
     st.markdown(f"**Largest channels** by mean |x|. {RULE}")
     for column, (place, title) in zip(st.columns(3, gap="medium"), PLACES.items(), strict=True):
         channels = largest_channels(activations[place])
         outliers = [str(row.channel) for row in channels if row.is_outlier]
         with column:
             st.markdown(f"{title}")
-            st.plotly_chart(
-                channel_bars(channels, place, OUTLIER_FACTOR),
-                key=f"activations.{place}",
-                config=chart_config(f"channels-{place}"),
-                alt=channels_alt(block, place, channels),
-            )
+            chart = channel_bars(block, place, channels, OUTLIER_FACTOR)
+            show_chart(chart, f"channels-{place}", f"activations.{place}")
             st.caption(f"Outliers: {', '.join(outliers)}." if outliers else "No outlier here.")
 
 

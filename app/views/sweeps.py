@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
 
-from app.charts import theme
 from app.charts.runs import sweep_lines
+from app.components.chart import show_chart
 from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.components.widgets import corpus_options, page_header, show_problem
@@ -191,20 +190,15 @@ def drawing(job: Job) -> None:
     wanted, points = job.about.wanted, list(job.about.points)
     titles = job.about.titles
     reach = (min(wanted.values), max(wanted.values))
-    st.plotly_chart(
-        sweep_lines(points, titles, AXES[wanted.axis], reach),
-        config=theme.chart_config("sweep"),
-        key=f"sweep.chart.{job.id}",
-        alt=f"Perplexity against {AXES[wanted.axis]}, one line for each of: "
-        + ", ".join(titles.values()),
-    )
+    chart = sweep_lines(points, titles, AXES[wanted.axis], reach)
+    show_chart(chart, "sweep", f"sweep.chart.{job.id}")
     if not points:
         return
     st.caption(f"Perplexity: {points[0].protocol}")
     rows = [_row(point, titles, wanted.axis) for point in points]
     st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
     if not job.active:
-        csv_button(lambda: [asdict(point) for point in points], "sweep", f"sweep.csv.{job.id}")
+        csv_button(lambda: chart.rows, "sweep", f"sweep.csv.{job.id}")
 
 
 _COLUMNS = {

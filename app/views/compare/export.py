@@ -9,11 +9,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.components.csv_export import csv_row, error_rows, head_rows, width_rows
+from app.charts.plan_map import head_rows, width_rows
+from app.charts.recovery import error_rows
+from app.components.csv_export import csv_row
 from app.components.text import duration, size
 from app.jobs import compare_tasks, tasks
 from app.jobs.queue import Job
-from app.report import html as report_html
 from app.report import report
 from app.server import downloads
 from app.session import paths, state
@@ -41,30 +42,20 @@ def section(run: Job) -> None:
 
 def _files(run: Job) -> None:
     """Recipe, report and CSV."""
-    written = run.result.report
     found = {
         kind: (job.result, job.about)
         for kind in ("perplexity", "speed", "texts", "tokens")
         if (job := latest(kind, run)) is not None and job.status == "done"
     }
     model = state.model_name(run.about.model.source)
+    about = model, tasks.without_models(run.result), found
     st.caption("The report contains the comparisons made above.")
     with st.container(horizontal=True):
         for label, data, name, mime in (
             ("Recipe", run.about.to_yaml(), "recipe.yaml", "application/yaml"),
-            (
-                "Report, HTML",
-                report_html.as_html(model, run.result, found),
-                "report.html",
-                "text/html",
-            ),
-            (
-                "Report, Markdown",
-                report.as_markdown(model, written, found),
-                "report.md",
-                "text/markdown",
-            ),
-            ("Report, JSON", report.as_json(written, found), "report.json", "application/json"),
+            ("Report, HTML", partial(report.as_html, *about), "report.html", "text/html"),
+            ("Report, Markdown", partial(report.as_markdown, *about), "report.md", "text/markdown"),
+            ("Report, JSON", partial(report.as_json, *about), "report.json", "application/json"),
         ):
             st.download_button(
                 label,

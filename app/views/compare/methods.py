@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import streamlit as st
 
-from app.charts import theme
 from app.charts.runs import methods_by_size
+from app.components.chart import show_chart
 from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.jobs.queue import Job
@@ -116,7 +115,8 @@ def _found(job: Job) -> None:
     titles = job.about.titles
     dense = next((p.perplexity for p in points if p.value is None), None)
     rows = [_row(point, titles, dense) for point in points]
-    table, chart = st.columns([3, 2], gap="large")
+    chart = methods_by_size(points, titles)
+    table, picture = st.columns([3, 2], gap="large")
     with table:
         picked = st.dataframe(
             rows,
@@ -134,15 +134,9 @@ def _found(job: Job) -> None:
             if chosen and chosen[0].value is not None:
                 _open(wanted, chosen[0], titles)
             if not job.active:
-                csv_button(lambda: [asdict(p) for p in points], "methods", "methods.csv")
-    with chart:
-        st.plotly_chart(
-            methods_by_size(points, titles),
-            config=theme.chart_config("methods"),
-            key=f"methods.chart.{job.id}",
-            alt="Perplexity against the share of block parameters kept, one mark for each of: "
-            + ", ".join(titles.values()),
-        )
+                csv_button(lambda: chart.rows, "methods", "methods.csv")
+    with picture:
+        show_chart(chart, "methods", f"methods.chart.{job.id}")
 
 
 def _open(wanted: Sweep, point: SweepPoint, titles: dict[str, str]) -> None:

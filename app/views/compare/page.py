@@ -6,9 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from app.charts import plan_map, theme
+from app.charts import plan_map
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
+from app.components.chart import show_chart
 from app.components.text import count, duration, size
 from app.components.widgets import page_header, show_problem
 from app.jobs.queue import Job
@@ -168,23 +169,23 @@ def maps(run: Job) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
-        st.plotly_chart(
-            plan_map.head_map(plan, open_block=block),
-            config=theme.chart_config("heads-kept"),
-            key="compare.heads",
+        show_chart(
+            plan_map.head_map(plan),
+            "heads-kept",
+            "compare.heads",
+            open_block=block,
             selection_mode="points",
             on_select=opens("compare.heads"),
-            alt="Map of blocks and heads: filled squares are kept, crosses are pruned",
         )
     with right:
         st.markdown("**FFN channels**")
-        st.plotly_chart(
-            plan_map.ffn_share(plan, open_block=block),
-            config=theme.chart_config("channels-kept"),
-            key="compare.ffn",
+        show_chart(
+            plan_map.ffn_share(plan),
+            "channels-kept",
+            "compare.ffn",
+            open_block=block,
             selection_mode="points",
             on_select=opens("compare.ffn"),
-            alt="Share of FFN channels that each block keeps",
         )
     if same:
         st.caption(f"{OPEN_WORDS} Now open: block {block}.")

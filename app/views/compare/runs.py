@@ -8,9 +8,10 @@ from typing import Any
 import streamlit as st
 
 from app.charts import runs as charts
-from app.charts import theme
+from app.charts.plan_map import width_rows
 from app.components import recipe_summary
-from app.components.csv_export import csv_button, width_rows
+from app.components.chart import show_chart
+from app.components.csv_export import csv_button
 from app.components.job_progress import watch
 from app.components.text import count
 from app.jobs import compare_tasks, tasks
@@ -152,12 +153,7 @@ def _cloud(
     # dense models measured again and again differ in speed: each model once, at its newest figure
     dense = {job.about.model.source: job for job in reversed(jobs)}
     origins = [(x[job.id][0], pairs[job.id].before.perplexity) for job in dense.values()]
-    st.plotly_chart(
-        charts.cloud(points, origins, title),
-        key=key,
-        config=theme.chart_config(key.replace(".", "-")),
-        alt=f"Perplexity of {len(points)} runs against {title}; lower is better",
-    )
+    show_chart(charts.cloud(points, origins, title), key.replace(".", "-"), key)
 
 
 def pair(runs: list[Job]) -> None:
@@ -230,12 +226,7 @@ def _blocks(first: Job, second: Job, runs: list[Job]) -> None:
         st.info("The two models have different numbers of blocks, so blocks are not compared.")
         return
     st.markdown("**Block by block**")
-    st.plotly_chart(
-        charts.block_differences(*plans, names),
-        key="compare.pair.bars",
-        config=theme.chart_config("differences"),
-        alt="Difference of the shares of heads and FFN channels that two runs keep, per block",
-    )
+    show_chart(charts.block_differences(*plans, names), "differences", "compare.pair.bars")
     rows = []
     for index, (one, other) in enumerate(zip(plans[0].blocks, plans[1].blocks, strict=True)):
         heads = set(one.attention.kept), set(other.attention.kept)

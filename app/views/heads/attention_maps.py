@@ -6,9 +6,9 @@ from functools import partial
 
 import streamlit as st
 
-from app.charts.pattern import block_mosaic, mosaic_alt, pattern_alt, pattern_map
+from app.charts.pattern import block_mosaic, mosaic_alt, pattern_alt, pattern_map, pattern_rows
 from app.charts.theme import chart_config
-from app.components.csv_export import csv_button, pattern_rows
+from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.jobs import tasks
 from app.jobs.queue import Job

@@ -6,10 +6,12 @@ from functools import partial
 
 import streamlit as st
 
-from app.charts import plan_map, theme
+from app.charts import plan_map
+from app.charts.plan_map import width_rows
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
-from app.components.csv_export import csv_button, width_rows
+from app.components.chart import show_chart
+from app.components.csv_export import csv_button
 from app.components.job_progress import outcome
 from app.components.scroll_top import show_top
 from app.components.text import count, duration, size
@@ -96,13 +98,13 @@ def preview() -> Plan | None:
 
 def widths(plan: Plan) -> None:
     """What each block keeps; a click opens one."""
-    st.plotly_chart(
-        plan_map.block_widths(plan, height=220, open_block=state.current_block()),
-        config=theme.chart_config("widths"),
-        key="prune.widths",
+    show_chart(
+        plan_map.block_widths(plan),
+        "widths",
+        "prune.widths",
+        open_block=state.current_block(),
         selection_mode="points",
         on_select=lambda: on_open("prune.widths"),
-        alt="Share of attention heads and of FFN channels that each block keeps",
     )
     st.caption(f"{OPEN_WORDS} Now open: block {state.current_block()}.")
     csv_button(partial(width_rows, plan), "widths", "prune.widths.csv")

@@ -8,7 +8,8 @@ from functools import partial
 
 import streamlit as st
 
-from app.components.csv_export import csv_button, error_rows
+from app.charts.recovery import error_rows
+from app.components.csv_export import csv_button
 from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.jobs.job import Job

@@ -15,6 +15,7 @@ import streamlit as st
 from app.charts import feed as pictures
 from app.charts import recovery, theme
 from app.charts.positions import node_positions
+from app.components.chart import show_chart
 from app.jobs.job import Job
 from app.session import state
 from app.views.prune import decisions
@@ -137,12 +138,8 @@ def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         "the solve.",
     )
     among = [] if job.active else job.events
-    st.plotly_chart(
-        recovery.errors(frame.events, reach, height=300, large=True, among=among),
-        config=theme.chart_config("feed-errors"),
-        key="feed.errors",
-        alt=recovery.errors_alt(frame.events),
-    )
+    chart = recovery.error_chart(frame.events, reach, among)
+    show_chart(chart, "feed-errors", "feed.errors", drawn=recovery.large_errors(chart))
 
 
 COLUMNS: dict[str, Any] = {

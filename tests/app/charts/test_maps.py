@@ -9,6 +9,7 @@ import pytest
 from app.charts import activations as magnitude
 from app.charts import plan_map
 from app.charts.divergence import divergence_heatmap
+from app.charts.figure import figure
 from app.charts.overview import blocks_overview
 from app.charts.pattern import block_mosaic, pattern_alt, pattern_map
 from app.charts.picks import point_id
@@ -130,21 +131,23 @@ def test_magnitudes_cover_every_block_and_place(demo: Measurement) -> None:
 
 def test_outliers_are_hatched(demo: Measurement) -> None:
     channels = largest_channels(demo.blocks[12].activations["residual"])
-    bars = magnitude.channel_bars(channels, "residual", OUTLIER_FACTOR).data[0]
+    bars = figure(magnitude.channel_bars(12, "residual", channels, OUTLIER_FACTOR)).data[0]
     assert ["/" if row.is_outlier else "" for row in channels] == list(bars.marker.pattern.shape)
     assert any(row.is_outlier for row in channels)
 
 
 def test_maps_of_a_plan_carry_blocks_and_frame_the_open_one(demo: Measurement) -> None:
     plan = make_plan(demo, Recipe().changed(heads={"threshold": 0.1}, ffn={"ratio": 0.25}))
-    bars, share = plan_map.block_widths(plan, open_block=4), plan_map.ffn_share(plan, open_block=4)
-    heads = plan_map.head_map(plan, open_block=4)
+    bars, share, heads = (
+        figure(chart(plan), open_block=4)
+        for chart in (plan_map.block_widths, plan_map.ffn_share, plan_map.head_map)
+    )
     for trace in (*bars.data, *share.data):
         assert list(trace.customdata) == [f"block:{index}" for index in range(30)]
     ids = {ident for trace in heads.data for ident in trace.customdata}
     assert ids == {f"block:{block}:{head}" for block in range(30) for head in range(9)}
-    for figure in (bars, share, heads):
-        (frame,) = figure.layout.shapes
+    for drawn in (bars, share, heads):
+        (frame,) = drawn.layout.shapes
         assert (frame.x0, frame.x1) == (3.5, 4.5)
-    assert not plan_map.head_map(plan).layout.shapes
+    assert not figure(plan_map.head_map(plan)).layout.shapes
     assert "1,152 of 1,536 FFN channels kept" in bars.data[1].hovertext[4]

@@ -35,8 +35,9 @@ def test_every_chart_has_a_text_alternative(demo: Measurement) -> None:
         divergence_alt(5, np.zeros((1, 1)), 0.1),
         overview_alt(plan, counts),
         magnitude.magnitude_alt(demo),
-        magnitude.profile_alt(5, activations),
-        magnitude.channels_alt(5, "ffn", largest_channels(activations["ffn"])),
+        magnitude.quantile_profile(5, activations).alt,
+        magnitude.channel_bars(5, "ffn", largest_channels(activations["ffn"]), 20.0).alt,
+        magnitude.channel_bars(5, "ffn", (), 20.0).alt,
     ]
     assert all(text.endswith(".") and len(text) > 30 for text in texts)
     assert f"{pairs} edges" in texts[0] and "Heads that go: 1." in texts[0]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.components.csv_export import channel_rows, magnitude_rows
+from app.charts.activations import channel_rows, magnitude_rows
 from app.session import state
 from tests.helpers.stand_ins import labelled, words
 

@@ -35,7 +35,7 @@ def test_compare_after_a_run(visit, engine, monkeypatch):
     assert at.metric[0].value != "134.5 M"
     kept, gone = json.loads(charts(at)[0].spec)["data"]
     assert len(kept["x"]) + len(gone["x"]) == 270
-    assert any("like head" in text for text in gone["text"])
+    assert any("like head" in text for text in gone["hovertext"])
     button(at, "Evaluate").click().run()
     wait_for(lambda: visitor_jobs.manager().of(OWNER, "perplexity")[-1].status == "done")
     at.run()

@@ -190,10 +190,10 @@ def test_heads_that_stand_close_are_drawn_smaller():
 
 def test_the_error_lines_keep_their_axes_in_a_replay(events):
     reach = range(2, 30)
-    some = recovery.errors(events[:1], reach, large=True, among=events)
-    every = recovery.errors(events, reach, large=True, among=events)
+    some = recovery.large_errors(recovery.error_chart(events[:1], reach, events))
+    every = recovery.large_errors(recovery.error_chart(events, reach, events))
     assert some.layout.yaxis.range == every.layout.yaxis.range
     assert every.data[-1].name == "newest"
     zero = [replace(e, error_before=0.0, error_after=0.0) for e in events]
-    assert recovery.errors(zero, reach, large=True, among=zero).layout.yaxis.range is None
-    assert "nothing is cut" in recovery.errors_alt([])
+    assert recovery.large_errors(recovery.error_chart(zero, reach, zero)).layout.yaxis.range is None
+    assert "nothing is cut" in recovery.error_chart([], range(2)).alt

@@ -8,7 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from app.components.csv_export import overview_rows, pair_rows, pattern_rows
+from app.charts.divergence import pair_rows
+from app.charts.overview import overview_rows
+from app.charts.pattern import pattern_rows
 from app.jobs import tasks
 from app.session import state, visitor_jobs
 from app.views.heads import preview
@@ -85,7 +87,7 @@ def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
     losses = preview.losses_per_block(measured, plan)
     table = overview_rows(plan, counts, losses)
     assert [row["edges"] for row in table] == [count.edges for count in counts]
-    assert table[3]["expected_loss_ffn_nats"] == losses["ffn"][3]
+    assert table[3]["loss_curve_ffn_nats"] == losses["ffn"][3]
     looks = pattern_rows(("a", "b"), np.array([[1.0, 0.0], [0.25, 0.75]]))
     assert [row["attention"] for row in looks] == [1.0, 0.25, 0.75]
 

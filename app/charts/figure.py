@@ -1,0 +1,147 @@
+"""Plotly figures: the description of a chart drawn, and what several figures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app.charts import theme
+from app.charts.chart import Axis, Chart, Series
+
+STILL_LEGEND = {"itemclick": False, "itemdoubleclick": False}
+POWERS = {"type": "log", "exponentformat": "power", "dtick": 1}
+"""A log axis with one tick per decade."""
+
+
+def figure(chart: Chart, *, open_block: int | None = None) -> go.Figure:
+    """``chart`` drawn; a frame around ``open_block`` where the chart has it."""
+    drawn = go.Figure([trace(series) for series in chart.series])
+    gap = {"barmode": "stack"} if chart.stacked else {"barmode": "group", "bargroupgap": 0.05}
+    legend = len(chart.series) != 1 or not chart.series[0].bars
+    theme.styled(drawn, height=chart.height, legend=legend)
+    drawn.update_layout(
+        bargap=0.25, legend={"traceorder": "normal"}, margin_t=28 if legend else 8, **gap
+    )
+    drawn.update_xaxes(**_axis(chart.x))
+    drawn.update_yaxes(**_axis(chart.y), zeroline=not chart.y.span)
+    if any(isinstance(value, str) for series in chart.series for value in series.x[:1]):
+        drawn.update_xaxes(type="category")
+    if chart.level is not None:
+        line = {"color": theme.PRUNED, "width": 1.5, "dash": "dash"}
+        drawn.add_hline(y=chart.level, line=line)
+    if open_block is not None and chart.x.span and open_block < chart.x.span[1]:
+        frame_block(drawn, open_block)
+    return still(drawn) if chart.still else drawn
+
+
+def trace(series: Series, **more: Any) -> go.Bar | go.Scatter:
+    """The marks of ``series``. What a click does not pick keeps its look: frames and rings show
+    what is open. ``more``: what only Plotly knows of."""
+    common = {
+        "x": list(series.x),
+        "y": list(series.y),
+        "name": series.name,
+        "text": list(series.labels) or None,
+        "cliponaxis": not series.labels,
+        "customdata": list(series.ids) or None,
+        "hovertext": [words.replace("\n", "<br>") for words in series.words],
+        "hoverinfo": "text",
+        "unselected": {"marker": {"opacity": series.opacity}},
+        **more,
+    }
+    marker: dict[str, Any] = {"color": series.colour, "opacity": series.opacity}
+    if series.bars:
+        each = [series.hatched] if isinstance(series.hatched, bool) else series.hatched
+        shapes = ["/" if hatched else "" for hatched in each]
+        shape = shapes[0] if len(shapes) == 1 else shapes
+        marker["pattern"] = {"shape": shape, "size": 6, "solidity": 0.25, "fillmode": "overlay"}
+        if series.outline:
+            marker["line"] = {"color": series.outline, "width": 1}
+        position = "outside" if series.labels else None
+        return go.Bar(marker=marker, textposition=position, **common)
+    mode = [("lines", series.dash), ("markers", series.symbol), ("text", series.labels)]
+    lined = series.outline or series.symbol.startswith("x-thin") or series.symbol.endswith("-open")
+    line = {"width": 2 if lined else 0, "color": series.outline or series.colour}
+    if series.dash:
+        path = {"color": series.colour, "dash": series.dash, "width": series.width}
+        common["line"] = path
+    return go.Scatter(
+        mode="+".join(name for name, there in mode if there),
+        marker={**marker, "symbol": series.symbol or None, "size": series.size, "line": line},
+        textposition="top center",
+        **common,
+    )
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    found: dict[str, Any] = {"title": axis.title, "showgrid": axis.grid}
+    if axis.log:
+        found |= POWERS
+    if axis.span:
+        found["range"] = [log10(end) if axis.log else end for end in axis.span]
+    if axis.ticks:
+        found |= {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
+    return found
+
+
+def still(drawn: go.Figure, name: str | None = None, **layout: Any) -> go.Figure:
+    """Neither dragging nor zooming: a click picks. ``name`` keeps the view across redraws."""
+    drawn.update_layout(dragmode=False, uirevision=name, **layout)
+    drawn.update_xaxes(fixedrange=True)
+    return drawn.update_yaxes(fixedrange=True)
+
+
+def frame_block(drawn: go.Figure, block: int) -> None:
+    """The frame around the open block."""
+    line = {"color": theme.SELECTED, "width": 2}
+    drawn.add_vrect(x0=block - 0.5, x1=block + 0.5, fillcolor=theme.CLEAR, line=line)
+
+
+def frame(
+    drawn: go.Figure, x: tuple[float, float], y: tuple[float, float], width: float = 3
+) -> None:
+    """A frame around what is selected."""
+    line = {"color": theme.SELECTED, "width": width}
+    drawn.add_shape(type="rect", x0=x[0], x1=x[1], y0=y[0], y1=y[1], line=line)
+
+
+def ring(x: Sequence[float], y: Sequence[float], name: str, size: int, width: float) -> go.Scatter:
+    """Rings around marks."""
+    line = {"width": width}
+    look = {"symbol": "circle-open", "size": size, "color": theme.SELECTED, "line": line}
+    return go.Scatter(
+        x=x, y=y, mode="markers", name=name, marker=look, hoverinfo="skip", showlegend=False
+    )
+
+
+def targets(
+    x: Sequence[float],
+    y: Sequence[float],
+    ids: Sequence[str],
+    words: Sequence[str],
+    *,
+    size: float,
+    **more: Any,
+) -> go.Scatter:
+    """An invisible layer of squares over a heatmap, whose own cells cannot be picked: it takes
+    clicks and shows ``words`` under the mouse."""
+    hidden = {"marker": {"opacity": 0}}
+    return go.Scatter(
+        x=x,
+        y=y,
+        **{"mode": "markers", **more},
+        marker={"symbol": "square", "size": size, "opacity": 0},
+        customdata=ids,
+        hovertext=words,
+        hoverinfo="text",
+        selected=hidden,
+        unselected=hidden,
+    )
+
+
+def colour_bar(title: str, **more: Any) -> dict[str, Any]:
+    """The slim scale beside a heatmap."""
+    return {"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, **more}
