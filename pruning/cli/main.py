@@ -66,10 +66,10 @@ def _measure(arguments: Any, recipe: Any) -> dict[str, Any]:
     from pruning.utils.files import check_writable
 
     check_writable(Path(arguments.out))
-    task = memory_task(recipe, prunes=False, curves=arguments.curves)
+    task = memory_task(recipe, prunes=False, loss_curves=arguments.curves)
     loaded = load_model(arguments, recipe.model.dtype, task)
     measurement = measure_model(
-        loaded, recipe, gradients=arguments.gradients, curves=arguments.curves, progress=show
+        loaded, recipe, gradients=arguments.gradients, loss_curves=arguments.curves, progress=show
     )
     measurement.write(Path(arguments.out))
     return {

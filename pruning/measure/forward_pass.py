@@ -22,15 +22,13 @@ from pruning.data.windows import Windows
 from pruning.measure.js_divergence import DivergenceSum
 from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
 from pruning.models.execution.blockwise import (
-    Part,
-    Tap,
     attention_implementation,
     batches,
     block_contexts,
     embed,
-    expert_part,
 )
 from pruning.models.execution.offload import device_of, resident
+from pruning.models.execution.tap import Part, Tap, expert_part
 
 FEW_TOKENS = 32
 """An expert that fewer tokens are routed to is filled up to as many with others of the block."""

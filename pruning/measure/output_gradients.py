@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from pruning.adapters.base import ModelAdapter
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.shapes import KINDS, ModuleKind
-from pruning.models.execution.blockwise import Frame, embed, run_with_output
+from pruning.models.execution.blockwise import Frame, embed
 from pruning.models.execution.offload import device_of, moved, resident
-from pruning.models.execution.sampling import drawn
+from pruning.models.execution.sampling import sample
+from pruning.models.execution.tap import run_with_output
 
 TOKENS_AT_ONCE = 512
 
@@ -91,7 +92,7 @@ def _by_last_block(frame: Frame, ids: Tensor, leaving: Tensor, generator) -> Ten
     leaf = leaving.to(frame.model.device).requires_grad_()
     with torch.enable_grad():
         logits = frame.logits(ids, leaf).float()
-        tokens = drawn(logits.detach().softmax(-1).flatten(0, 1), 1, generator)
+        tokens = sample(logits.detach().softmax(-1).flatten(0, 1), 1, generator)
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), tokens[:, 0].to(logits.device), reduction="sum"
         )

@@ -28,9 +28,9 @@ class ExpertFit:
     dim: int = 0
 
     @property
-    def parts(self) -> list[list[NormalEquations]]:
+    def parts(self) -> list[tuple[NormalEquations, NormalEquations]]:
         """Equations of each expert, to fit on and held out."""
-        return [[level.fitting, level.held_out] for level in self.levels]
+        return [(level.fitting, level.held_out) for level in self.levels]
 
     def cut(self) -> Fit:
         """The present weights of the kept channels."""

@@ -5,7 +5,6 @@ Weights are handled as ``W`` [in, out] so that ``X W + b`` is the layer; ``n`` c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -196,17 +195,3 @@ def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
             return factor
         ridge *= 10.0
     return None
-
-
-class Stopwatch:
-    """Adds up the seconds spent inside ``with`` blocks."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> Stopwatch:
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._started

@@ -111,7 +111,7 @@ def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
         return pruned
 
     monkeypatch.setattr("pruning.surgery.apply.shared_copy", copied)
-    monkeypatch.setattr("pruning.surgery.apply.block_contexts", lambda *_: contexts)
+    monkeypatch.setattr("pruning.surgery.streams.block_contexts", lambda *_: contexts)
     contexts = block_contexts(tiny.model, tiny.adapter, windows.ids.shape[1])
     try:
         done = apply(tiny.model, plan, recipe, windows)
