@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -223,21 +224,17 @@ def _identity(dense: LoadedModel, applied: Applied) -> str:
     return f"{dense.identity}|pruned:{plan}:{fingerprint(applied.model)}"
 
 
-class _memory_guard:
+@contextmanager
+def _memory_guard(loaded: LoadedModel) -> Iterator[None]:
     """Turns running out of memory into one clear sentence."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.device = loaded.device
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> bool:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
         # the CPU allocator raises a plain RuntimeError
-        refused = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-        if refused or isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            raise OutOfMemory(
-                f"The memory of {self.device} is exhausted; use fewer or shorter calibration "
-                "samples, bfloat16, or another device."
-            ) from None
-        return False
+        refused = "not enough memory" in str(error)
+        if not (refused or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
+            raise
+        raise OutOfMemory(
+            f"The memory of {loaded.device} is exhausted; use fewer or shorter calibration "
+            "samples, bfloat16, or another device."
+        ) from None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
+from pruning.adapters.projection import layer_matrix
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import (
     ActivationSummary,
@@ -116,8 +117,8 @@ def _measure_block(
 
 class ModuleSums:
     """Accumulates the statistics of one module (names in :mod:`pruning.artifacts.measurement`),
-    those of ``level1`` outputs only when wanted. Every expert has sums of its own,
-    over the tokens routed to it."""
+    those of ``in_proj`` outputs only when wanted. Every expert has sums of its own, over the
+    tokens routed to it."""
 
     def __init__(self, module: PrunableModule, in_proj: bool = True) -> None:
         self.module = module
@@ -143,8 +144,8 @@ class ModuleSums:
         return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
 
     def _fill_up(self) -> None:
-        """Show experts that hardly any token was routed to a few others of the block, lest chance
-        or nothing at all decide on their channels."""
+        """Show experts that hardly any token was routed to a few others of the block: else chance
+        would decide on their channels, or nothing at all."""
         for expert, sums in enumerate(self.parts):
             missing = FEW_TOKENS - sums.inputs.count
             if self.module.mixture and missing > 0:
@@ -167,20 +168,18 @@ class _PartSums:
             moments.add(output if bias is None else output - bias)
 
     def result(self) -> dict[str, Tensor]:
-        found = {
+        statistics = {
             "input_mean": self.inputs.mean(),
             "input_second_moment": self.inputs.second_moment(),
             "input_variance": self.inputs.variance(),
         }
         for name, moments in self.in_proj.items():
-            found[f"{name}_second_moment"] = moments.second_moment()
-        return found
+            statistics[f"{name}_second_moment"] = moments.second_moment()
+        return statistics
 
 
 def weight_statistics(module: PrunableModule) -> dict[str, Tensor]:
-    """Norms of the level-2 columns and of the level-1 rows, float32."""
-    from pruning.adapters.projection import layer_matrix
-
+    """Norms of the out_proj columns and of the in_proj rows, float32."""
     columns = layer_matrix(module.out_proj).float()
     result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
     for name, projection in module.in_proj.items():

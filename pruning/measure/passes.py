@@ -80,8 +80,8 @@ def loss_curve_pass(
 
 
 def run_passes(passes: Iterable[MeasuringPass]) -> Measurement:
-    """The measurement of all ``passes``, one after the other. What a pass has found before is read
-    from the cache."""
+    """The measurement of all ``passes``, one after the other. What is in the cache is read from
+    there."""
     measurement, key = None, {}
     for one in passes:
         key |= one.key

@@ -122,11 +122,11 @@ class ExpertTask(Task[Pairs]):
 
     def _fit(self, pairs: Pairs, stored: Tensor, kept: list[Tensor], dim: int) -> ExpertFit:
         """A fit of the weights ``stored`` [experts, out, in]."""
-        levels = [
+        layers = [
             OutputProjectionFit.of(parts, weight.double().T, None, self.rule.damping, kept=channels)
             for parts, weight, channels in zip(pairs, stored, kept, strict=True)
         ]
-        return ExpertFit(tuple(levels), dim)
+        return ExpertFit(tuple(layers), dim)
 
 
 def _missing(own: list[Tensor], target: Tensor, routing: Routing) -> Tensor:

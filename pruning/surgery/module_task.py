@@ -31,9 +31,9 @@ class ModuleTask(Task[Pair]):
             entering = self.pair.tap_pruned(pruned_in).in_proj_input
             self._add(parts, batch, entering, target)
         # a new bias is recorded (and loaded) for out_proj only
-        level = OutputProjectionFit.of(parts, *_stacked(layers), self.rule.damping)
+        in_proj = OutputProjectionFit.of(parts, *_stacked(layers), self.rule.damping)
         with self.solving.running():
-            fit = level.refitted()
+            fit = in_proj.refitted()
         biases = [None] * len(layers) if fit.bias is None else fit.bias.split(sizes)
         weights = fit.weight.T.split(sizes)
         for layer, weight, bias in zip(layers, weights, biases, strict=True):

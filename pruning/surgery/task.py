@@ -89,10 +89,10 @@ class Task(ABC, Generic[E]):
         """Algorithms 1, 3, 4, second half: fit out_proj before the cut. Returns the equations in
         the form in which they were solved."""
         layer = self.pair.pruned.out_proj
-        level = self.out_proj_fit(collected.equations, torch.arange(layer_shape(layer)[1]))
-        equations = level.parts  # the sums of products are not counted as solving
+        out_proj = self.out_proj_fit(collected.equations, torch.arange(layer_shape(layer)[1]))
+        equations = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
-            fit = level.refitted()
+            fit = out_proj.refitted()
         like = layer_like(layer)
         set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
         return replace(collected, equations=equations)
@@ -101,10 +101,10 @@ class Task(ABC, Generic[E]):
         """Find the weights of the units that ``decision`` keeps by the recovery ``recovered``, and
         cut the module."""
         pair, module = self.pair, self.pair.pruned
-        level = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
-        _ = level.parts  # the sums of products are not counted as solving
+        out_proj = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
+        _ = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
-            before, fit = level.cut().error, recovered(level)
+            before, fit = out_proj.cut().error, recovered(out_proj)
         cut(
             pair.adapter,
             pair.pruned_block,

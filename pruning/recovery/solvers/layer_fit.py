@@ -1,4 +1,4 @@
-"""What a recovery works with: level 2 of a module, its equations and its kept channels."""
+"""What a recovery works with: out_proj of a module, its equations and its kept channels."""
 
 from __future__ import annotations
 
