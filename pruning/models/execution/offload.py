@@ -9,48 +9,20 @@ as they are used.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from weakref import finalize
 
 import torch
-from psutil import pid_exists
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning.models.execution.prefetch import Sender, wait
-from pruning.utils.errors import OutOfMemory, SourceError
-from pruning.utils.files import cache_root
+from pruning.models.execution.spill import SpilledParameter, SpilledParams, TensorRef
 
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A tensor of a safetensors file."""
-
-    file: str
-    name: str
-
-    def read(self, dtype: torch.dtype) -> Tensor:
-        """The tensor, copied into CPU memory; raises SourceError when the file went."""
-        try:
-            with safe_open(self.file, framework="pt") as opened:
-                # a copy: what is mapped would count as memory for as long as the file is open
-                return opened.get_tensor(self.name).to(dtype, copy=True)
-        except (OSError, SafetensorError) as error:
-            raise SourceError(
-                f"{self.file} cannot be read any more ({error}); load the model again."
-            ) from None
 
 
 class BlockStore:
@@ -157,53 +129,6 @@ class BlockStore:
             self._here[away][1] -= 1
             if not self._here[away][1]:
                 del self._here[away]
-
-
-class SpilledParameter(nn.Parameter):
-    """Stands on the meta device for a parameter in a file of its own, ``source``."""
-
-    def __new__(cls, like: Tensor, source: TensorRef) -> SpilledParameter:
-        return super().__new__(cls, torch.empty_like(like, device="meta"), requires_grad=False)
-
-    def __init__(self, like: Tensor, source: TensorRef) -> None:
-        super().__init__()
-        self.source = source
-
-
-class SpilledParams:
-    """Parameters that pruning made, in files of their own; a file goes with its parameter."""
-
-    def __init__(self) -> None:
-        self._folder: TemporaryDirectory | None = None
-        self._count = 0
-
-    def written(self, parameter: nn.Parameter) -> SpilledParameter:
-        """What stands for ``parameter`` once it is in a file; raises OutOfMemory when the disk is
-        full."""
-        try:
-            if self._folder is None:
-                self._folder = _own_folder(cache_root())
-            file = Path(self._folder.name) / f"{self._count}.safetensors"
-            save_file({"made": parameter.detach().to(_CPU).contiguous()}, file)
-        except (OSError, SafetensorError) as error:
-            raise OutOfMemory(
-                f"The pruned blocks cannot be written to {cache_root()} ({error}); free disk space "
-                "or set HEADROOM_CACHE to a folder with more of it."
-            ) from None
-        self._count += 1
-        away = SpilledParameter(parameter, TensorRef(str(file), "made"))
-        finalize(away, file.unlink, missing_ok=True)
-        return away
-
-
-def _own_folder(root: Path) -> TemporaryDirectory:
-    """A folder of this process below ``root``. Those of processes that were killed go."""
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob("blocks-*-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdecimal() and not pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
 
 
 def _after(steps: Sequence[Callable[..., Tensor]]) -> Tensor:

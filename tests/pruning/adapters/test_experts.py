@@ -192,7 +192,7 @@ def test_experts_with_few_tokens_lean_on_their_present_weights(seed):
     fits, truth = _expert_fits([2000, 500, 13, 0], seed=seed)
     fitted = fits.refitted().weight.split(12)
     left = [
-        ((weight - real).norm() / (level.weight - real).norm()).item()
+        ((weight - real).norm() / (layer.weight - real).norm()).item()
         for weight, layer, real in zip(fitted, fits.layers, truth, strict=True)
     ]
     assert left[0] < 0.2 and left[0] < left[1] < left[2] < 1.0  # none is worse than untouched
@@ -210,7 +210,7 @@ def test_the_ridge_of_all_experts_is_the_same_per_mean_token():
 def test_experts_that_saw_nothing_at_all_are_cut_without_nan():
     fits, _ = _expert_fits([0, 0])
     for fit in (fits.refitted(), fits.cut(), fits.compensated()):
-        assert torch.equal(fit.weight, torch.cat([level.weight for level in fits.layers]))
+        assert torch.equal(fit.weight, torch.cat([layer.weight for layer in fits.layers]))
         assert fit.error == 0.0 and fit.bias is None
 
 
