@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Windows:
-    """Token ids [samples, seq_len] (int64, CPU) and where they come from.
+    """Token ids [n, s] (int64, CPU) and where they come from.
 
     ``fingerprint``: hash of the text (or of the sampled tokens); ``bos``: the text's first token
     is a beginning-of-sequence token; ``group``: so many windows in a row are one piece of text

@@ -28,9 +28,9 @@ class ProbedPart:
     """A module, or one expert of it.
 
     ``gram`` [m, m], float64: of the tokens to fit on, m = units·w; ``scale``: what a relative
-    damping is multiplied with; ``importance`` [units], CPU. Of the part's probed tokens [t], in the
-    order of the text: their ``places`` among all probes, what out_proj read (``inputs`` [t, m]) and
-    the loss gradient by it (``by_channel`` [t, m]).
+    damping is multiplied with; ``importance`` [units], CPU. For the part's probed tokens [t], in
+    the order of the text: their ``places`` among all probes, what out_proj read (``inputs`` [t, m])
+    and the loss gradient by it (``by_channel`` [t, m]).
     """
 
     gram: Tensor
@@ -44,8 +44,8 @@ class ProbedPart:
         self, order: Tensor, kept: list[int], dampings: Sequence[float], probes: int
     ) -> Tensor:
         """``g·δ`` [1 + dampings, kept, probes] of keeping the first ``kept`` channels (ascending)
-        of ``order``, δ what the others gave less the repair; first without any repair. Only for the
-        first ``probes`` of the part.
+        of ``order``, δ what the others gave less the repair; the first row is without
+        a repair. Only the first ``probes`` of the part are taken.
 
         With ``G + λI = L Lᵀ`` in that order the repair of the first k is
         ``xₖᵀ (Lₖ Lₖᵀ)⁻¹ Lₖ (L[k:, :k])ᵀ W[k:]`` for a token x: one factor serves every k.

@@ -25,8 +25,8 @@ HELD_OUT_EVERY = 10
 @dataclass(frozen=True)
 class ModulePair:
     """The same module in the dense and in the pruned model. Its blocks compute on ``device``, with
-    what the model hands them besides the hidden state (``context``). Hidden states and what comes
-    of them are on ``device``, unless said otherwise."""
+    what the model hands them besides the hidden state (``context``); results are on ``device``
+    unless said otherwise."""
 
     adapter: ModelAdapter
     index: int

@@ -73,8 +73,8 @@ class BlockStore:
                 self._leave(block)
 
     def expect(self, blocks: Sequence[nn.Module]) -> None:
-        """Begin to read what ``blocks`` need from disk, and to send what they need on a card; what
-        was expected before and is not among it is forgotten."""
+        """Begin to read what ``blocks`` need from disk, and to send what they need on a card. What
+        was expected before and is no longer needed is forgotten."""
         wanted = {tensor: device_of(block) for block in blocks for *_, tensor in _tensors(block)}
         coming = {tensor: future for tensor, future in self._coming.items() if tensor in wanted}
         for tensor, device in wanted.items():
@@ -188,7 +188,7 @@ def place_blocks(
 
 
 def is_offloaded(block: nn.Module) -> bool:
-    """Whether the block's tensors are away while it is not used."""
+    """Whether the block's tensors may be elsewhere while it is not used."""
     return isinstance(block, PlacedBlock)
 
 

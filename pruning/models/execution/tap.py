@@ -34,12 +34,12 @@ class Part:
 class Tap:
     """Records, during one run of ``module``, what its layers read and give.
 
-    ``in_proj_input`` [n, s, d]; ``in_proj`` name -> [n, s, rows]; ``out_proj_input`` [n, s, m]. Of
-    a mixture of experts the ``routing`` is recorded and, unless the run is stopped, what each
-    expert gave its tokens (``expert_outputs`` [t, d], before the share is taken): the experts then
-    work one after the other, for the kernel that runs all at once shows nothing of it.
-    :meth:`parts` gives the rest. With ``stop_at_out_proj`` the run ends as soon as the out_proj
-    input is known, or the routing.
+    ``in_proj_input`` [n, s, d]; ``in_proj`` name -> [n, s, rows]; ``out_proj_input`` [n, s, m]. A
+    mixture of experts is recorded by its ``routing`` and, unless the run is stopped, by the output
+    of each expert for its tokens (``expert_outputs`` [t, d], before the share is taken): the
+    experts then work one after the other, for the kernel that runs all of them at once does not
+    show their outputs. :meth:`parts` gives the rest. With ``stop_at_out_proj`` the run ends as
+    soon as the out_proj input, or the routing, is known.
     """
 
     def __init__(self, module: PrunableModule, stop_at_out_proj: bool = False) -> None:
