@@ -3,7 +3,7 @@
 Prints one row per recovery: block parameters kept, perplexity over that of the dense model, and
 wall time (measuring, cutting, recovery; solves apart) as a multiple of one dense forward pass
 over the same calibration text tokens, timed in the same process just before each prune. (The
-recovery also passes over the rewritten copies, ``recovery.copies`` per window.)
+recovery also passes over the augmentations, ``recovery.copies`` per window.)
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--ffn-ratio", type=float, default=0.267)
     parser.add_argument("--head-ratio", type=float, default=0.0)
-    parser.add_argument("--copies", type=int, default=3, help="rewritten copies per window")
+    parser.add_argument("--copies", type=int, default=3, help="augmentations per window")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--recovery", nargs="+", default=RECOVERIES.names())
     return parser.parse_args()

@@ -2,10 +2,10 @@
 
 For each method and size: perplexity over that of the dense model on the evaluation text and on
 held-out text of another kind (mean and spread over the seeds), block parameters really kept,
-seconds of measuring, of cutting and recovery and of the solves in both, what is not solves as a
-multiple of one dense forward pass over the calibration tokens, and peak memory. Each run has a
-process of its own; methods that need the same measurement of a seed share it, and each is charged
-for all of it. A Markdown table on stdout, one row per run in the CSV file.
+seconds of measuring, of cutting and recovery and of the solves in both, the seconds outside the
+solves as a multiple of one dense forward pass over the calibration tokens, and peak memory. Each
+run has a process of its own; methods that need the same measurement of a seed share it, and each
+is charged for all of it. A Markdown table on stdout, one row per run in the CSV file.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from benchmarks.forward import forward_seconds
 from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
+from pruning.measure.passes import run_passes
 from pruning.models.loading import LoadedModel, load
-from pruning.pipeline import measure_model, prune, windows_for
+from pruning.pipeline import measuring_passes, prune, windows_for
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets import PRESETS, with_preset
-from pruning.recovery.solvers.normal_equations import Stopwatch
+from pruning.utils.stopwatch import Stopwatch
 
 TIMED = 32
 """Windows of the calibration text that a forward pass is timed on."""
@@ -108,8 +109,8 @@ def _texts(options: argparse.Namespace) -> tuple[str, str]:
 def _needs(method: str) -> str:
     """What a method's measurement needs beside the plain one ("" when nothing)."""
     recipe = with_preset(Recipe(), method)
-    found = {"expected losses": needs_loss_curves(recipe), "gradients": needs_gradients(recipe)}
-    return ", ".join(name for name, needed in found.items() if needed)
+    passes = {"loss curves": needs_loss_curves(recipe), "gradients": needs_gradients(recipe)}
+    return ", ".join(name for name, needed in passes.items() if needed)
 
 
 def _in_its_own_process(
@@ -170,7 +171,7 @@ def _one(options: argparse.Namespace) -> None:
         recipe = Recipe.parse(data)
     passes = [_dense_pass(loaded, recipe)]
     solves, started = Stopwatch(), time.perf_counter()
-    measurement = measure_model(loaded, recipe, solves=solves)
+    measurement = run_passes(measuring_passes(loaded, recipe, solving=solves))
     measured = time.perf_counter() - started
     run = prune(loaded, recipe, measurement=measurement)
     peak = peak_memory_bytes(loaded.model.device)
@@ -231,10 +232,8 @@ def _print(rows: list[dict], options: argparse.Namespace) -> None:
     for kept in options.kept:
         for method in options.methods:
             same = [r for r in rows if r["method"] == method and float(r["kept"]) == kept]
-            measuring, prune = (
-                _measuring(rows, same, "measure_seconds"),
-                _mean(same, "prune_seconds"),
-            )
+            measuring = _measuring(rows, same, "measure_seconds")
+            prune = _mean(same, "prune_seconds")
             solves = _measuring(rows, same, "measure_solves") + _mean(same, "prune_solves")
             passes = (measuring + prune - solves) / _mean(same, "dense_seconds")
             print(
@@ -246,19 +245,19 @@ def _print(rows: list[dict], options: argparse.Namespace) -> None:
 
 
 def _measuring(rows: list[dict], same: list[dict], name: str) -> float:
-    """Mean seconds over the seeds: the plain measurement, and what the method needs more. Whoever
-    came first made it, the others found it."""
-    found = []
+    """Mean seconds over the seeds: the plain measurement, and what the method needs beside it. The
+    first method that needs a part measures it, the others read it from the cache."""
+    seconds = []
     for row in same:
         alike = [r for r in rows if r["seed"] == row["seed"]]
         parts = {"", row["needs"]}
-        found.append(
+        seconds.append(
             sum(
                 max((float(r[name]) for r in alike if r["needs"] == part), default=0.0)
                 for part in parts
             )
         )
-    return statistics.mean(found)
+    return statistics.mean(seconds)
 
 
 def _mean(rows: list[dict], name: str) -> float:

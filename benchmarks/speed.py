@@ -3,7 +3,7 @@
 Prints seconds per stage (load, measure, plan, prune, evaluate), the whole as a multiple of one
 dense and one pruned forward pass over the same tokens, and the peak memory (each row's own); then
 the same for a small random model with 1, 2, 4 and 8 times the blocks, and the samples. The recipe
-is preset ``fast``: refit, no rewritten copies. Runs on the CPU and, where there is one, on a GPU.
+is preset ``fast``: refit, no augmentations. Runs on the CPU and, where there is one, on a GPU.
 
 A forward pass (the blocks, without the output layer) is timed before and after each stage, for a
 machine may be busy. ``--clock cpu`` with ``--threads 1`` counts what the process computes instead
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _alone(*arguments) -> None:
-    """A row in a process of its own, to which the peak memory belongs."""
+    """Print a row from a process of its own, for peak memory is that of a process."""
     process = get_context("spawn").Process(target=_row, args=arguments)
     process.start()
     process.join()
@@ -118,18 +118,19 @@ def _row(
 
 
 class _Clock:
-    """Seconds by stage, once the device has finished; of the CPU clock those of this process."""
+    """Seconds by stage, once the device has finished; by the CPU clock those of this process."""
 
     def __init__(self, device: str, kind: str) -> None:
-        self.device, self.seconds = device, {}
+        self.device = device
+        self.seconds: dict[str, float] = {}
         self.time = time.process_time if kind == "cpu" else time.perf_counter
 
     def __call__(self, stage: str, call, *args, **kwargs):
         started = self.now()
         with torch.no_grad():
-            found = call(*args, **kwargs)
+            result = call(*args, **kwargs)
         self.seconds[stage] = self.now() - started
-        return found
+        return result
 
     def now(self) -> float:
         finish(torch.device(self.device))

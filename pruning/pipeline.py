@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from typing import Any
 
 import torch
 
@@ -17,20 +19,24 @@ from pruning.artifacts.report import make_report
 from pruning.data import Windows, calibration_windows
 from pruning.data.augment import resampled
 from pruning.evaluate.speed import peak_memory_bytes
-from pruning.measure import cached_measurement, measure, measurement_key, with_gradients
-from pruning.measure.loss_curves import with_loss_curves
+from pruning.measure.passes import (
+    MeasuringPass,
+    forward_pass,
+    gradient_pass,
+    loss_curve_pass,
+    run_passes,
+)
 from pruning.models.fingerprint import fingerprint
-from pruning.models.limits import PROBES
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.sizes import Task
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
-from pruning.recovery.solvers.normal_equations import Stopwatch
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.result import PruneRun
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import OutOfMemory
 from pruning.utils.precision import autocast_dtype_of
+from pruning.utils.stopwatch import Stopwatch
 
 
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
@@ -54,7 +60,8 @@ def recovery_windows(
     should_cancel: CancelCheck = never,
 ) -> Windows:
     """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, each
-    followed by ``recovery.copies`` copies in which the model has rewritten half of the tokens."""
+    followed by ``recovery.copies`` augmentations, in which half of the tokens are resampled from
+    the model. Raises SourceError, UsageError and Cancelled."""
     rule = recipe.recovery
     samples = rule.samples or recipe.calibration.samples
     seq_len = recipe.calibration.seq_len
@@ -62,32 +69,32 @@ def recovery_windows(
     copies = _copies(recipe)
     if copies == 0:
         return text
-    drawn = resampled(
+    augmentations = resampled(
         loaded.model,
         text.ids,
         copies,
         recipe.seed,
-        products=_autocast(loaded, recipe),
+        autocast_dtype=_autocast_dtype(loaded, recipe),
         progress=progress,
         should_cancel=should_cancel,
     )
-    families = torch.cat([text.ids[:, None], drawn.reshape(samples, copies, -1)], dim=1)
-    return replace(text, ids=families.flatten(0, 1), family=1 + copies)
+    groups = torch.cat([text.ids[:, None], augmentations.reshape(samples, copies, -1)], dim=1)
+    return replace(text, ids=groups.flatten(0, 1), group=1 + copies)
 
 
-def memory_task(recipe: Recipe, *, prunes: bool = True, curves: bool = False) -> Task:
-    """What the memory for a prune, or only its measurement, must be estimated for; ``curves``:
-    with expected losses in any case."""
+def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = False) -> Task:
+    """What the memory for a prune, or only its measurement, must be estimated for; with
+    ``loss_curves`` these are measured in any case."""
     rule = recipe.calibration
     texts = recipe.recovery.samples or rule.samples
-    curves = curves or needs_loss_curves(recipe)
-    # the expected losses come from what the recovery will be fitted to
-    fitted = texts * (1 + _copies(recipe)) if prunes or curves else 0
-    return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if curves else 0)
+    loss_curves = loss_curves or needs_loss_curves(recipe)
+    # loss curves come from what the recovery will be fitted to
+    fitted = texts * (1 + _copies(recipe)) if prunes or loss_curves else 0
+    return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if loss_curves else 0)
 
 
 def _copies(recipe: Recipe) -> int:
-    """Rewritten copies per window; none where nothing is fitted."""
+    """Augmentations per window; none where nothing is fitted."""
     rule = recipe.recovery
     if not RECOVERIES[rule.method].uses_tokens:
         return 0
@@ -97,7 +104,7 @@ def _copies(recipe: Recipe) -> int:
     return rule.copies
 
 
-def _autocast(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
+def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
     return autocast_dtype_of(recipe.recovery.compute, loaded.model)
 
 
@@ -114,69 +121,57 @@ def measure_model(
     recipe: Recipe,
     *,
     gradients: bool = False,
-    curves: bool = False,
-    fit_windows: Callable[[], Windows] | None = None,
-    solves: Stopwatch | None = None,
+    loss_curves: bool = False,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
     """Measure on the recipe's calibration text, or read the same measurement from the cache.
-    ``fit_windows`` gives :func:`recovery_windows` to a caller that needs them again, ``solves``
-    counts the seconds in which widths were fitted.
 
-    The gradient pass and the pass for expected losses are made when asked for, or when a criterion
-    or the allocation of the recipe needs them.
+    The gradient pass and the pass for loss curves are made when asked for, or when a criterion or
+    the allocation of the recipe needs them.
     """
-    callbacks = {"progress": progress, "should_cancel": should_cancel}
     with _memory_guard(loaded):
-        windows = windows_for(loaded, recipe)
-        about = (
-            loaded.identity,
-            loaded.revision,
-            loaded.dtype,
-            windows.fingerprint,
-            *windows.ids.shape,
-            recipe.seed,
+        passes = measuring_passes(
+            loaded,
+            recipe,
+            gradients=gradients,
+            loss_curves=loss_curves,
+            progress=progress,
+            should_cancel=should_cancel,
         )
+        return replace(run_passes(passes), model=loaded.source)
 
-        def make() -> Measurement:
-            return measure(
-                loaded.model, windows, name=loaded.source, revision=loaded.revision, **callbacks
+
+def measuring_passes(
+    loaded: LoadedModel,
+    recipe: Recipe,
+    *,
+    gradients: bool = False,
+    loss_curves: bool = False,
+    fit_windows: Callable[[], Windows] | None = None,
+    solving: Stopwatch | None = None,
+    **callbacks: Any,
+) -> list[MeasuringPass]:
+    """The passes that :func:`measure_model` makes. ``fit_windows`` gives :func:`recovery_windows`
+    to a caller that needs them again; ``solving`` counts the seconds that go into fits;
+    ``callbacks``: ``progress`` and ``should_cancel``."""
+    windows = windows_for(loaded, recipe)
+    passes = [forward_pass(loaded, windows, recipe.seed, callbacks)]
+    if gradients or needs_gradients(recipe):
+        passes.append(gradient_pass(loaded, gradient_windows(loaded, recipe), callbacks))
+    if loss_curves or needs_loss_curves(recipe):
+        passes.append(
+            loss_curve_pass(
+                loaded,
+                fit_windows or partial(recovery_windows, loaded, recipe, **callbacks),
+                recipe.recovery.samples or len(windows.ids),
+                _copies(recipe),
+                _autocast_dtype(loaded, recipe),
+                callbacks,
+                solving,
             )
-
-        found = cached_measurement(measurement_key(*about), make)
-        passed: dict = {}
-        if gradients or needs_gradients(recipe):
-            fewer = gradient_windows(loaded, recipe)
-            passed["gradients"] = tuple(fewer.ids.shape)
-            found = cached_measurement(
-                measurement_key(*about, **passed),
-                partial(with_gradients, found, loaded.model, fewer, **callbacks),
-            )
-        if curves or needs_loss_curves(recipe):
-            samples = recipe.recovery.samples or len(windows.ids)
-            passed["curves"] = (samples, _copies(recipe), PROBES)
-            products = _autocast(loaded, recipe)
-            if products:
-                passed["products"] = str(products)
-            found = cached_measurement(
-                measurement_key(*about, **passed),
-                # the expected losses come from what the recovery will be fitted to
-                partial(
-                    _with_loss_curves,
-                    found,
-                    loaded,
-                    fit_windows or partial(recovery_windows, loaded, recipe, **callbacks),
-                    {"products": products, "solves": solves, **callbacks},
-                ),
-            )
-        return replace(found, model=loaded.source)
-
-
-def _with_loss_curves(
-    measurement: Measurement, loaded: LoadedModel, windows: Callable[[], Windows], how: dict
-) -> Measurement:
-    return with_loss_curves(measurement, loaded.model, windows(), **how)
+        )
+    return passes
 
 
 def prune(
@@ -195,11 +190,13 @@ def prune(
     """
     started = time.perf_counter()
     callbacks = {"progress": progress, "should_cancel": should_cancel}
-    # writing the copies takes a forward pass: measuring and recovery share them
+    # augmentations take a forward pass: measuring and recovery share them
     fit_windows = cache(partial(recovery_windows, loaded, recipe, **callbacks))
-    measurement = measurement or measure_model(loaded, recipe, fit_windows=fit_windows, **callbacks)
-    plan = plan or make_plan(measurement, recipe)
     with _memory_guard(loaded):
+        if measurement is None:
+            passes = measuring_passes(loaded, recipe, fit_windows=fit_windows, **callbacks)
+            measurement = replace(run_passes(passes), model=loaded.source)
+        plan = plan or make_plan(measurement, recipe)
         applied = apply(loaded.model, plan, recipe, fit_windows(), **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
@@ -227,21 +224,17 @@ def _identity(dense: LoadedModel, applied: Applied) -> str:
     return f"{dense.identity}|pruned:{plan}:{fingerprint(applied.model)}"
 
 
-class _memory_guard:
+@contextmanager
+def _memory_guard(loaded: LoadedModel) -> Iterator[None]:
     """Turns running out of memory into one clear sentence."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.device = loaded.device
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> bool:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
         # the CPU allocator raises a plain RuntimeError
-        refused = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-        if refused or isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            raise OutOfMemory(
-                f"The memory of {self.device} is exhausted; use fewer or shorter calibration "
-                "samples, bfloat16, or another device."
-            ) from None
-        return False
+        refused = "not enough memory" in str(error)
+        if not (refused or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
+            raise
+        raise OutOfMemory(
+            f"The memory of {loaded.device} is exhausted; use fewer or shorter calibration "
+            "samples, bfloat16, or another device."
+        ) from None

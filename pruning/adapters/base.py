@@ -178,7 +178,7 @@ class ModelAdapter(ABC):
     """Whether grouped queries can be rewritten so that each has its own key/value head."""
     kernel: str | None = None
     """Attention implementation that this family needs; None: the one transformers takes."""
-    products: torch.dtype | None = None
+    autocast_dtype: torch.dtype | None = None
     """Number format in which :meth:`run` multiplies; None: the weights' own."""
 
     def prepared(self, model: nn.Module) -> nn.Module:
@@ -188,9 +188,9 @@ class ModelAdapter(ABC):
         return model
 
     def with_autocast(self, dtype: torch.dtype | None) -> ModelAdapter:
-        """The same adapter with other ``products``."""
+        """The same adapter with another ``autocast_dtype``."""
         found = copy(self)
-        found.products = dtype
+        found.autocast_dtype = dtype
         return found
 
     @abstractmethod
@@ -243,7 +243,7 @@ class ModelAdapter(ABC):
         self, block: nn.Module, kind: ModuleKind, hidden: Tensor, context: Mapping[str, Any]
     ) -> Tensor:
         """Contribution [n, s, d] of one module to the residual stream."""
-        with autocast_in(self.products, hidden.device):
+        with autocast_in(self.autocast_dtype, hidden.device):
             if kind == "attention":
                 return self.run_attention(block, hidden, context)[0]
             return self.run_ffn(block, hidden)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Windows:
-    """Token ids [samples, seq_len] (int64, CPU) and where they come from.
+    """Token ids [n, s] (int64, CPU) and where they come from.
 
-    ``fingerprint``: hash of the text (or of what was drawn); ``bos``: the text's first token
-    is a beginning-of-sequence token; ``family``: so many windows in a row stem from one piece
-    of text, and are held out together or not at all.
+    ``fingerprint``: hash of the text (or of the sampled tokens); ``bos``: the text's first token
+    is a beginning-of-sequence token; ``group``: so many windows in a row are one piece of text
+    and its augmentations, and are held out together or not at all.
     """
 
     ids: Tensor
@@ -29,7 +29,7 @@ class Windows:
     fingerprint: str
     seed: int
     bos: bool
-    family: int = 1
+    group: int = 1
 
 
 def read_text(source: str, split: Split) -> str:
@@ -64,7 +64,7 @@ def calibration_windows(
     source: str, model: Any, tokenizer: Any, samples: int, seq_len: int, seed: int
 ) -> Windows:
     """``samples`` windows of ``seq_len`` tokens at random places of the training split, or
-    drawn by a token corpus. Raises SourceError when the text is too short."""
+    those of a token corpus. Raises SourceError when the text is too short."""
     import torch
 
     check_length(model, seq_len)

@@ -1,4 +1,4 @@
-"""One streaming pass that learns everything a plan needs."""
+"""What a plan needs to know of a model: forward pass, gradient pass, loss-curve pass."""
 
 from pruning.measure.cache import cached_measurement, measurement_key
 from pruning.measure.gradient_pass import with_gradients

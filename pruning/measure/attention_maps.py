@@ -53,9 +53,9 @@ def attention_patterns(
     total = len(loaded.adapter.blocks(loaded.model))
     # closed at once when cancelled: the model gets its own attention kernel back
     with closing(_maps(loaded, torch.tensor([ids]))) as blocks:
-        for block, found in enumerate(blocks):
+        for block, block_maps in enumerate(blocks):
             stop_if(should_cancel)
-            maps.append(found)
+            maps.append(block_maps)
             progress(Progress("patterns", block + 1, total, f"Looked at block {block}"))
     return AttentionPatterns(tokens, tuple(maps))
 

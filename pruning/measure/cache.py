@@ -21,13 +21,13 @@ def measurement_key(
     seq_len: int,
     seed: int,
     gradients: tuple[int, int] | None = None,
-    curves: tuple[int, int, int] | None = None,
-    products: str | None = None,
+    loss_curves: tuple[int, int, int] | None = None,
+    autocast_dtype: str | None = None,
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
-    ``gradients``: windows of the gradient pass and their length, None without one; ``curves``:
-    windows, rewritten copies and windows probed at most of the pass for expected losses, whose
-    modules multiply in ``products`` (None: the format of the weights)."""
+    ``gradients``: windows of the gradient pass and their length, None without one; ``loss_curves``:
+    of the pass for loss curves the texts, augmentations per text and windows probed at most;
+    ``autocast_dtype``: the one its modules run in (None: that of the weights)."""
     parts = [
         MEASUREMENT_VERSION,
         __version__,
@@ -39,14 +39,14 @@ def measurement_key(
         seq_len,
         seed,
         gradients,
-        curves,
-        products,
+        loss_curves,
+        autocast_dtype,
     ]
     return key_of(parts)
 
 
 def cached_measurement(key: str, make: Callable[[], Measurement]) -> Measurement:
-    """The measurement under ``key``, made and stored when absent; a damaged file is made anew."""
+    """The measurement under ``key``, made and stored when there is none or its file is damaged."""
     path: Path = cache_root() / "measurements" / f"{key}.json"
     if path.is_file():
         try:

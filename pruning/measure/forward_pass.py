@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter, PrunableModule, adapter_for
+from pruning.adapters.projection import layer_matrix
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import (
     ActivationSummary,
@@ -22,15 +23,13 @@ from pruning.data.windows import Windows
 from pruning.measure.js_divergence import DivergenceSum
 from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
 from pruning.models.execution.blockwise import (
-    Part,
-    Tap,
     attention_implementation,
     batches,
     block_contexts,
     embed,
-    expert_part,
 )
 from pruning.models.execution.offload import device_of, resident
+from pruning.models.execution.tap import Part, Tap, expert_part
 
 FEW_TOKENS = 32
 """An expert that fewer tokens are routed to is filled up to as many with others of the block."""
@@ -118,8 +117,8 @@ def _measure_block(
 
 class ModuleSums:
     """Accumulates the statistics of one module (names in :mod:`pruning.artifacts.measurement`),
-    those of ``level1`` outputs only when wanted. Every expert has sums of its own,
-    over the tokens routed to it."""
+    those of ``in_proj`` outputs only when wanted. Every expert has sums of its own, over the
+    tokens routed to it."""
 
     def __init__(self, module: PrunableModule, in_proj: bool = True) -> None:
         self.module = module
@@ -145,8 +144,8 @@ class ModuleSums:
         return ModuleMeasurement({name: _plain(value) for name, value in statistics.items()})
 
     def _fill_up(self) -> None:
-        """Show experts that hardly any token was routed to a few others of the block, lest chance
-        or nothing at all decide on their channels."""
+        """Show experts that hardly any token was routed to a few others of the block: else chance
+        would decide on their channels, or nothing at all."""
         for expert, sums in enumerate(self.parts):
             missing = FEW_TOKENS - sums.inputs.count
             if self.module.mixture and missing > 0:
@@ -169,20 +168,18 @@ class _PartSums:
             moments.add(output if bias is None else output - bias)
 
     def result(self) -> dict[str, Tensor]:
-        found = {
+        statistics = {
             "input_mean": self.inputs.mean(),
             "input_second_moment": self.inputs.second_moment(),
             "input_variance": self.inputs.variance(),
         }
         for name, moments in self.in_proj.items():
-            found[f"{name}_second_moment"] = moments.second_moment()
-        return found
+            statistics[f"{name}_second_moment"] = moments.second_moment()
+        return statistics
 
 
 def weight_statistics(module: PrunableModule) -> dict[str, Tensor]:
-    """Norms of the level-2 columns and of the level-1 rows, float32."""
-    from pruning.adapters.projection import layer_matrix
-
+    """Norms of the out_proj columns and of the in_proj rows, float32."""
     columns = layer_matrix(module.out_proj).float()
     result = {"level2_sq": columns.square().sum(0), "level2_abs": columns.abs().sum(0)}
     for name, projection in module.in_proj.items():

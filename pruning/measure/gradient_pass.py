@@ -11,7 +11,8 @@ stays as it is, and only one module's weight gradients exist at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,10 +136,10 @@ class _BlockBackward:
                 leaf = hidden[batch].to(self.device).requires_grad_()
                 added = self._added(kind, leaf)
             wanted = [leaf, seen.inputs[-1], *seen.outputs]
-            back, by_level2, *by_layers = torch.autograd.grad(added, wanted, outer.to(added))
+            back, by_inner, *by_layers = torch.autograd.grad(added, wanted, outer.to(added))
             for place, by_layer in enumerate(by_layers):
                 sums.add_layer(place, seen.inputs[place].detach(), by_layer)
-            sums.add_tokens(outer, seen.inputs[-1].detach(), by_level2)
+            sums.add_tokens(outer, seen.inputs[-1].detach(), by_inner)
             by_input[batch] += back.float().cpu()
         return sums.result()
 
@@ -150,14 +151,15 @@ class _Watch:
         self.layers = layers
         self.inputs: list[Tensor | None] = [None] * len(layers)
         self.outputs: list[Tensor | None] = [None] * len(layers)
+        self._hooks = ExitStack()
 
     def __enter__(self) -> _Watch:
-        self._handles = [layer.register_forward_hook(self._record) for layer in self.layers]
+        for layer in self.layers:
+            self._hooks.callback(layer.register_forward_hook(self._record).remove)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.close()
 
     def _record(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
         place = next(i for i, known in enumerate(self.layers) if known is layer)
@@ -165,8 +167,8 @@ class _Watch:
 
 
 class GradientSums:
-    """Accumulates the gradient statistics of one module; layers are its level-1 layers in order,
-    then level 2."""
+    """Accumulates the gradient statistics of one module; layers are those of in_proj in order,
+    then out_proj."""
 
     def __init__(self, module: PrunableModule) -> None:
         self.module = module
@@ -187,7 +189,7 @@ class GradientSums:
             self.squares[place] += by_weight.square_()
 
     def add_tokens(self, outer: Tensor, out_proj_input: Tensor, gradient: Tensor) -> None:
-        """Add a batch of gradients by the module's output [n, s, d], and of level-2 inputs and
+        """Add a batch of gradients by the module's output [n, s, d], and of out_proj inputs and
         the gradients by them [n, s, units·w]."""
         n, s, _ = outer.shape
         self.windows += n
@@ -200,19 +202,19 @@ class GradientSums:
         """Vectors per channel [units·w], and ``fisher_output`` [1]; float64."""
         shape, width = self.module.shape(), self.module.unit_width
         reduced = [self._reduced(place) for place in range(len(self.layers))]
-        found = {}
+        statistics = {}
         for name in TAYLOR:
             rows = {}
             for projection, vectors in self._projections(reduced):
                 rows[f"{projection}_{name}"] = vectors[name]
-            found[name] = in_proj_sum(rows, shape, name) + reduced[-1][name]
-        found["fisher_output"] = np.array([self.output / self.predicted])
+            statistics[name] = in_proj_sum(rows, shape, name) + reduced[-1][name]
+        statistics["fisher_output"] = np.array([self.output / self.predicted])
         shares = self.units.numpy() / (self.predicted * width)
-        found["fisher_unit"] = shares.repeat(width)
-        return found
+        statistics["fisher_unit"] = shares.repeat(width)
+        return statistics
 
     def _reduced(self, place: int) -> dict[str, np.ndarray]:
-        """Taylor terms of one layer, summed over each row, or each column of level 2. LLM-Pruner
+        """Taylor terms of one layer, summed over each row, or each column of out_proj. LLM-Pruner
         takes the gradient of the mean loss, and squares that of each window's mean loss."""
         weight = layer_matrix(self.layers[place]).float()
         direction = 0 if place == len(self.layers) - 1 else 1
@@ -226,8 +228,10 @@ class GradientSums:
             "taylor_element2": _double(second.sum(direction)),
         }
 
-    def _projections(self, reduced: list[dict[str, np.ndarray]]):
-        """Level-1 projections by name with their rows of what their layer gave."""
+    def _projections(
+        self, reduced: list[dict[str, np.ndarray]]
+    ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """The in_proj projections by name with their rows of what their layer gave."""
         for name, projection in self.module.in_proj.items():
             place = next(i for i, layer in enumerate(self.layers) if layer is projection.layer)
             rows = projection.rows.numpy()

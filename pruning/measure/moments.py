@@ -64,7 +64,7 @@ class MagnitudeSum:
         self.histogram = torch.zeros(_BINS, dtype=torch.int64)
 
     def add(self, values: Tensor, first: int = 0, of: int | None = None) -> None:
-        """Add [..., channels]: all channels, or those from ``first`` on ``of`` so many."""
+        """Add [..., channels]: all channels, or those from ``first`` on out of ``of``."""
         flat = values.reshape(-1, values.shape[-1]).float()
         if len(flat) == 0:
             return
@@ -86,8 +86,8 @@ class MagnitudeSum:
         """``|x|`` at LEVELS."""
         cumulative = self.histogram.cumsum(0) / self.histogram.sum()
         places = torch.searchsorted(cumulative, torch.tensor(LEVELS, dtype=cumulative.dtype))
-        found = places.to(torch.int16).view(torch.bfloat16).double()
-        return tuple(min(value, self.maximum) for value in found.tolist())
+        values = places.to(torch.int16).view(torch.bfloat16).double()
+        return tuple(min(value, self.maximum) for value in values.tolist())
 
     def largest_channels(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Channels with the largest mean ``|x|``, and that mean."""

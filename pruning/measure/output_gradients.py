@@ -1,4 +1,4 @@
-"""Loss gradients by the level-2 output of every module, token by token."""
+"""Loss gradients by the out_proj output of every module, token by token."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from pruning.adapters.base import ModelAdapter
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.shapes import KINDS, ModuleKind
-from pruning.models.execution.blockwise import Frame, embed, run_with_output
+from pruning.models.execution.blockwise import Frame, embed
 from pruning.models.execution.offload import device_of, moved, resident
-from pruning.models.execution.sampling import drawn
+from pruning.models.execution.sampling import sample
+from pruning.models.execution.tap import run_with_output
 
 TOKENS_AT_ONCE = 512
 
@@ -24,10 +25,10 @@ def output_gradients(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> dict[tuple[int, ModuleKind], Tensor]:
-    """Gradient [n, s, d] (CPU, bfloat16) of the summed loss by the level-2 output of each module,
+    """Gradient [n, s, d] (CPU, bfloat16) of the summed loss by the out_proj output of each module,
     for windows ``ids`` [n, s].
 
-    The next tokens are drawn from the model itself, so ``E[(g·δ)²] / 2`` is to second order the
+    The next tokens are sampled from the model itself, so ``E[(g·δ)²] / 2`` is to second order the
     Kullback-Leibler divergence that an error δ of the output causes (Fisher information), and not
     what it happens to do to the text's own tokens. Raises Cancelled.
     """
@@ -45,7 +46,7 @@ def output_gradients(
         _by_last_block(frame, part, leaving, generator)
         for part, leaving in zip(parts, entering.pop(), strict=True)
     ]
-    found = {}
+    by_module = {}
     for index in reversed(range(len(blocks))):
         stop_if(should_cancel)
         kinds: dict[ModuleKind, list[Tensor]] = {kind: [] for kind in KINDS}
@@ -59,10 +60,10 @@ def output_gradients(
                 gradients[place] = by_leaf.cpu()
                 for kind, by_output in zip(KINDS, by_outputs, strict=True):
                     kinds[kind].append(by_output.reshape_as(leaf).bfloat16().cpu())
-        found |= {(index, kind): torch.cat(tensors) for kind, tensors in kinds.items()}
+        by_module |= {(index, kind): torch.cat(tensors) for kind, tensors in kinds.items()}
         done = len(blocks) - index
         progress(Progress("measure", done, len(blocks), "Gradients of the loss"))
-    return found
+    return by_module
 
 
 @torch.no_grad()
@@ -75,7 +76,7 @@ def _leaving(
 
 
 def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> list[Tensor]:
-    """Level-2 outputs of attention and FFN and the block's output, each [n, s, d]."""
+    """out_proj outputs of attention and FFN and the block's output, each [n, s, d]."""
     entering, outputs = hidden, []
     for kind in KINDS:
         module = adapter.module(block, kind)
@@ -86,12 +87,14 @@ def _block(adapter: ModelAdapter, block: nn.Module, hidden: Tensor, context) -> 
     return [*outputs, hidden]
 
 
-def _by_last_block(frame: Frame, ids: Tensor, leaving: Tensor, generator) -> Tensor:
+def _by_last_block(
+    frame: Frame, ids: Tensor, leaving: Tensor, generator: torch.Generator
+) -> Tensor:
     """Gradient [n, s, d] (CPU) of the summed loss by the last block's output ``leaving``."""
     leaf = leaving.to(frame.model.device).requires_grad_()
     with torch.enable_grad():
         logits = frame.logits(ids, leaf).float()
-        tokens = drawn(logits.detach().softmax(-1).flatten(0, 1), 1, generator)
+        tokens = sample(logits.detach().softmax(-1).flatten(0, 1), 1, generator)
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), tokens[:, 0].to(logits.device), reduction="sum"
         )

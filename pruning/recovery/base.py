@@ -1,4 +1,4 @@
-"""What a recovery is: what happens before the cut, and how level 2 is finished after it."""
+"""What a recovery is: what happens before the cut, and how out_proj is finished after it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 
 Finish = Callable[["OutputProjectionFit"], "Fit"]
-"""Gives the kept channels' level-2 weights from the module's normal equations."""
+"""Gives the kept channels' out_proj weights from the module's normal equations."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """``reconstructs``: levels 1 and 2 are fitted before the cut (Algorithms 1, 3, 4).
+    """``reconstructs``: in_proj and out_proj are fitted before the cut (Algorithms 1, 3, 4).
 
     ``uses_tokens``: weights or choices depend on the calibration text. ``everywhere``: it can
     also repair modules that lose nothing but come after a cut.

@@ -1,11 +1,11 @@
-"""Bias compensation: the mean of what was removed goes into the level-2 bias."""
+"""Bias compensation: the mean of what was removed goes into the out_proj bias."""
 
 from pruning.recovery.base import RECOVERIES, Recovery
 
 
-def finish(level):
+def finish(out_proj):
     """``b + E[x_removed] W_removed``, weights unchanged."""
-    return level.compensated()
+    return out_proj.compensated()
 
 
 RECOVERIES.add(

@@ -3,9 +3,9 @@
 from pruning.recovery.base import RECOVERIES, Recovery
 
 
-def finish(level):
+def finish(out_proj):
     """Refit toward the reconstructed weights."""
-    return level.refitted()
+    return out_proj.refitted()
 
 
 RECOVERIES.add(

@@ -3,9 +3,9 @@
 from pruning.recovery.base import RECOVERIES, Recovery
 
 
-def finish(level):
+def finish(out_proj):
     """The cut weights, unchanged."""
-    return level.cut()
+    return out_proj.cut()
 
 
 RECOVERIES.add(

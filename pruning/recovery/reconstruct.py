@@ -1,11 +1,11 @@
-"""The paper's reconstruction: fit both levels before the cut, then cut."""
+"""The paper's reconstruction: fit in_proj and out_proj before the cut, then cut."""
 
 from pruning.recovery.base import RECOVERIES, Recovery
 
 
-def finish(level):
+def finish(out_proj):
     """The reconstructed weights (already in place), cut."""
-    return level.cut()
+    return out_proj.cut()
 
 
 RECOVERIES.add(

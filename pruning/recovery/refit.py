@@ -1,11 +1,11 @@
-"""Least-squares refit of the kept level-2 channels after the cut (method section 4.3)."""
+"""Least-squares refit of the kept out_proj channels after the cut (method section 4.3)."""
 
 from pruning.recovery.base import RECOVERIES, Recovery
 
 
-def finish(level):
+def finish(out_proj):
     """``argmin ‖X̂₂[:,S] W − T‖² + λ‖W − W_now‖²``, damping chosen on held-out tokens."""
-    return level.refitted()
+    return out_proj.refitted()
 
 
 RECOVERIES.add(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pruning.adapters.base import ModelAdapter, adapter_for
+from pruning.adapters.base import adapter_for
 from pruning.artifacts.events import (
     CancelCheck,
     ModuleEvent,
@@ -20,21 +19,23 @@ from pruning.artifacts.events import (
     never,
     stop_if,
 )
-from pruning.artifacts.plan import Plan, check
+from pruning.artifacts.plan import ModulePlan, Plan, check
 from pruning.artifacts.recipe import Recipe
-from pruning.artifacts.shapes import KINDS, ModuleKind, Widths
+from pruning.artifacts.shapes import KINDS, ModuleKind, ModuleShape, Widths
+from pruning.criteria import CRITERIA, unit_scores
 from pruning.data.windows import Windows
-from pruning.models.execution.blockwise import batches, block_contexts, embed
-from pruning.models.execution.offload import device_of, resident
+from pruning.measure.forward_pass import ModuleSums
+from pruning.planning.rescore import rescored
 from pruning.planning.planner import block_range
-from pruning.recovery import RECOVERIES, Recovery
-from pruning.recovery.solvers.layer_fit import Fit
-from pruning.recovery.solvers.normal_equations import Stopwatch
+from pruning.recovery import RECOVERIES
 from pruning.surgery.cut import shared_copy
 from pruning.surgery.expert_task import ExpertTask
 from pruning.surgery.module_task import ModuleTask
+from pruning.surgery.streams import ModulePair, Streams
+from pruning.surgery.task import Task
 from pruning.utils.errors import UsageError
 from pruning.utils.precision import autocast_dtype_of
+from pruning.utils.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -71,134 +72,113 @@ def apply(
     if plan.is_empty:
         return Applied(pruned, plan, plan.widths, ())
     adapter = adapter.with_autocast(autocast_dtype_of(recipe.recovery.compute, model))
-    run = Run(model, pruned, adapter, plan, recipe, windows)
-    touched = run.last_block() + 1
+    streams = Streams(model, pruned, adapter, windows)
+    changes: list[_Change] = []
+    touched = _last_block(plan, recipe) + 1
     for index in range(touched):
-        with run.block(index):
+        with streams.block(index):
             for kind in KINDS:
                 stop_if(should_cancel)
-                event = run.module(index, kind)
+                decision, event = plan.blocks[index].module(kind), None
+                pair = streams.pair(index, kind)
+                if decision.removed or (streams.diverged and _repairs_everywhere(recipe)):
+                    changes.append(_change(streams, pair, decision, plan, recipe))
+                    event = changes[-1].event
+                else:
+                    streams.pass_through(pair)
                 done = 2 * index + KINDS.index(kind) + 1
                 progress(Progress("prune", done, 2 * touched, f"Block {index} {kind}", event))
-    return Applied(pruned, run.plan, tuple(run.widths), tuple(run.events))
+    return _applied(pruned, plan, changes)
 
 
-class Run:
-    """The two residual streams [n, s, d] (CPU, model dtype) and what has been done so far.
+@dataclass(frozen=True)
+class _Change:
+    """A module that was pruned or repaired; ``adds_bias``: its out_proj had none before."""
 
-    Until the first cut both streams are the same tensor.
-    """
+    event: ModuleEvent
+    adds_bias: bool
 
-    def __init__(
-        self,
-        dense: nn.Module,
-        pruned: nn.Module,
-        adapter: ModelAdapter,
-        plan: Plan,
-        recipe: Recipe,
-        windows: Windows,
-    ) -> None:
-        self.adapter, self.plan, self.recipe = adapter, plan, recipe
-        self.family = windows.family
-        self.dense_blocks = adapter.blocks(dense)
-        self.pruned_blocks = adapter.blocks(pruned)
-        self.contexts = block_contexts(dense, adapter, windows.ids.shape[1])
-        self.dense = embed(dense, adapter, windows.ids)
-        self.pruned = self.dense
-        self.recovery: Recovery = RECOVERIES[recipe.recovery.method]
-        self.widths = list(plan.widths)
-        self.events: list[ModuleEvent] = []
 
-    @property
-    def diverged(self) -> bool:
-        return self.pruned is not self.dense
+def _applied(pruned: nn.Module, plan: Plan, changes: Sequence[_Change]) -> Applied:
+    widths = list(plan.widths)
+    for change in changes:
+        event = change.event
+        plan = plan.with_module(event.decision)
+        if change.adds_bias:
+            name = "added_attention_bias" if event.kind == "attention" else "added_ffn_bias"
+            widths[event.block] = replace(widths[event.block], **{name: True})
+    return Applied(pruned, plan, tuple(widths), tuple(change.event for change in changes))
 
-    def last_block(self) -> int:
-        """The last block that anything happens to."""
-        cuts = [i for i, b in enumerate(self.plan.blocks) if b.attention.removed or b.ffn.removed]
-        if self._repairs_everywhere():
-            return max(cuts[-1], block_range(self.recipe, len(self.plan.blocks))[-1])
-        return cuts[-1]
 
-    def _repairs_everywhere(self) -> bool:
-        return self.recovery.everywhere and self.recipe.recovery.scope == "all"
+def _last_block(plan: Plan, recipe: Recipe) -> int:
+    """The last block that anything happens to."""
+    cut = [i for i, b in enumerate(plan.blocks) if b.attention.removed or b.ffn.removed][-1]
+    if _repairs_everywhere(recipe):
+        return max(cut, block_range(recipe, len(plan.blocks))[-1])
+    return cut
 
-    @contextmanager
-    def block(self, index: int) -> Iterator[None]:
-        """Have a block on its device, dense and pruned, and remember its input where both of its
-        modules read it."""
-        dense, pruned = self.dense_blocks[index], self.pruned_blocks[index]
-        self.device = device_of(dense)
-        self.block_inputs = None
-        if self.adapter.parallel(dense):
-            self.block_inputs = (self.dense.clone(), self.pruned.clone())
-        with resident(dense, pruned, then=self.dense_blocks[index + 1 : index + 2]):
-            yield
 
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """What the next module reads: ``(dense, pruned)``."""
-        return self.block_inputs or (self.dense, self.pruned)
+def _repairs_everywhere(recipe: Recipe) -> bool:
+    """Whether modules that lose nothing are repaired too, once the streams have diverged."""
+    rule = recipe.recovery
+    return RECOVERIES[rule.method].everywhere and rule.scope == "all"
 
-    def module(self, index: int, kind: ModuleKind) -> ModuleEvent | None:
-        """Prune and repair one module, then advance both streams through it."""
-        decision = self.plan.blocks[index].module(kind)
-        if not decision.removed and not (self.diverged and self._repairs_everywhere()):
-            self._advance_untouched(index, kind)
-            return None
-        started, solving = time.perf_counter(), Stopwatch()
-        mixture = self.adapter.module(self.pruned_blocks[index], kind).mixture
-        task = (ExpertTask if mixture else ModuleTask)(self, index, kind, decision, solving)
-        if self.recovery.reconstructs:
-            task.reconstruct_in_proj()
-        task.collect()
-        if self.recovery.reconstructs:
-            task.reconstruct_out_proj()
-        if self.recipe.recovery.rescore and self.recovery.uses_tokens:
-            task.rescore()
-        before, fit = task.finish()
-        self._record(index, kind, task, fit)
-        self._advance(task)
-        energy = max(task.energy, torch.finfo(torch.float32).tiny)
-        event = ModuleEvent(
-            block=index,
-            kind=kind,
-            units=decision.units,
-            removed=task.decision.removed,
-            removed_groups=task.decision.removed_groups,
-            error_before=before / energy,
-            error_after=fit.error / energy,
-            damping=fit.damping,
-            seconds=time.perf_counter() - started,
-            solve_seconds=solving.seconds,
-            decision=task.decision,
-        )
-        self.events.append(event)
-        return event
 
-    def _record(self, index: int, kind: ModuleKind, task: ModuleTask, fit: Fit) -> None:
-        self.plan = self.plan.with_module(task.decision)
-        if fit.bias is not None and not task.had_bias:
-            name = "added_attention_bias" if kind == "attention" else "added_ffn_bias"
-            self.widths[index] = replace(self.widths[index], **{name: True})
+def _change(
+    streams: Streams, pair: ModulePair, decision: ModulePlan, plan: Plan, recipe: Recipe
+) -> _Change:
+    """Prune and repair one module, then advance both streams through it."""
+    started, solving = time.perf_counter(), Stopwatch()
+    recovery, module = RECOVERIES[recipe.recovery.method], pair.pruned
+    had_bias = module.out_proj.bias is not None
+    kind_of_task = ExpertTask if module.mixture else ModuleTask
+    task: Task = kind_of_task(streams, pair, recipe.recovery, solving)
+    if recovery.reconstructs:
+        task.reconstruct_in_proj()
+    sums = _sums(pair, recipe)
+    collected = task.collect(sums)
+    if recovery.reconstructs:
+        collected = task.reconstruct_out_proj(collected)
+    if sums:
+        shape = plan.shape.blocks[pair.index].module(pair.kind)
+        decision = _rescored(decision, sums, shape, recipe)
+    finished = task.finish(collected, decision, recovery.finish)
+    streams.advance(collected.added, task.added(collected, decision))
+    energy = max(collected.energy, torch.finfo(torch.float32).tiny)
+    event = ModuleEvent(
+        block=pair.index,
+        kind=pair.kind,
+        units=decision.units,
+        removed=decision.removed,
+        removed_groups=decision.removed_groups,
+        error_before=finished.error_before / energy,
+        error_after=finished.fit.error / energy,
+        damping=finished.fit.damping,
+        seconds=time.perf_counter() - started,
+        solve_seconds=solving.seconds,
+        decision=decision,
+    )
+    return _Change(event, finished.fit.bias is not None and not had_bias)
 
-    def _advance_untouched(self, index: int, kind: ModuleKind) -> None:
-        dense_in, pruned_in = self.inputs()
-        for batch in batches(*self.dense.shape[:2]):
-            self.dense[batch] += self.run(self.dense_blocks[index], kind, index, dense_in[batch])
-            if self.diverged:
-                block = self.pruned_blocks[index]
-                self.pruned[batch] += self.run(block, kind, index, pruned_in[batch])
 
-    def _advance(self, task: ModuleTask) -> None:
-        if not self.diverged:
-            self.pruned = self.dense.clone()
-            if self.block_inputs:
-                self.block_inputs = (self.block_inputs[0], self.block_inputs[0].clone())
-        for batch, added in task.added():
-            self.pruned[batch] += added
-        self.dense += task.contribution
+def _sums(pair: ModulePair, recipe: Recipe) -> ModuleSums | None:
+    """What re-scoring needs, before any token. None: the decision stays, for the recipe wants it
+    so, or the recovery sees no tokens, or the criterion cannot be taken again."""
+    rule, criterion = recipe.recovery, CRITERIA[_criterion(pair.kind, recipe)]
+    if rule.rescore and RECOVERIES[rule.method].uses_tokens and criterion.updates:
+        return ModuleSums(pair.pruned, in_proj=criterion.in_proj)
+    return None
 
-    def run(self, block: nn.Module, kind: ModuleKind, index: int, hidden: Tensor) -> Tensor:
-        """Contribution of one module for a batch on the CPU; computed on the device."""
-        context = self.contexts[index]
-        return self.adapter.run(block, kind, hidden.to(self.device), context).to(hidden.device)
+
+def _rescored(
+    decision: ModulePlan, sums: ModuleSums, shape: ModuleShape, recipe: Recipe
+) -> ModulePlan:
+    """Choose again, as many units, with the updated weights and inputs."""
+    name = _criterion(decision.kind, recipe)
+    statistics = sums.result().statistics
+    scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=decision.block)
+    return rescored(decision, shape, scores, name)
+
+
+def _criterion(kind: ModuleKind, recipe: Recipe) -> str:
+    return recipe.heads.score if kind == "attention" else recipe.ffn.score

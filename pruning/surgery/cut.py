@@ -18,6 +18,7 @@ def shared_copy(model: nn.Module) -> nn.Module:
     Cutting the copy replaces its parameters and leaves ``model`` untouched, so pruning never
     holds a second copy of what stays.
     """
+    # deepcopy's memo: what stands under an object's id is taken for its copy
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo=shared)
 
@@ -29,7 +30,7 @@ def expand(units: Sequence[int], width: int) -> Tensor:
 
 
 def cut_in_proj(module: PrunableModule, units: Sequence[int], groups: Sequence[int]) -> None:
-    """Keep only the level-1 rows of ``units`` and (for key and value) ``groups``, which may name
+    """Keep only the in_proj rows of ``units`` and (for key and value) ``groups``, which may name
     a group once per query head."""
     for layer in module.in_proj_layers():
         kept = [
@@ -58,7 +59,7 @@ def cut(
 ) -> None:
     """Keep ``units`` and ``groups`` of one module.
 
-    ``out_proj_weight`` [d, kept·unit_width] and ``out_proj_bias`` [d] replace the sliced level-2
+    ``out_proj_weight`` [d, kept·unit_width] and ``out_proj_bias`` [d] replace the sliced out_proj
     parameters when recovery made new ones; they are cast to the layer's dtype.
     """
     out_proj = module.out_proj

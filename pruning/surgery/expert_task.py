@@ -1,4 +1,4 @@
-"""A mixture of experts' part in applying a plan: the equations are each expert's own.
+"""The work on a mixture of experts: every expert has equations of its own.
 
 The pruned stream routes its tokens itself. An expert e is fitted to them with the share ŵ that the
 router gives it: rows ``ŵ·ĥ``, targets ``ŵ·(yᵉ + c)``. ``yᵉ`` is the dense expert's output at the
@@ -9,133 +9,130 @@ make up for it alike, and if each met its target the mixture would meet its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from pruning.adapters.experts import Routing
-from pruning.models.execution.blockwise import Tap, batches, run_with_output
+from pruning.artifacts.plan import ModulePlan
+from pruning.measure.forward_pass import ModuleSums
+from pruning.models.execution.tap import Tap
 from pruning.recovery.solvers.expert_fit import ExpertFit
+from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import NormalEquations
-from pruning.surgery.module_task import ModuleTask, held_out
+from pruning.surgery.task import Collected, Task
+
+Pairs = list[tuple[NormalEquations, NormalEquations]]
+"""The equations of every expert: of the tokens to fit on and of the held-out ones."""
 
 
-class ExpertTask(ModuleTask):
-    """The work on one mixture of experts."""
+class ExpertTask(Task[Pairs]):
+    """One system of equations per expert."""
 
     def reconstruct_in_proj(self) -> None:
         """Gate and up of every expert, fitted to those of the dense one at the same tokens."""
-        run, mixture, dense = self.run, self.module.mixture, self._dense_module().mixture
-        layer = self.module.in_proj["up"].layer
-        _, rows, inputs = layer.stored.shape
-        parts = self._zeros(inputs, rows)
-        dense_in, pruned_in = run.inputs()
-        for batch in batches(*dense_in.shape[:2]):
-            before = self._tapped(run.dense_blocks, dense_in[batch]).routing.hidden
-            routing = self._tapped(run.pruned_blocks, pruned_in[batch]).routing
-            for e, (tokens, _) in enumerate(routing.by_expert(mixture.experts)):
+        pair, dense = self.pair, self.pair.dense.mixture
+        layer = pair.pruned.in_proj["up"].layer
+        experts, rows, inputs = layer.stored.shape
+        pairs = self._no_equations(inputs, rows)
+        for batch, dense_in, pruned_in in self.streams.batches():
+            before = pair.tap_dense(dense_in).routing.hidden
+            routing = pair.tap_pruned(pruned_in).routing
+            for e, (tokens, _) in enumerate(routing.by_expert(experts)):
                 target = dense.in_proj(e, before[tokens])
-                self._add(parts[e], batch, tokens, routing.hidden[tokens], target)
-        with self.solving:
-            present = [weight.double().T for weight in layer.stored]
-            kept = [torch.arange(inputs)] * len(parts)
-            fit = self._expert_fits(parts, present, kept, dim=1).refitted()
+                self._add(pairs[e], batch, tokens, routing.hidden[tokens], target)
+        with self.solving.running():
+            fit = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1).refitted()
         layer.set(fit.weight.T.to(layer.stored))
 
-    def collect(self) -> None:
-        """One pass: the dense contribution, and each expert's equations on the pruned stream."""
-        run, mixture = self.run, self.module.mixture
-        outputs, width = mixture.module.down_proj.shape[1:]
-        self.parts = self._zeros(width, outputs)
-        self.sums = self._no_sums()
-        dense_in, pruned_in = run.inputs()
-        for batch in batches(*dense_in.shape[:2]):
-            tap = self._tapped(run.pruned_blocks, pruned_in[batch])
-            own, target = self._dense_run(batch, dense_in[batch], tap.routing)
-            if self.sums:
-                self.sums.add(tap)
-            missing = self._missing(own, target + self._lost(batch), tap.routing)
+    def collect(self, sums: ModuleSums | None) -> Collected[Pairs]:
+        streams, pair = self.streams, self.pair
+        outputs, width = pair.pruned.out_proj.stored.shape[1:]
+        pairs = self._no_equations(width, outputs)
+        dense_added, energy = torch.empty_like(streams.dense), 0.0
+        residual = self.rule.target == "residual" and streams.diverged
+        for batch, dense_in, pruned_in in streams.batches():
+            tap = pair.tap_pruned(pruned_in)
+            with Tap(pair.dense) as dense:
+                added, target = pair.dense_output(dense_in)
+            dense_added[batch] = added.to(dense_added.device)
+            own = self._own_outputs(dense, tap.routing)
+            if sums:
+                sums.add(tap)
+            target = target.flatten(0, -2).float()
+            if residual:
+                target = target + streams.lost(batch).flatten(0, 1).to(pair.device)
+            missing = _missing(own, target, tap.routing)
             for e, part in enumerate(tap.parts()):
                 shares = part.shares[:, None]
-                self.energy += (shares * own[e]).double().square().sum().item()
+                energy += (shares * own[e]).double().square().sum().item()
                 goal = shares * (own[e] + missing[part.tokens])
-                self._add(self.parts[e], batch, part.tokens, shares * part.out_proj_input, goal)
+                self._add(pairs[e], batch, part.tokens, shares * part.out_proj_input, goal)
+        return Collected(pairs, dense_added, energy)
 
-    def _dense_run(
-        self, batch: slice, hidden: Tensor, pruned: Routing
-    ) -> tuple[list[Tensor], Tensor]:
-        """Output of each dense expert for the tokens that the ``pruned`` stream sends it, and what
-        all gave together [t, d]; the module's contribution is kept."""
-        run, module = self.run, self._dense_module()
-        block, context = run.dense_blocks[self.index], run.contexts[self.index]
-        with Tap(module) as tap:
-            added, output = run_with_output(
-                run.adapter, block, module, hidden.to(run.device), context
-            )
-        self.contribution[batch] = added.to(self.contribution.device)
-        wanted = pruned.by_expert(module.experts)
-        own = [self._outputs(tap, e, tokens) for e, (tokens, _) in enumerate(wanted)]
-        return own, output.flatten(0, -2).float()
+    def out_proj_fit(self, equations: Pairs, kept: Tensor) -> ExpertFit:
+        stored = self.pair.pruned.out_proj.stored
+        channels = kept.reshape(len(stored), -1) % stored.shape[2]
+        return self._fit(equations, stored, list(channels), dim=0)
 
-    def _outputs(self, dense: Tap, expert: int, tokens: Tensor) -> Tensor:
-        """Output [t, d] of a dense expert for ``tokens``. Of those that the dense stream sends it
+    def added(
+        self, collected: Collected[Pairs], decision: ModulePlan
+    ) -> Iterator[tuple[slice, Tensor]]:
+        return self.streams.added(self.pair)
+
+    def _own_outputs(self, dense: Tap, routing: Routing) -> list[Tensor]:
+        """Output [t, d] of each dense expert for the tokens that ``routing``, the pruned stream's,
+        sends it."""
+        wanted = routing.by_expert(dense.module.experts)
+        return [self._own_output(dense, e, tokens) for e, (tokens, _) in enumerate(wanted)]
+
+    def _own_output(self, dense: Tap, expert: int, tokens: Tensor) -> Tensor:
+        """Output [t, d] of a dense expert for ``tokens``. For those that the dense stream sends it
         too, most as a rule, it is at hand."""
-        part, seen = dense.parts()[expert], dense.expert_outputs[expert]
+        part, known = dense.parts()[expert], dense.expert_outputs[expert]
         place = torch.searchsorted(part.tokens, tokens).clamp_max(max(len(part.tokens) - 1, 0))
         at_hand = torch.isin(tokens, part.tokens)
-        found = seen.new_empty(len(tokens), seen.shape[-1], dtype=torch.float32)
-        found[at_hand] = seen[place[at_hand]].float()
+        output = known.new_empty(len(tokens), known.shape[-1], dtype=torch.float32)
+        output[at_hand] = known[place[at_hand]].float()
         others = dense.routing.hidden[tokens[~at_hand]]
-        with self._autocast():
-            found[~at_hand] = dense.module.mixture.output(expert, others).float()
-        return found
+        with self.pair.autocast():
+            output[~at_hand] = dense.module.mixture.output(expert, others).float()
+        return output
 
-    def _lost(self, batch: slice) -> Tensor | float:
-        """What the residual stream has lost so far [t, d], if it is to be made up for."""
-        run = self.run
-        if run.recipe.recovery.target != "residual" or not run.diverged:
-            return 0.0
-        lost = run.dense[batch].float() - run.pruned[batch].float()
-        return lost.flatten(0, 1).to(run.device)
-
-    def _missing(self, own: list[Tensor], target: Tensor, routing: Routing) -> Tensor:
-        """What all experts of a token are to add [t, d] to what the dense ones gave it."""
-        missing = target.clone()
-        for e, (tokens, shares) in enumerate(routing.by_expert(len(own))):
-            missing.index_add_(0, tokens, -shares[:, None] * own[e])
-        total = routing.shares.float().sum(-1, keepdim=True)
-        return missing / total.clamp_min(torch.finfo(torch.float32).tiny)
-
-    def _zeros(self, inputs: int, outputs: int) -> list[list[NormalEquations]]:
-        device = self.run.device
-        return [
-            [NormalEquations.zeros(inputs, outputs, device) for _ in range(2)]
-            for _ in range(self.module.experts)
-        ]
+    def _no_equations(self, inputs: int, outputs: int) -> Pairs:
+        """Those before any token."""
+        size = (inputs, outputs, self.pair.device)
+        experts = range(self.pair.pruned.experts)
+        return [(NormalEquations.zeros(*size), NormalEquations.zeros(*size)) for _ in experts]
 
     def _add(
-        self, pair: list[NormalEquations], batch: slice, tokens: Tensor, x: Tensor, target: Tensor
-    ) -> None:
-        """Add tokens of a batch of windows to the fitted or the held-out part."""
-        held = held_out(batch, self.run.family).to(tokens.device)
-        held = held[tokens // self.run.dense.shape[1]]
-        pair[0].add(x[~held], target[~held])
-        pair[1].add(x[held], target[held])
-
-    def _out_proj_fit(self, kept: Tensor) -> ExpertFit:
-        stored = self.module.out_proj.stored
-        width = stored.shape[2]
-        kept = list(kept.reshape(len(stored), -1) % width)
-        return self._expert_fits(self.parts, [weight.double().T for weight in stored], kept, dim=0)
-
-    def _expert_fits(
         self,
-        parts: list[list[NormalEquations]],
-        present: list[Tensor],
-        kept: list[Tensor],
-        dim: int,
-    ) -> ExpertFit:
-        levels = [
-            self._fit_of(*pair, (weight, None), places, add_bias=False)
-            for pair, weight, places in zip(parts, present, kept, strict=True)
+        parts: tuple[NormalEquations, NormalEquations],
+        batch: slice,
+        tokens: Tensor,
+        x: Tensor,
+        target: Tensor,
+    ) -> None:
+        """Add ``tokens`` of a batch of windows, those that are held out to the second part."""
+        held = self.streams.held_out(batch).to(tokens.device)
+        held = held[tokens // self.streams.dense.shape[1]]
+        parts[0].add(x[~held], target[~held])
+        parts[1].add(x[held], target[held])
+
+    def _fit(self, pairs: Pairs, stored: Tensor, kept: list[Tensor], dim: int) -> ExpertFit:
+        """A fit of the weights ``stored`` [experts, out, in]."""
+        layers = [
+            OutputProjectionFit.of(parts, weight.double().T, None, self.rule.damping, kept=channels)
+            for parts, weight, channels in zip(pairs, stored, kept, strict=True)
         ]
-        return ExpertFit(tuple(levels), dim)
+        return ExpertFit(tuple(layers), dim)
+
+
+def _missing(own: list[Tensor], target: Tensor, routing: Routing) -> Tensor:
+    """What all experts of a token are to add [t, d] to what the dense ones gave it."""
+    missing = target.clone()
+    for e, (tokens, shares) in enumerate(routing.by_expert(len(own))):
+        missing.index_add_(0, tokens, -shares[:, None] * own[e])
+    total = routing.shares.float().sum(-1, keepdim=True)
+    return missing / total.clamp_min(torch.finfo(torch.float32).tiny)

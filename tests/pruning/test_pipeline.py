@@ -34,7 +34,7 @@ def test_copies_follow_their_window_and_share_about_half_of_it(tiny_model):
     loaded = tiny_model("gpt2")
     text, found = windows_for(loaded, recipe(6)), recovery_windows(loaded, recipe(6))
     families = found.ids.reshape(8, 7, 12)
-    assert found.family == 7
+    assert found.group == 7
     assert torch.equal(families[:, 0], text.ids)
     copies, originals = families[:, 1:], text.ids[:, None]
     assert torch.equal(copies[..., 0], originals[..., 0].expand(8, 6))
@@ -49,7 +49,7 @@ def test_copies_by_themselves_make_enough_windows(tiny_model):
     loaded = tiny_model("gpt2")
     for samples, copies in ((160, 1), (16, 19), (256, 0), (700, 0)):
         found = recovery_windows(loaded, recipe("auto", samples=samples))
-        assert (found.family, len(found.ids)) == (1 + copies, samples * (1 + copies))
+        assert (found.group, len(found.ids)) == (1 + copies, samples * (1 + copies))
 
 
 def test_rewriting_can_be_cancelled(tiny_model):

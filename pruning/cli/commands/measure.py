@@ -37,12 +37,12 @@ class Measure(Command):
         check_writable(out)
         from pruning.pipeline import measure_model, memory_task
 
-        task = memory_task(recipe, prunes=False, curves=arguments.curves)
+        task = memory_task(recipe, prunes=False, loss_curves=arguments.curves)
         measurement = measure_model(
             load_model(arguments, console, task, recipe),
             recipe,
             gradients=arguments.gradients,
-            curves=arguments.curves,
+            loss_curves=arguments.curves,
             progress=console.progress,
         )
         measurement.write(out)

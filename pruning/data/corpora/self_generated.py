@@ -13,7 +13,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
     import torch
 
     from pruning.models.execution.kv_cache import CachedReader
-    from pruning.models.execution.sampling import drawn
+    from pruning.models.execution.sampling import sample
 
     generator = torch.Generator().manual_seed(seed)
     high = min(model.config.vocab_size, len(tokenizer)) if tokenizer else model.config.vocab_size
@@ -25,7 +25,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
             reader, step = CachedReader(model), ids
             for _ in range(seq_len - 1):
                 logits = reader.read(step.to(model.device), logits_to_keep=1)
-                step = drawn(logits[:, -1].float().softmax(-1), 1, generator)
+                step = sample(logits[:, -1].float().softmax(-1), 1, generator)
                 ids = torch.cat([ids, step], dim=1)
             rows.append(ids)
     return torch.cat(rows)

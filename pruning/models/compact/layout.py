@@ -43,7 +43,7 @@ def layout(model: nn.Module, dense: nn.Module) -> Layout:
     layers, attributes, heads, configs = {}, {}, {}, {}
     for path, module in model.named_modules():
         other = before.pop(path, None)
-        if other is None or type(other) is not type(module):
+        if other is None or not isinstance(module, type(other)):
             raise Unsupported(f"The pruned model has another module at {path!r} than its config.")
         shapes = {
             name: shape for name, shape in _shapes(module).items() if shape != _shapes(other)[name]

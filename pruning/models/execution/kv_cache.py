@@ -1,4 +1,4 @@
-"""Reading on from what a model has read: the cache of keys and values, by whatever name it goes."""
+"""Feeding a model piece by piece, with a cache of the keys and values of what it has read."""
 
 from __future__ import annotations
 

@@ -1,55 +1,28 @@
 """Where the tensors of a model's blocks are: on a compute device only while a block is used.
 
-A model that fits needs none of this. Otherwise a :class:`BlockStore` keeps each block's tensors in
-CPU memory or on disk, :func:`resident` brings them for the time of a ``with`` statement, and a
-forward pass of the whole model brings one block after the other. What pruning makes anew goes the
-same way: to CPU memory, or to files that last as long as it is used.
+A model that fits needs none of this. Otherwise its blocks are :class:`PlacedBlock`: a
+:class:`BlockStore` keeps their tensors in CPU memory or on disk, :func:`resident` brings them for
+the time of a ``with`` statement, and a forward pass of the whole model brings one block after the
+other. New tensors that pruning makes go the same way: to CPU memory, or to files that last as long
+as they are used.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial, wraps
 from typing import Any
-from weakref import finalize
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pruning.models.execution.prefetch import Sender, wait
-from pruning.utils.errors import OutOfMemory, SourceError
-from pruning.utils.files import cache_root
-from pruning.utils.leftovers import sweep_dead
+from pruning.models.execution.spill import SpilledParameter, SpilledParams, TensorRef
 
-_STORE, _DEVICE = "block_store", "block_device"
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class TensorRef:
-    """A tensor of a safetensors file."""
-
-    file: str
-    name: str
-
-    def read(self, dtype: torch.dtype) -> Tensor:
-        """The tensor, copied into CPU memory; raises SourceError when the file went."""
-        try:
-            with safe_open(self.file, framework="pt") as opened:
-                # a copy: what is mapped would count as memory for as long as the file is open
-                return opened.get_tensor(self.name).to(dtype, copy=True)
-        except (OSError, SafetensorError) as error:
-            raise SourceError(
-                f"{self.file} cannot be read any more ({error}); load the model again."
-            ) from None
 
 
 class BlockStore:
@@ -57,7 +30,7 @@ class BlockStore:
 
     ``stored``: where to read a parameter that is on the meta device; a parameter elsewhere is
     its own copy. A tensor that two blocks share (the dense and the pruned one) is brought once.
-    What is made anew goes to CPU memory, or to a file where the blocks came from files, or with
+    A new tensor goes to CPU memory, or to a file where the blocks came from files, or with
     ``stay`` remains where it was made. A copy of a model has the same store. What the next block
     needs from disk is read, and sent to a card, while this one computes.
     """
@@ -69,7 +42,7 @@ class BlockStore:
         self._depth: dict[nn.Module, int] = {}
         self._coming: dict[Tensor, Future[Tensor]] = {}  # away -> being read or sent
         self._reader, self._sender = ThreadPoolExecutor(1, "reading-blocks"), Sender()
-        self._made = SpilledParams() if stored else None
+        self._spilled = SpilledParams() if stored else None
 
     def __deepcopy__(self, _memo: dict) -> BlockStore:
         return self
@@ -78,12 +51,12 @@ class BlockStore:
         """What ``tensor`` of a model holds, in CPU memory."""
         tensor = self._here.get(tensor, [tensor])[0]
         if tensor.device.type == "meta":
-            return self._origin(tensor).read(tensor.dtype)
+            return self._source(tensor).read(tensor.dtype)
         return tensor.detach().to(_CPU)
 
-    def _origin(self, tensor: Tensor) -> TensorRef:
+    def _source(self, tensor: Tensor) -> TensorRef:
         """Where a tensor on the meta device is stored."""
-        return self._made.found.get(id(tensor)) or self._stored[tensor]
+        return tensor.source if isinstance(tensor, SpilledParameter) else self._stored[tensor]
 
     @contextmanager
     def resident(self, block: nn.Module) -> Iterator[None]:
@@ -100,10 +73,10 @@ class BlockStore:
                 self._leave(block)
 
     def expect(self, blocks: Sequence[nn.Module]) -> None:
-        """Begin to read what ``blocks`` need from disk, and to send what they need on a card; what
-        was expected before and is not among it is forgotten."""
+        """Begin to read what ``blocks`` need from disk, and to send what they need on a card. What
+        was expected before and is no longer needed is forgotten."""
         wanted = {tensor: device_of(block) for block in blocks for *_, tensor in _tensors(block)}
-        coming = {tensor: found for tensor, found in self._coming.items() if tensor in wanted}
+        coming = {tensor: future for tensor, future in self._coming.items() if tensor in wanted}
         for tensor, device in wanted.items():
             if tensor not in self._here and tensor not in coming:
                 steps = self._steps(tensor, device)
@@ -117,7 +90,7 @@ class BlockStore:
         """What can be done about ``away`` while another block computes."""
         steps: list[Callable[..., Tensor]] = []
         if away.device.type == "meta":
-            steps.append(partial(self._origin(away).read, away.dtype))
+            steps.append(partial(self._source(away).read, away.dtype))
         if away.device != device and self._sender.serves(device):
             steps = steps or [away.detach]
             steps.append(partial(self._sender.send, device=device))
@@ -129,16 +102,16 @@ class BlockStore:
             if away.device != device:
                 if away not in self._here:
                     self._here[away] = [_like(away, self._fetched(away, device)), 0]
-                found = self._here[away]
-                found[1] += 1
-                homes[found[0]] = away
-                slots[name] = found[0]
+                here = self._here[away]
+                here[1] += 1
+                homes[here[0]] = away
+                slots[name] = here[0]
 
     def _fetched(self, away: Tensor, device: torch.device) -> Tensor:
         if away in self._coming:
             return wait(self._coming.pop(away).result(), device)
         if away.device.type == "meta":
-            return self._origin(away).read(away.dtype).to(device)
+            return self._source(away).read(away.dtype).to(device)
         return away.detach().to(device)
 
     def _leave(self, block: nn.Module) -> None:
@@ -146,9 +119,11 @@ class BlockStore:
         for slots, name, tensor in _tensors(block):
             if tensor in homes:
                 slots[name] = homes[tensor]
-            elif self._made and isinstance(tensor, nn.Parameter) and tensor.device.type != "meta":
-                slots[name] = self._made.written(tensor)
-            elif tensor.device.type not in ("cpu", "meta") and not self._stay:  # made meanwhile
+            elif (
+                self._spilled and isinstance(tensor, nn.Parameter) and tensor.device.type != "meta"
+            ):
+                slots[name] = self._spilled.written(tensor)
+            elif tensor.device.type not in ("cpu", "meta") and not self._stay:  # a new tensor
                 slots[name] = _like(tensor, tensor.detach().to(_CPU))
         for away in homes.values():
             self._here[away][1] -= 1
@@ -156,52 +131,42 @@ class BlockStore:
                 del self._here[away]
 
 
-class SpilledParams:
-    """Parameters that pruning made, in files of their own; a file goes with its parameter."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, TensorRef] = {}  # id of the parameter on the meta device -> where
-        self._folder: TemporaryDirectory | None = None
-        self._count = 0
-
-    def written(self, parameter: nn.Parameter) -> nn.Parameter:
-        """A parameter on the meta device in its place; raises OutOfMemory when the disk is full."""
-        try:
-            if self._folder is None:
-                self._folder = _own_folder(cache_root())
-            file = Path(self._folder.name) / f"{self._count}.safetensors"
-            save_file({"made": parameter.detach().to(_CPU).contiguous()}, file)
-        except (OSError, SafetensorError) as error:
-            raise OutOfMemory(
-                f"The pruned blocks cannot be written to {cache_root()} ({error}); free disk space "
-                "or set HEADROOM_CACHE to a folder with more of it."
-            ) from None
-        self._count += 1
-        away = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-        self.found[id(away)] = TensorRef(str(file), "made")
-        finalize(away, _drop, self.found, id(away), file)
-        return away
-
-
-def _own_folder(root: Path) -> TemporaryDirectory:
-    """A folder of this process below ``root``. Those of processes that were killed go."""
-    root.mkdir(parents=True, exist_ok=True)
-    sweep_dead(root, "blocks-")
-    return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
-
-
-def _drop(found: dict[int, TensorRef], key: int, file: Path) -> None:
-    found.pop(key, None)
-    file.unlink(missing_ok=True)
-
-
 def _after(steps: Sequence[Callable[..., Tensor]]) -> Tensor:
     """What the last of ``steps`` gives; each is handed what the one before gave."""
     first, *others = steps
-    found = first()
+    tensor = first()
     for step in others:
-        found = step(found)
-    return found
+        tensor = step(tensor)
+    return tensor
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the tensors of a block are while it is not used, and where it computes."""
+
+    store: BlockStore
+    device: torch.device
+
+
+class PlacedBlock(nn.Module):
+    """A block of whatever family, whose forward pass brings its tensors (see :func:`placed_class`,
+    which derives such classes as torch's FSDP does)."""
+
+    placement: Placement
+
+
+def placed_class(family: type[nn.Module]) -> type[nn.Module]:
+    """The class of placed blocks of a ``family``. Their output is where their input was."""
+
+    @wraps(family.forward)
+    def forward(block: PlacedBlock, *args: Any, **kwargs: Any) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        device = block.placement.device
+        with resident(block):
+            output = family.forward(block, *moved(args, device), **moved(kwargs, device))
+        return moved(output, hidden.device)
+
+    return type(f"Placed{family.__name__}", (PlacedBlock, family), {"forward": forward})
 
 
 def place_blocks(
@@ -210,26 +175,28 @@ def place_blocks(
     stored: Mapping[Tensor, TensorRef] | None = None,
     stay: bool = False,
 ) -> None:
-    """Make ``blocks`` come and go (see :class:`BlockStore`); they take ``devices`` in turn. With
+    """Offload ``blocks`` to a :class:`BlockStore`; they compute on ``devices`` in turn. With
     ``stay`` they are moved there for good."""
     store = BlockStore(stored or {}, stay)
+    placed = {family: placed_class(family) for family in {type(block) for block in blocks}}
     for index, block in enumerate(blocks):
-        setattr(block, _STORE, store)
-        setattr(block, _DEVICE, devices[index % len(devices)])
-        block.forward = partial(_run, block)
+        block.__dict__.pop("forward", None)  # accelerate's, which would move inputs by itself
+        block.__class__ = placed[type(block)]
+        block.placement = Placement(store, devices[index % len(devices)])
         if stay:
-            block.to(devices[index % len(devices)])
+            block.to(block.placement.device)
 
 
 def is_offloaded(block: nn.Module) -> bool:
-    """Whether the block's tensors are away while it is not used."""
-    return hasattr(block, _STORE)
+    """Whether the block's tensors may be elsewhere while it is not used."""
+    return isinstance(block, PlacedBlock)
 
 
 def device_of(block: nn.Module) -> torch.device:
     """Where ``block`` computes."""
-    device = vars(block).get(_DEVICE)
-    return next(block.parameters()).device if device is None else device
+    if isinstance(block, PlacedBlock):
+        return block.placement.device
+    return next(block.parameters()).device
 
 
 @contextmanager
@@ -238,12 +205,12 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
     or send to a card what ``then`` will need, which is used next."""
     with ExitStack() as stack:
         for block in blocks:
-            if is_offloaded(block):
-                stack.enter_context(getattr(block, _STORE).resident(block))
-        if not then or not is_offloaded(then[0]):
+            if isinstance(block, PlacedBlock):
+                stack.enter_context(block.placement.store.resident(block))
+        if not then or not isinstance(then[0], PlacedBlock):
             yield
             return
-        store = getattr(then[0], _STORE)
+        store = then[0].placement.store
         store.expect(then)
         try:
             yield
@@ -254,8 +221,8 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
 
 def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
     """What a tensor of the model with these ``blocks`` holds, in CPU memory, wherever it is."""
-    if is_offloaded(blocks[0]):
-        return getattr(blocks[0], _STORE).value(tensor)
+    if isinstance(blocks[0], PlacedBlock):
+        return blocks[0].placement.store.value(tensor)
     return tensor.detach().cpu()
 
 
@@ -270,15 +237,6 @@ def moved(value: Any, device: torch.device) -> Any:
     return value
 
 
-def _run(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The forward pass of a block that comes and goes; its output is where its input was."""
-    first = args[0] if args else kwargs["hidden_states"]
-    device = device_of(block)
-    with resident(block):
-        output = type(block).forward(block, *moved(args, device), **moved(kwargs, device))
-    return moved(output, first.device)
-
-
 def _tensors(block: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
     """Every parameter and buffer with the place it hangs on."""
     return [
@@ -290,6 +248,6 @@ def _tensors(block: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
     ]
 
 
-def _like(model: Tensor, data: Tensor) -> Tensor:
-    """``data`` as a parameter where ``model`` is one."""
-    return nn.Parameter(data, requires_grad=False) if isinstance(model, nn.Parameter) else data
+def _like(other: Tensor, data: Tensor) -> Tensor:
+    """``data`` as a parameter where ``other`` is one."""
+    return nn.Parameter(data, requires_grad=False) if isinstance(other, nn.Parameter) else data

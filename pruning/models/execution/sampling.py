@@ -1,4 +1,4 @@
-"""Tokens drawn from what a model expects."""
+"""Tokens sampled from what a model expects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from pruning.utils.errors import Unsupported
 
 
-def drawn(probs: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Token ids [t, draws] (CPU), drawn with replacement by the probabilities ``odds``
-    [t, vocabulary] on any device. Raises Unsupported for odds that are not numbers.
+def sample(probs: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Token ids [t, draws] (CPU), sampled with replacement by the probabilities ``probs``
+    [t, vocabulary] on any device. Raises Unsupported for probabilities that are not numbers.
 
-    Summed and drawn on the CPU with its ``generator``, so that a seed means the same twice and on
-    every device. A token is where a uniform number falls among the summed odds;
+    Summed and sampled on the CPU with its ``generator``, so that a seed means the same twice and
+    on every device. A token is where a uniform number falls among the summed probabilities;
     ``torch.multinomial`` takes several times as long.
     """
     summed = probs.float().cpu().cumsum(-1)

@@ -1,7 +1,7 @@
-"""What a module's level 2 was given, token by token, while that fits a bounded working set.
+"""What out_proj of a module read, token by token, while that fits a bounded working set.
 
-From it come the equations of just those channels that are kept, and what they give the residual
-stream once their weights have been found, so that the module need not run again.
+From it come the equations of just those channels that are kept, and what they add to the residual
+stream once their weights are known, so that the module need not run again.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class ActivationBuffer:
         """On a device that has float64; numbers are as they came."""
         if self.device.type != "mps":
             return self
-        found = ActivationBuffer(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
+        buffer = ActivationBuffer(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
         for x, target in self.parts:
-            found.add(x.cpu(), target.cpu())
-        return found
+            buffer.add(x.cpu(), target.cpu())
+        return buffer
 
     def select(self, channels: Tensor) -> NormalEquations | DualNormalEquations:
         """The equations of the input ``channels``, in the form that takes less memory; float64."""
@@ -58,17 +58,17 @@ class ActivationBuffer:
             for x, target in self._batches(channels):
                 rows.add(x, target)
             return rows.double()
-        found = NormalEquations.zeros(len(channels), self.outputs, self.device)
-        found.gram = gram(
-            (x for x, _ in self._batches(channels)), len(channels), found.gram.dtype, self.device
+        summed = NormalEquations.zeros(len(channels), self.outputs, self.device)
+        summed.gram = gram(
+            (x for x, _ in self._batches(channels)), len(channels), summed.gram.dtype, self.device
         )
-        found.inputs = self._sum[channels]
+        summed.inputs = self._sum[channels]
         for x, target in self._batches(channels):
-            found.count += len(x)
-            found.cross += x.T @ target
-            found.targets += target.sum(0)
-            found.energy += target.square().sum(0).sum(dtype=found.energy.dtype)
-        return found.double()
+            summed.count += len(x)
+            summed.cross += x.T @ target
+            summed.targets += target.sum(0)
+            summed.energy += target.square().sum(0).sum(dtype=summed.energy.dtype)
+        return summed.double()
 
     def _batches(self, channels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The ``channels`` of the inputs and the targets in float32, a few thousand tokens at a
@@ -90,7 +90,7 @@ def equations(
     tokens: int, inputs: int, outputs: int, device: torch.device, dtype: torch.dtype
 ) -> Equations:
     """No tokens yet, of so many in all: collected as they come in ``dtype`` while that takes no
-    more than COLLECTED_BYTES, added up where it would take more."""
+    more than BUFFER_BYTES, added up where it would take more."""
     size = tokens * (inputs * dtype.itemsize + outputs * 4)
     if size <= BUFFER_BYTES or tokens < inputs:
         return ActivationBuffer(tokens, inputs, outputs, device)

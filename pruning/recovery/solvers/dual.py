@@ -1,4 +1,4 @@
-"""The equations of a linear layer told by their tokens, for fewer tokens than inputs.
+"""The equations of a linear layer given by their tokens, for fewer tokens than inputs.
 
 With n tokens and m > n inputs the Gram matrix [m, m] has rank n at most. Its ridge solution is a
 combination of the tokens, found from an n × n system (the dual form of ridge regression), so that
@@ -71,7 +71,7 @@ class DualNormalEquations:
 
     def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
         """:meth:`solve` for several dampings: what they share is computed once."""
-        x, t = self._about(self, bias, intercept)
+        x, t = self._centred(self, bias, intercept)
         scale = x.square().sum().item() / x.shape[1]
         products, left = x @ x.T, t - x @ present
 
@@ -92,8 +92,8 @@ class DualNormalEquations:
     ) -> Trial:
         """Errors on ``held_out`` of what :meth:`solver` finds, without finding the weights: the
         change of the held-out outputs is a combination of products with the fitted tokens."""
-        x, t = self._about(self, bias, intercept)
-        held_x, held_t = self._about(held_out, bias, intercept)
+        x, t = self._centred(self, bias, intercept)
+        held_x, held_t = self._centred(held_out, bias, intercept)
         left, held_left = t - x @ present, held_t - held_x @ present
         products, held_products = x @ x.T, held_x @ x.T
         scale = products.trace().item() / x.shape[1]
@@ -107,7 +107,7 @@ class DualNormalEquations:
 
         return error
 
-    def _about(
+    def _centred(
         self, rows: DualNormalEquations, bias: Tensor | None, intercept: bool
     ) -> tuple[Tensor, Tensor]:
         """Inputs and targets of ``rows`` with what these rows' bias explains taken off."""

@@ -1,4 +1,4 @@
-"""Level 2 of all experts of a block, fitted side by side, each to its own tokens.
+"""out_proj of all experts of a block, fitted side by side, each to its own tokens.
 
 Experts see very different numbers of tokens. What holds a weight at its present value is the same
 absolute ridge for all, ``λ = damping · (mean diagonal of Gᵉ per token of e) · (mean tokens of an
@@ -24,17 +24,17 @@ class ExpertFit:
     """Offers a recovery what :class:`OutputProjectionFit` does; ``dim``: along which dimension the
     experts' weights [in, out] lie side by side."""
 
-    levels: tuple[OutputProjectionFit, ...]
+    layers: tuple[OutputProjectionFit, ...]
     dim: int = 0
 
     @property
-    def parts(self) -> list[list[NormalEquations]]:
+    def parts(self) -> list[tuple[NormalEquations, NormalEquations]]:
         """Equations of each expert, to fit on and held out."""
-        return [[level.fitting, level.held_out] for level in self.levels]
+        return [(layer.fitting, layer.held_out) for layer in self.layers]
 
     def cut(self) -> Fit:
         """The present weights of the kept channels."""
-        return self._joined((level.cut() for level in self.levels), None)
+        return self._joined((layer.cut() for layer in self.layers), None)
 
     def compensated(self) -> Fit:
         """The same: experts have no place for a bias."""
@@ -42,16 +42,16 @@ class ExpertFit:
 
     def refitted(self) -> Fit:
         """Damped least squares on each expert's kept channels."""
-        damping = self.levels[0].damping
+        damping = self.layers[0].damping
         if damping == "auto":
             damping = self._best_damping()
         if damping is None:
             return self.cut()
         fits = []
-        everything = [level.fitting + level.held_out for level in self.levels]
+        everything = [layer.fitting + layer.held_out for layer in self.layers]
         ridges = relative(damping, everything)
-        for level, equations, ridge in zip(self.levels, everything, ridges, strict=True):
-            equations, present = equations.select(level.kept), level.weight[level.kept]
+        for layer, equations, ridge in zip(self.layers, everything, ridges, strict=True):
+            equations, present = equations.select(layer.kept), layer.weight[layer.kept]
             weight, _ = equations.solve(present, None, ridge, intercept=False)
             fits.append(Fit(weight, None, ridge, equations.error(weight, None)))
         return self._joined(fits, damping)
@@ -64,9 +64,9 @@ class ExpertFit:
     def _best_damping(self) -> float | None:
         """The damping of DAMPINGS with the least held-out error of all experts together; None:
         changing nothing is best."""
-        fitting = [level.fitting.select(level.kept) for level in self.levels]
-        held_out = [level.held_out.select(level.kept) for level in self.levels]
-        present = [level.weight[level.kept] for level in self.levels]
+        fitting = [layer.fitting.select(layer.kept) for layer in self.layers]
+        held_out = [layer.held_out.select(layer.kept) for layer in self.layers]
+        present = [layer.weight[layer.kept] for layer in self.layers]
         if not any(part.count for part in held_out) or not any(part.count for part in fitting):
             return DEFAULT_DAMPING
 

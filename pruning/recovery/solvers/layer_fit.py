@@ -1,4 +1,4 @@
-"""What a recovery works with: level 2 of a module, its equations and its kept channels."""
+"""What a recovery works with: out_proj of a module, its equations and its kept channels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pruning.recovery.solvers.activation_buffer import ActivationBuffer
+from pruning.recovery.solvers.activation_buffer import Equations
 from pruning.recovery.solvers.dual import DualNormalEquations
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
@@ -32,16 +32,35 @@ class Fit:
 
 @dataclass(frozen=True)
 class OutputProjectionFit:
-    """What a recovery may work with: equations of all level-2 channels on fitting and held-out
+    """What a recovery may work with: equations of all out_proj inputs on fitting and held-out
     tokens, the present ``weight`` [in, out] and ``bias`` [out], and the ``kept`` channels."""
 
-    fitting: NormalEquations | ActivationBuffer
-    held_out: NormalEquations | ActivationBuffer
+    fitting: Equations
+    held_out: Equations
     weight: Tensor
     bias: Tensor | None
     kept: Tensor
     damping: float | Literal["auto"]
-    add_bias: bool
+    add_bias: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        equations: tuple[Equations, Equations],
+        weight: Tensor,
+        bias: Tensor | None,
+        damping: float | Literal["auto"],
+        *,
+        kept: Tensor | None = None,
+        add_bias: bool = False,
+    ) -> OutputProjectionFit:
+        """From ``equations`` (to fit on, held out) in any precision, all brought to the device
+        that solves; ``kept`` None: all channels."""
+        fitting, held_out = (part.double() for part in equations)
+        device = fitting.device
+        kept = torch.arange(len(weight)) if kept is None else kept
+        bias = None if bias is None else bias.to(device)
+        return cls(fitting, held_out, weight.to(device), bias, kept.to(device), damping, add_bias)
 
     @property
     def intercept(self) -> bool:

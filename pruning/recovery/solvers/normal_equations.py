@@ -5,7 +5,6 @@ Weights are handled as ``W`` [in, out] so that ``X W + b`` is the layer; ``n`` c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -115,9 +114,9 @@ class NormalEquations:
 
     def solver(self, present: Tensor, bias: Tensor | None, intercept: bool) -> Solver:
         """:meth:`solve` for several dampings: what they share is computed once."""
-        about = self.about(*self._origin(bias, intercept))
-        gram, scale = about.gram, about.gram.diagonal().mean().item()
-        left = about.cross - gram @ present
+        centred = self.centred(*self._origin(bias, intercept))
+        gram, scale = centred.gram, centred.gram.diagonal().mean().item()
+        left = centred.cross - gram @ present
 
         def solved(damping: float) -> tuple[Tensor, Tensor | None]:
             weight, free = present, bias
@@ -137,7 +136,7 @@ class NormalEquations:
         """Errors on ``held_out`` of what :meth:`solver` finds. Only their order matters, so the
         change of the weights is taken in float32."""
         origin = self._origin(bias, intercept)
-        fitted, held = self.about(*origin), held_out.about(*origin)
+        fitted, held = self.centred(*origin), held_out.centred(*origin)
         scale = fitted.gram.diagonal().mean().item()
         left, held_left = (part.cross - part.gram @ present for part in (fitted, held))
         unchanged = (held.energy - (present * (held.cross + held_left)).sum()).item()
@@ -157,26 +156,26 @@ class NormalEquations:
 
         return error
 
-    def about(self, inputs: Tensor | None, targets: Tensor | None) -> NormalEquations:
+    def centred(self, inputs: Tensor | None, targets: Tensor | None) -> NormalEquations:
         """The equations of ``X − inputs`` [in] and ``T − targets`` [out]; None: nothing is taken
         off."""
-        found = self
+        centred = self
         if targets is not None:
-            found = replace(
-                found,
-                cross=found.cross - torch.outer(found.inputs, targets),
-                targets=found.targets - self.count * targets,
-                energy=found.energy - targets @ (2.0 * found.targets - self.count * targets),
+            centred = replace(
+                centred,
+                cross=centred.cross - torch.outer(centred.inputs, targets),
+                targets=centred.targets - self.count * targets,
+                energy=centred.energy - targets @ (2.0 * centred.targets - self.count * targets),
             )
         if inputs is not None:
-            mixed = torch.outer(found.inputs - 0.5 * self.count * inputs, inputs)
-            found = replace(
-                found,
-                gram=found.gram - mixed - mixed.T,
-                cross=found.cross - torch.outer(inputs, found.targets),
-                inputs=found.inputs - self.count * inputs,
+            mixed = torch.outer(centred.inputs - 0.5 * self.count * inputs, inputs)
+            centred = replace(
+                centred,
+                gram=centred.gram - mixed - mixed.T,
+                cross=centred.cross - torch.outer(inputs, centred.targets),
+                inputs=centred.inputs - self.count * inputs,
             )
-        return found
+        return centred
 
     def _origin(self, bias: Tensor | None, intercept: bool) -> tuple[Tensor | None, Tensor | None]:
         """What is taken off inputs and targets so that no bias is left to find."""
@@ -196,17 +195,3 @@ def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
             return factor
         ridge *= 10.0
     return None
-
-
-class Stopwatch:
-    """Adds up the seconds spent inside ``with`` blocks."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> Stopwatch:
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._started

@@ -170,7 +170,7 @@ def test_an_expert_without_tokens_is_cut_and_nothing_else(name, method):
 def _expert_fits(counts, held=40, seed=0):
     """One expert per count: a true change of its weights and noisy outputs at so many tokens."""
     generator = torch.Generator().manual_seed(seed)
-    levels, truth = [], []
+    fits, truth = [], []
     for count in counts:
         present = torch.randn(12, 6, generator=generator, dtype=torch.float64)
         real = present + 0.3 * torch.randn(12, 6, generator=generator, dtype=torch.float64)
@@ -181,36 +181,36 @@ def _expert_fits(counts, held=40, seed=0):
             equations = NormalEquations.zeros(12, 6, torch.device("cpu"))
             equations.add(x, x @ real + 2.0 * noise)
             parts.append(equations)
-        levels.append(OutputProjectionFit(*parts, present, None, torch.arange(12), "auto", False))
+        fits.append(OutputProjectionFit(*parts, present, None, torch.arange(12), "auto", False))
         truth.append(real)
-    return ExpertFit(tuple(levels)), truth
+    return ExpertFit(tuple(fits)), truth
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_experts_with_few_tokens_lean_on_their_present_weights(seed):
     """As many tokens as channels, and noise larger than what there is to learn."""
-    levels, truth = _expert_fits([2000, 500, 13, 0], seed=seed)
-    fitted = levels.refitted().weight.split(12)
+    fits, truth = _expert_fits([2000, 500, 13, 0], seed=seed)
+    fitted = fits.refitted().weight.split(12)
     left = [
-        ((weight - real).norm() / (level.weight - real).norm()).item()
-        for weight, level, real in zip(fitted, levels.levels, truth, strict=True)
+        ((weight - real).norm() / (layer.weight - real).norm()).item()
+        for weight, layer, real in zip(fitted, fits.layers, truth, strict=True)
     ]
     assert left[0] < 0.2 and left[0] < left[1] < left[2] < 1.0  # none is worse than untouched
-    assert torch.equal(fitted[3], levels.levels[3].weight)
+    assert torch.equal(fitted[3], fits.layers[3].weight)
 
 
 def test_the_ridge_of_all_experts_is_the_same_per_mean_token():
-    levels, _ = _expert_fits([100, 300])
-    fitting = [level.fitting for level in levels.levels]
+    fits, _ = _expert_fits([100, 300])
+    fitting = [layer.fitting for layer in fits.layers]
     assert relative(0.5, fitting) == [pytest.approx(1.0), pytest.approx(1.0 / 3.0)]
     # and never less than as many tokens as there are channels
     assert relative(0.01, fitting) == [pytest.approx(12 / 100), pytest.approx(12 / 300)]
 
 
 def test_experts_that_saw_nothing_at_all_are_cut_without_nan():
-    levels, _ = _expert_fits([0, 0])
-    for fit in (levels.refitted(), levels.cut(), levels.compensated()):
-        assert torch.equal(fit.weight, torch.cat([level.weight for level in levels.levels]))
+    fits, _ = _expert_fits([0, 0])
+    for fit in (fits.refitted(), fits.cut(), fits.compensated()):
+        assert torch.equal(fit.weight, torch.cat([layer.weight for layer in fits.layers]))
         assert fit.error == 0.0 and fit.bias is None
 
 

@@ -165,11 +165,11 @@ def test_the_package_version_changes_the_key(monkeypatch):
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
     """An empty cache, and how many times a model was really measured."""
-    import pruning.pipeline as pipeline
+    import pruning.measure.passes as passes
 
     monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
-    calls, real = [], pipeline.measure
-    monkeypatch.setattr(pipeline, "measure", lambda *a, **k: calls.append(1) or real(*a, **k))
+    calls, real = [], passes.measure
+    monkeypatch.setattr(passes, "measure", lambda *a, **k: calls.append(1) or real(*a, **k))
     return calls
 
 

@@ -42,7 +42,7 @@ def collected(tiny, windows):
     layers = {"block": block}
     for kind in ("attention", "ffn"):
         module = tiny.adapter.module(block, kind)
-        layers[f"{kind} level2"] = module.out_proj
+        layers[f"{kind} out_proj"] = module.out_proj
         for name, projection in module.in_proj.items():
             layers[f"{kind} {name}"] = projection.layer
     with families.seen(layers) as found:
@@ -56,7 +56,7 @@ def collected(tiny, windows):
 @pytest.mark.parametrize("kind", ["attention", "ffn"])
 def test_moments_of_level_2_inputs(measured, collected, kind):
     statistics = measured.blocks[BLOCK].module(kind).statistics
-    x = collected[f"{kind} level2"][0]
+    x = collected[f"{kind} out_proj"][0]
     assert x.shape[0] == 9 * 16
     _close(statistics["input_mean"], x.mean(0))
     _close(statistics["input_second_moment"], x.square().mean(0))
@@ -90,7 +90,7 @@ def test_weight_norms(tiny, measured, kind):
 
 
 def test_lengths_are_those_of_the_documentation(measured):
-    """Units times width at level 2, key and value rows below."""
+    """Units times width at out_proj, key and value rows below."""
     block, shape = measured.blocks[BLOCK], measured.shape.blocks[BLOCK]
     attention, ffn = shape.attention, shape.ffn
     width = attention.unit_width
@@ -104,7 +104,7 @@ def test_lengths_are_those_of_the_documentation(measured):
 
 @pytest.mark.parametrize(
     ("place", "layer", "side"),
-    [("residual", "block", 0), ("attention", "attention level2", 1), ("ffn", "ffn level2", 0)],
+    [("residual", "block", 0), ("attention", "attention out_proj", 1), ("ffn", "ffn out_proj", 0)],
 )
 def test_activation_magnitudes(measured, collected, place, layer, side):
     summary = measured.blocks[BLOCK].activations[place]

@@ -1,4 +1,4 @@
-"""Expected losses: gradients token by token, a fit on one half, errors on the other."""
+"""Loss curves: gradients token by token, a fit on one half, errors on the other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 from pruning.artifacts.measurement import CURVE_POINTS
 from pruning.measure import measure
-from pruning.measure.loss_curves import CURVE_DAMPINGS, with_loss_curves
+from pruning.measure.curve_fit import CURVE_DAMPINGS
+from pruning.measure.loss_curves import with_loss_curves
 from pruning.measure.output_gradients import output_gradients
-from pruning.models.execution.sampling import drawn
+from pruning.models.execution.sampling import sample
 from tests.helpers import families
 
 
@@ -23,7 +24,7 @@ def test_gradients_are_those_of_autograd_through_the_whole_model(tiny_model, fam
     found = output_gradients(model, adapter, ids, seed=3)
     logits = families.logits(model, ids)
     generator = torch.Generator().manual_seed(3)
-    tokens = drawn(logits.softmax(-1).flatten(0, 1), 1, generator)[:, 0]
+    tokens = sample(logits.softmax(-1).flatten(0, 1), 1, generator)[:, 0]
     outputs = {}
 
     def keep(place):
@@ -108,7 +109,7 @@ def test_all_of_the_odd_texts_are_probed_and_few_copies(
 ):
     loaded = tiny_model("llama_grouped")
     windows = families.windows(loaded, samples=texts * (1 + copies), seq_len=4)
-    windows = replace(windows, family=1 + copies)
+    windows = replace(windows, group=1 + copies)
     measurement, seen = measure(loaded.model, windows, name="tiny"), []
 
     def gradients(model, adapter, ids, *rest, **more):
@@ -129,7 +130,7 @@ def test_dampings_chosen_on_some_probes_are_about_the_best_of_all(tiny_model, mo
     measurement = measure(loaded.model, windows, name="tiny")
     found = []
     for choosing in (32 * windows.ids.shape[1], 100, 0):
-        monkeypatch.setattr("pruning.measure.loss_curves.CHOOSING", choosing)
+        monkeypatch.setattr("pruning.measure.curve_fit.CHOOSING", choosing)
         blocks = with_loss_curves(measurement, loaded.model, windows).blocks
         found.append(np.stack([b.ffn.statistics["expected_loss"] for b in blocks]))
     exact, chosen, none = found

@@ -326,7 +326,7 @@ def test_a_trial_is_the_held_out_error_of_the_solution(form, with_bias, intercep
 
 def test_equations_about_an_origin_are_those_of_moved_tokens():
     x, target, mean, shift = *_data(19)[:2], *(t[0] for t in _data(20)[:2])
-    moved = _exact(x, target).about(mean.double(), shift.double())
+    moved = _exact(x, target).centred(mean.double(), shift.double())
     direct = _exact(x.double() - mean, target.double() - shift)
     for name in ("count", "gram", "cross", "inputs", "targets", "energy"):
         torch.testing.assert_close(getattr(moved, name), getattr(direct, name))

@@ -175,8 +175,8 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
     shape, windows = tiny.adapter.model_shape(tiny.model), recovery_windows(tiny, recipe)
     plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
     done = apply(tiny.model, plan, recipe, windows).model
-    for place in range(len(_level1(tiny, tiny.model))):
-        layers = [_level1(tiny, model)[place] for model in (tiny.model, done)]
+    for place in range(len(_in_proj_layers(tiny, tiny.model))):
+        layers = [_in_proj_layers(tiny, model)[place] for model in (tiny.model, done)]
         seen = []
         for model, layer in zip((tiny.model, done), layers, strict=True):
             with families.seen({"in_proj": layer}) as found:
@@ -190,7 +190,7 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
         assert (matrix(layers[1]) - matrix(layers[0])[1:]).abs().max() > 0.01
 
 
-def _level1(tiny, model):
+def _in_proj_layers(tiny, model):
     return tiny.adapter.ffn(tiny.adapter.blocks(model)[1]).in_proj_layers()
 
 

@@ -89,7 +89,7 @@ def test_bfloat16_runs_without_nan(tiny_model, tiny, method):
 
 @pytest.mark.parametrize("kept_bytes", [0, 2**30])
 def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
-    """And one module a second time only where the inputs of its level 2 could not be kept."""
+    """And one module a second time only where the inputs of its out_proj could not be kept."""
     monkeypatch.setattr("pruning.recovery.solvers.activation_buffer.BUFFER_BYTES", kept_bytes)
     recipe = families.recipe(ffn__ratio=0.3, calibration__samples=30, recovery__scope="pruned")
     plan = make_plan(measure_model(tiny, recipe), recipe)
@@ -111,7 +111,7 @@ def test_each_token_passes_each_block_once(tiny, monkeypatch, kept_bytes):
         return pruned
 
     monkeypatch.setattr("pruning.surgery.apply.shared_copy", copied)
-    monkeypatch.setattr("pruning.surgery.apply.block_contexts", lambda *_: contexts)
+    monkeypatch.setattr("pruning.surgery.streams.block_contexts", lambda *_: contexts)
     contexts = block_contexts(tiny.model, tiny.adapter, windows.ids.shape[1])
     try:
         done = apply(tiny.model, plan, recipe, windows)

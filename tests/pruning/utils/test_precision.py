@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pruning.models.execution.blockwise import run_tapped
+from pruning.models.execution.tap import run_tapped
 from pruning.pipeline import prune, recovery_windows
 from pruning.utils import precision
 from pruning.utils.precision import autocast_dtype_of, autocast_name
@@ -58,8 +58,9 @@ def test_an_adapter_that_multiplies_otherwise_leaves_the_family_as_it_was(tiny_m
     module = loaded.adapter.module(block, "ffn")
     hidden = torch.randn(1, 4, loaded.model.config.hidden_size)
     other = loaded.adapter.with_autocast(torch.bfloat16)
-    seen = {a.products: run_tapped(a, block, module, hidden, {}) for a in (loaded.adapter, other)}
-    assert {products: tap.out_proj_input.dtype for products, tap in seen.items()} == {
+    adapters = (loaded.adapter, other)
+    seen = {a.autocast_dtype: run_tapped(a, block, module, hidden, {}) for a in adapters}
+    assert {dtype: tap.out_proj_input.dtype for dtype, tap in seen.items()} == {
         None: torch.float32,
         torch.bfloat16: torch.bfloat16,
     }

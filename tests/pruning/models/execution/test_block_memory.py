@@ -145,7 +145,7 @@ def test_expected_losses_stay_within_the_estimate(tmp_path):
     folder = many_blocks(tmp_path, 12)
     task = memory_task(recipe, prunes=False)
     plain = families.recipe(recovery__copies=3)
-    assert task == memory_task(plain, prunes=False, curves=True)
+    assert task == memory_task(plain, prunes=False, loss_curves=True)
     assert memory_task(plain, prunes=False).probed == 0
     needs = estimate(str(folder), device="cpu", task=task).needs("disk")[0]
     loaded = pruning.load(str(folder), device="cpu", placement="disk")
@@ -233,7 +233,7 @@ def test_the_next_block_is_sent_while_one_computes(tmp_path, monkeypatch, where,
 def test_what_was_read_ahead_is_forgotten_when_cancelled(tmp_path):
     loaded = pruning.load(str(many_blocks(tmp_path, 4)), device="cpu", placement="disk")
     blocks = loaded.adapter.blocks(loaded.model)
-    store = blocks[0].block_store
+    store = blocks[0].placement.store
     with pytest.raises(Cancelled), offload.resident(blocks[0], then=blocks[1:2]):
         assert store._coming
         with offload.resident(blocks[0]):  # nested, as a block's own forward pass is

@@ -67,7 +67,7 @@ def test_every_pass_of_the_measurement_is_the_same(folder, monkeypatch, tmp_path
         monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / where))
         loaded = pruning.load(str(folder), device="cpu", placement=where)
         recipe = families.recipe()
-        found.append(measure_model(loaded, recipe, gradients=True, curves=True))
+        found.append(measure_model(loaded, recipe, gradients=True, loss_curves=True))
     for mine, its in zip(found[0].blocks, found[1].blocks, strict=True):
         assert (mine.divergence == its.divergence).all()
         assert mine.activations == its.activations

@@ -1,0 +1,89 @@
+"""The passes that a measurement is made of; each adds to what those before it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from pruning.artifacts.measurement import Measurement
+from pruning.data.windows import Windows
+from pruning.measure.cache import cached_measurement, measurement_key
+from pruning.measure.forward_pass import measure
+from pruning.measure.gradient_pass import with_gradients
+from pruning.measure.loss_curves import with_loss_curves
+from pruning.models.limits import PROBES
+from pruning.models.loading.loaded import LoadedModel
+from pruning.utils.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class MeasuringPass:
+    """``key``: what determines its result beside the passes before it, as arguments of
+    :func:`measurement_key`; ``extended``: gives their measurement (None: this is the first) with
+    what this pass finds."""
+
+    key: Mapping[str, Any]
+    extended: Callable[[Measurement | None], Measurement]
+
+
+def forward_pass(
+    loaded: LoadedModel, windows: Windows, seed: int, callbacks: Mapping[str, Any]
+) -> MeasuringPass:
+    """The first pass: activations and attention patterns. ``callbacks``: ``progress`` and
+    ``should_cancel``, as everywhere."""
+    samples, seq_len = windows.ids.shape
+    key = {
+        "model": loaded.identity,
+        "revision": loaded.revision,
+        "dtype": loaded.dtype,
+        "corpus_fingerprint": windows.fingerprint,
+        "samples": samples,
+        "seq_len": seq_len,
+        "seed": seed,
+    }
+    named = {"name": loaded.source, "revision": loaded.revision}
+    return MeasuringPass(key, lambda _: measure(loaded.model, windows, **named, **callbacks))
+
+
+def gradient_pass(
+    loaded: LoadedModel, windows: Windows, callbacks: Mapping[str, Any]
+) -> MeasuringPass:
+    """Adds what Taylor and Fisher criteria need."""
+    extended = partial(with_gradients, model=loaded.model, windows=windows, **callbacks)
+    return MeasuringPass({"gradients": tuple(windows.ids.shape)}, extended)
+
+
+def loss_curve_pass(
+    loaded: LoadedModel,
+    windows: Callable[[], Windows],
+    texts: int,
+    copies: int,
+    autocast_dtype: torch.dtype | None,
+    callbacks: Mapping[str, Any],
+    solving: Stopwatch | None = None,
+) -> MeasuringPass:
+    """Adds loss curves, from the ``windows`` that the recovery will be fitted to: so many ``texts``
+    with so many ``copies`` each, made only when they are needed."""
+    key: dict[str, Any] = {"loss_curves": (texts, copies, PROBES)}
+    if autocast_dtype:
+        key["autocast_dtype"] = str(autocast_dtype)
+
+    def extended(measurement: Measurement) -> Measurement:
+        how = {"autocast_dtype": autocast_dtype, "solving": solving, **callbacks}
+        return with_loss_curves(measurement, loaded.model, windows(), **how)
+
+    return MeasuringPass(key, extended)
+
+
+def run_passes(passes: Iterable[MeasuringPass]) -> Measurement:
+    """The measurement of all ``passes``, one after the other. What is in the cache is read from
+    there."""
+    measurement, key = None, {}
+    for one in passes:
+        key |= one.key
+        measurement = cached_measurement(measurement_key(**key), partial(one.extended, measurement))
+    return measurement

@@ -1,0 +1,117 @@
+"""The stages of pruning and repairing one module; plain modules and experts go through the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from pruning.adapters.projection import layer_like, layer_shape, set_layer
+from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.recipe import RecoveryRule
+from pruning.measure.forward_pass import ModuleSums
+from pruning.recovery.base import Finish
+from pruning.recovery.solvers.activation_buffer import ActivationBuffer
+from pruning.recovery.solvers.expert_fit import ExpertFit
+from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
+from pruning.surgery.cut import cut, expand
+from pruning.surgery.streams import ModulePair, Streams
+from pruning.utils.stopwatch import Stopwatch
+
+E = TypeVar("E")
+"""Equations of out_proj: of the tokens to fit on and of the held-out ones, or of every expert."""
+
+
+@dataclass(frozen=True)
+class Collected(Generic[E]):
+    """What one pass over the windows gathers about a module before its cut.
+
+    ``added`` [n, s, d] (CPU): what the dense module adds to its stream; ``energy``: the squared
+    norm of the dense out_proj outputs; ``buffers``: what out_proj of the pruned module read, to
+    fit on and held out, where that could be kept.
+    """
+
+    equations: E
+    added: Tensor
+    energy: float
+    buffers: tuple[ActivationBuffer, ActivationBuffer] | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """``error_before``: that of the kept weights as they were; ``fit``: what took their place."""
+
+    error_before: float
+    fit: Fit
+
+
+class Task(ABC, Generic[E]):
+    """The work on one module, whose cut takes place in the pruned model's block. The stages, in
+    their order: :meth:`reconstruct_in_proj`, :meth:`collect`, :meth:`reconstruct_out_proj`,
+    :meth:`finish`, :meth:`added`; the reconstructions may be left out. ``solving`` counts the
+    seconds that go into solves.
+    """
+
+    def __init__(
+        self, streams: Streams, pair: ModulePair, rule: RecoveryRule, solving: Stopwatch
+    ) -> None:
+        self.streams, self.pair, self.rule, self.solving = streams, pair, rule, solving
+
+    @abstractmethod
+    def reconstruct_in_proj(self) -> None:
+        """Algorithms 1, 3, 4, first half: fit in_proj, on the pruned stream, to its dense outputs
+        on the dense stream."""
+
+    @abstractmethod
+    def collect(self, sums: ModuleSums | None) -> Collected[E]:
+        """One pass: what the dense module adds, and the equations of out_proj on the pruned
+        stream. ``sums`` takes in what re-scoring needs.
+
+        The target is the dense output plus what the residual stream has lost so far, or the dense
+        output alone (``recovery.target``, or a norm after the module: ``PrunableModule.normed``).
+        """
+
+    @abstractmethod
+    def out_proj_fit(self, equations: E, kept: Tensor) -> OutputProjectionFit | ExpertFit:
+        """What a recovery works with to keep the out_proj inputs ``kept``."""
+
+    @abstractmethod
+    def added(
+        self, collected: Collected[E], decision: ModulePlan
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """What the cut module adds to the pruned stream, batch by batch, on the CPU."""
+
+    def reconstruct_out_proj(self, collected: Collected[E]) -> Collected[E]:
+        """Algorithms 1, 3, 4, second half: fit out_proj before the cut. Returns the equations in
+        the form in which they were solved."""
+        layer = self.pair.pruned.out_proj
+        out_proj = self.out_proj_fit(collected.equations, torch.arange(layer_shape(layer)[1]))
+        equations = out_proj.parts  # the sums of products are not counted as solving
+        with self.solving.running():
+            fit = out_proj.refitted()
+        like = layer_like(layer)
+        set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
+        return replace(collected, equations=equations)
+
+    def finish(self, collected: Collected[E], decision: ModulePlan, recovered: Finish) -> Finished:
+        """Find the weights of the units that ``decision`` keeps by the recovery ``recovered``, and
+        cut the module."""
+        pair, module = self.pair, self.pair.pruned
+        out_proj = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
+        _ = out_proj.parts  # the sums of products are not counted as solving
+        with self.solving.running():
+            before, fit = out_proj.cut().error, recovered(out_proj)
+        cut(
+            pair.adapter,
+            pair.pruned_block,
+            module,
+            decision.kept,
+            decision.kept_groups,
+            fit.weight.T.to(pair.device),
+            None if fit.bias is None else fit.bias.to(pair.device),
+        )
+        return Finished(before, fit)
