@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import pages
 from app.components.job_progress import outcome, watch
 from app.components.text import count, duration, size
 from app.components.widgets import calibration_fields, page_header, show_problem
 from app.jobs import devices, tasks
+from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from pruning.artifacts.recipe import ModelChoice
 from pruning.artifacts.report import NAMES
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
 from pruning.utils.errors import HeadroomError
+
+PAGE = Page("Model", ":material/deployed_code:", place=10, jobs=("estimate", "load", "measure"))
 
 SOURCES = {
     "demo": "Embedded demo",
@@ -213,7 +217,7 @@ def report_measuring() -> None:
     outcome(last)
     if last is not None and last.status == "done":
         st.success("Measured. All pages now show this model.")
-        st.page_link("views/heads/page.py", label="Open Heads", icon=":material/hub:")
+        pages.link("heads")
 
 
 def facts() -> None:

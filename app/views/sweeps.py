@@ -13,11 +13,14 @@ from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.components.widgets import corpus_options, page_header, show_problem
 from app.jobs.queue import Job
+from app.pages import Page
 from app.session import query_params, state, visitor_jobs
 from app.session.live_sweep import start
 from pruning.presets import PRESETS
 from pruning.sweep import AXES, Sweep, SweepPoint
 from pruning.utils.errors import HeadroomError, UsageError
+
+PAGE = Page("Sweeps", ":material/timeline:", place=60, jobs=("sweep",))
 
 TITLES = {"ratio": "Ratio", "tau": "Threshold τ", "samples": "Samples"}
 START = {

@@ -7,7 +7,8 @@ import sys
 
 from streamlit.testing.v1 import AppTest
 
-from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, button, page_file
+from app import pages
+from tests.helpers.stand_ins import MAIN, OWNER, PATIENCE, button
 
 
 def test_another_page_shows_the_running_job(visit, engine):
@@ -25,8 +26,7 @@ def test_a_reloaded_tab_finds_its_job_again(visit, engine):
 
 
 def test_drawing_every_page_imports_no_torch():
-    pages = ("model", "heads", "activations", "prune", "compare", "sweeps")
-    files = [page_file(page) for page in pages]
+    files = [str(page.script) for page in pages.every_page()]
     code = f"""
 import sys
 from streamlit.testing.v1 import AppTest

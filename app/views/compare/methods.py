@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts import theme
 from app.charts.runs import methods_by_size
 from app.components.csv_export import csv_button
@@ -152,7 +153,7 @@ def _open(wanted: Sweep, point: SweepPoint, titles: dict[str, str]) -> None:
         icon=":material/folder_open:",
     ):
         state.replace_draft(wanted.recipe_at(point.preset, point.value))
-        st.switch_page("views/prune/page.py")
+        pages.switch("prune")
 
 
 _COLUMNS = {

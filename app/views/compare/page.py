@@ -6,18 +6,27 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts import plan_map, theme
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.text import count, duration, size
 from app.components.widgets import page_header, show_problem
 from app.jobs.queue import Job
+from app.pages import Page
 from app.session import state, visitor_jobs
 from app.views.compare import evaluation
 from app.views.compare import export as compare_take
 from app.views.compare import methods as compare_methods
 from app.views.compare import runs as compare_runs
 from app.views.compare import tokens as compare_tokens
+
+PAGE = Page(
+    "Compare",
+    ":material/balance:",
+    place=50,
+    jobs=("perplexity", "speed", "texts", "tokens", "save", "pack", "methods"),
+)
 
 
 def main() -> None:
@@ -75,16 +84,14 @@ def nothing_yet() -> None:
         st.markdown("### :material/balance: Nothing to compare yet", width="content")
         if running is not None:
             st.markdown("The run is still at work; its result will appear here.", width="content")
-            st.page_link(
-                "views/prune/page.py", label="Watch it on Prune", icon=":material/content_cut:"
-            )
+            pages.link("prune", "Watch it on Prune")
         else:
             st.markdown(
                 "Prune a model first. With the embedded demo and the recipe that is already "
                 "filled in, this takes a few minutes.",
                 width="content",
             )
-            st.page_link("views/prune/page.py", label="Open Prune", icon=":material/content_cut:")
+            pages.link("prune")
     steps = st.columns(4)
     for column, (icon, title, words) in zip(steps, _PROMISES, strict=True):
         with column.container(border=True, height="stretch"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts import runs as charts
 from app.charts import theme
 from app.components import recipe_summary
@@ -164,7 +165,7 @@ def pair(runs: list[Job]) -> None:
     """Two runs next to each other: figures, settings, blocks."""
     if len(runs) < 2:
         st.info("Prune once more with other settings to put two runs side by side.")
-        st.page_link("views/prune/page.py", label="Open Prune", icon=":material/content_cut:")
+        pages.link("prune")
         return
     by_id = {job.id: job for job in runs}
     words = {job.id: f"{name(job, runs)} {recipe_summary.summary(job.about)}" for job in runs}
@@ -278,4 +279,4 @@ def open_recipe(run: Job) -> None:
     """Edit the recipe of ``run`` again."""
     if st.button("Open recipe on Prune", key="compare.open", icon=":material/folder_open:"):
         state.replace_draft(run.about)
-        st.switch_page("views/prune/page.py")
+        pages.switch("prune")

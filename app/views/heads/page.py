@@ -19,6 +19,7 @@ from app.components.staged_render import only_first_chart
 from app.components.text import amount, size
 from app.components.text import count as count_of
 from app.components.widgets import drafted, page_header, show_problem
+from app.pages import Page
 from app.session.state import current_measurement, draft_recipe, set_draft
 from app.views.heads import selection
 from app.views.heads.attention_maps import show_patterns
@@ -39,6 +40,8 @@ from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import LN2, Recipe
 from pruning.planning.analysis import count_similar
 from pruning.planning.similarity import edges
+
+PAGE = Page("Heads", ":material/hub:", place=20, landing=True, jobs=("patterns",))
 
 TAU = "heads.tau"
 HEAD = "heads.head"

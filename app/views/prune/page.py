@@ -6,6 +6,7 @@ from functools import partial
 
 import streamlit as st
 
+from app import pages
 from app.charts import plan_map, theme
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
@@ -16,6 +17,7 @@ from app.components.text import count, duration, size
 from app.components.widgets import needs_measurement, page_header, show_problem
 from app.jobs import tasks
 from app.jobs.queue import Job
+from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from app.views.prune import feed as feed_view
 from app.views.prune import recipe_file, recipe_form, replay
@@ -24,6 +26,8 @@ from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.planning.expected_loss import has_loss_curves, plan_losses
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
+
+PAGE = Page("Prune", ":material/content_cut:", place=40, jobs=("prune",))
 
 _PREVIEW_STAYS = """<style>
 [data-testid=stLayoutWrapper]:has(> .st-key-prune-preview) { position: sticky; top: 4.5rem }
@@ -75,13 +79,13 @@ def preview() -> Plan | None:
             f"This recipe is for {draft.model.source}, which is not measured yet, so there is no "
             "preview. Run works all the same; or measure it first."
         )
-        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        pages.link("model")
         return None
     try:
         plan = make_plan(measurement, draft)
     except NeedsMeasurement as error:
         st.warning(f"{needs_measurement(error)} Run makes it as well, only without a preview.")
-        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        pages.link("model")
         return None
     except HeadroomError as error:
         st.error(str(error))
@@ -227,7 +231,7 @@ def ended(job: Job) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
-            st.page_link("views/compare/page.py", label="Open Compare", icon=":material/balance:")
+            pages.link("compare")
         replay.replay_button(job)
 
 
