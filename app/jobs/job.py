@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.jobs.progress import Track
+from app.jobs.progress import Step, Track
 from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, ProgressCallback
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -18,9 +18,20 @@ StorageBytes = Callable[[Any], Mapping[int, int]]
 """``result -> {storage: bytes}``: what a result holds in memory; results may share storages."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """Work that announces its steps."""
+
+    run: Work
+    steps: tuple[Step, ...] = ()
+
+    def __call__(self, progress: ProgressCallback, should_cancel: CancelCheck) -> Any:
+        return self.run(progress, should_cancel)
+
+
 @dataclass(eq=False)
 class Job:
-    """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
+    """One piece of work. ``owner`` is the session that asked; ``request``: what it asked for.
 
     ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is
     kept of such a result when its memory is needed (None: the whole job is forgotten). ``track``
@@ -34,7 +45,7 @@ class Job:
     queue_name: str
     work: Work | None
     storage_bytes: StorageBytes | None = None
-    about: Any = None
+    request: Any = None
     track: Track = field(default_factory=Track)
     status: Status = "queued"
     progress: Progress | None = None

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from app.jobs import memory
-from app.jobs.job import Job, Status, StorageBytes, Work
-from app.jobs.progress import Step, Track
+from app.jobs.job import Job, Status, StorageBytes, Task, Work
+from app.jobs.progress import Track
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
 from pruning.utils.errors import Cancelled, HeadroomError
 
@@ -28,7 +28,7 @@ log = logging.getLogger("headroom.jobs")
 
 
 class JobManager:
-    """Queues jobs by lane (device) and remembers finished ones within bounds."""
+    """Queues jobs by device and remembers finished ones within bounds."""
 
     def __init__(
         self,
@@ -58,21 +58,19 @@ class JobManager:
         queue_name: str,
         storage_bytes: StorageBytes | None = None,
         release_models: Callable[[Any], Any] | None = None,
-        about: Any = None,
-        steps: Sequence[Step] = (),
+        request: Any = None,
     ) -> Job:
-        """Queue ``work`` behind the lane's other jobs and return at once."""
-        name = secrets.token_urlsafe(16)
+        """Queue ``work`` behind the device's other jobs and return at once."""
         job = Job(
-            name,
+            secrets.token_urlsafe(16),
             owner,
             kind,
             title,
             queue_name,
             work,
             storage_bytes,
-            about,
-            Track(steps),
+            request,
+            Track(work.steps if isinstance(work, Task) else ()),
             release_models=release_models,
         )
         with self._wake:

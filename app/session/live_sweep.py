@@ -34,7 +34,7 @@ def start(wanted: Sweep, kind: str, title: str) -> None:
     except HeadroomError as error:
         st.error(str(error))
         return
-    about, device = Live(wanted), state.device()
-    task = tasks.sweeping(visitor_jobs.models(), wanted, device, about.points.append)
-    visitor_jobs.submit(kind, title, task, device=device, about=about)
+    live, device = Live(wanted), state.device()
+    task = tasks.sweeping(visitor_jobs.models(), wanted, device, live.points.append)
+    visitor_jobs.submit(kind, title, task, device=device, request=live)
     st.rerun()

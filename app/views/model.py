@@ -169,12 +169,14 @@ def start(choice: ModelChoice, device: str, load: bool) -> None:
         return
     if load:
         job_work = tasks.loading(visitor_jobs.models(), choice, device)
-        visitor_jobs.submit("load", f"Load {choice.source}", job_work, device=device, about=choice)
+        visitor_jobs.submit(
+            "load", f"Load {choice.source}", job_work, device=device, request=choice
+        )
     else:
         job_work = tasks.estimating(choice, device)
         # on the device's own queue: building a model's skeleton is not safe beside other work
         visitor_jobs.submit(
-            "estimate", f"Check {choice.source}", job_work, device=device, about=choice
+            "estimate", f"Check {choice.source}", job_work, device=device, request=choice
         )
     state.set_device(device)
     st.rerun()
@@ -190,7 +192,7 @@ def start_measuring(choice: ModelChoice, device: str) -> None:
         return
     job_work = tasks.measuring(visitor_jobs.models(), recipe, device)
     visitor_jobs.submit(
-        "measure", f"Measure {choice.source}", job_work, device=device, about=recipe
+        "measure", f"Measure {choice.source}", job_work, device=device, request=recipe
     )
     state.set_device(device)
     st.rerun()
@@ -199,7 +201,7 @@ def start_measuring(choice: ModelChoice, device: str) -> None:
 def report_loading(choice: ModelChoice | None) -> None:
     """What the last check or load of this very choice said."""
     last = visitor_jobs.latest("estimate", "load")
-    if last is None or last.about != choice or last.active:
+    if last is None or last.request != choice or last.active:
         return
     outcome(last)
     if last.status != "done":

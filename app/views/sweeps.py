@@ -191,8 +191,8 @@ def live(job: Job) -> None:
 
 def drawing(job: Job) -> None:
     """Chart, table and CSV of a sweep, finished or not."""
-    wanted, points = job.about.wanted, list(job.about.points)
-    titles = job.about.titles
+    wanted, points = job.request.wanted, list(job.request.points)
+    titles = job.request.titles
     reach = (min(wanted.values), max(wanted.values))
     st.plotly_chart(
         sweep_lines(points, titles, AXES[wanted.axis], reach),

@@ -80,7 +80,7 @@ def perplexity(run: Job) -> None:
 
 def perplexity_pairs(run: Job) -> list[compare_tasks.Pair]:
     """Every perplexity of this run, the newest of each protocol, oldest first."""
-    done = [job for job in visitor_jobs.jobs("perplexity") if job.about[0] == run.id]
+    done = [job for job in visitor_jobs.jobs("perplexity") if job.request[0] == run.id]
     by_protocol: dict[str, compare_tasks.Pair] = {}
     for job in done:
         if job.status == "done":
@@ -189,7 +189,7 @@ def text(run: Job) -> None:
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{name}** · {written.new_tokens} tokens in {written.seconds:.1f} s")
             # st.text: what a model writes must not be read as markup
-            st.text(f"{job.about[1]}{written.text}", width="stretch")
+            st.text(f"{job.request[1]}{written.text}", width="stretch")
 
 
 @st.fragment(run_every=0.5)
@@ -197,18 +197,18 @@ def _writing(job: Job) -> None:
     """Both texts as far as they are; the finished ones take their place."""
     if not job.active:
         return  # the progress below redraws the page
-    live = job.about[2]
+    live = job.request[2]
     for column, name, pieces in zip(
         st.columns(2), ("Dense", "Pruned"), (live.before, live.after), strict=True
     ):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{name}** · writing")
-            st.text(job.about[1] + "".join(list(pieces)), width="stretch")
+            st.text(job.request[1] + "".join(list(pieces)), width="stretch")
 
 
 def latest(kind: str, run: Job) -> Job | None:
     """The newest job of this kind about this run."""
-    own = [job for job in visitor_jobs.jobs(kind) if job.about[0] == run.id]
+    own = [job for job in visitor_jobs.jobs(kind) if job.request[0] == run.id]
     return own[-1] if own else None
 
 
@@ -217,15 +217,15 @@ def start_button(label: str, key: str, job: Job | None, icon: str, ready: bool =
     return st.button(label, key=key, icon=icon, disabled=busy or not ready)
 
 
-def start(kind: str, title: str, task: Work, run: Job, *about: Any) -> None:
+def start(kind: str, title: str, task: Work, run: Job, *request: Any) -> None:
     """Queue work about ``run`` and show its progress."""
-    queue(run, kind, title, task, *about)
+    queue(run, kind, title, task, *request)
     st.rerun()
 
 
-def queue(run: Job, kind: str, title: str, task: Work, *about: Any) -> None:
+def queue(run: Job, kind: str, title: str, task: Work, *request: Any) -> None:
     """Queue work about ``run``."""
-    visitor_jobs.submit(kind, title, task, device=state.device(), about=(run.id, *about))
+    visitor_jobs.submit(kind, title, task, device=state.device(), request=(run.id, *request))
 
 
 def finished(job: Job) -> bool:

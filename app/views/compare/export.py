@@ -43,15 +43,15 @@ def _files(run: Job) -> None:
     """Recipe, report and CSV."""
     written = run.result.report
     found = {
-        kind: (job.result, job.about)
+        kind: (job.result, job.request)
         for kind in ("perplexity", "speed", "texts", "tokens")
         if (job := latest(kind, run)) is not None and job.status == "done"
     }
-    model = state.model_name(run.about.model.source)
+    model = state.model_name(run.request.model.source)
     st.caption("The report contains the comparisons made above.")
     with st.container(horizontal=True):
         for label, data, name, mime in (
-            ("Recipe", run.about.to_yaml(), "recipe.yaml", "application/yaml"),
+            ("Recipe", run.request.to_yaml(), "recipe.yaml", "application/yaml"),
             (
                 "Report, HTML",
                 report_html.as_html(model, run.result, found),
@@ -117,7 +117,7 @@ def _prepare(run: Job, form: str, stored: str) -> None:
     job = latest("pack", run)
     pressed = start_button("Prepare download", "compare.pack", job, ":material/archive:")
     if pressed:
-        name = file_name(run.about.model.source, form)
+        name = file_name(run.request.model.source, form)
         task = compare_tasks.packing(
             run.result,
             name,
@@ -156,7 +156,7 @@ def _ready(run: Job) -> None:
 
 def _save(run: Job, form: str, stored: str) -> None:
     where, button = st.columns([3, 1], vertical_alignment="bottom")
-    default = f"out/{run.about.model.source.split('/')[-1]}-pruned"
+    default = f"out/{run.request.model.source.split('/')[-1]}-pruned"
     target = where.text_input(
         "Folder on the server",
         default,

@@ -111,10 +111,10 @@ def _live(job: Job) -> None:
 
 def _found(job: Job) -> None:
     """Table and chart of the methods that are done; a chosen row opens its recipe."""
-    wanted, points = job.about.wanted, list(job.about.points)
+    wanted, points = job.request.wanted, list(job.request.points)
     if not points:
         return
-    titles = job.about.titles
+    titles = job.request.titles
     dense = next((p.perplexity for p in points if p.value is None), None)
     rows = [_row(point, titles, dense) for point in points]
     table, chart = st.columns([3, 2], gap="large")

@@ -111,7 +111,7 @@ def choose_run(runs: list[Job]) -> Job:
     """The newest run, or another of this session."""
     ids = [job.id for job in runs]
     labels = {
-        job.id: f"{compare_runs.name(job, runs)} {recipe_summary.summary(job.about)} · took "
+        job.id: f"{compare_runs.name(job, runs)} {recipe_summary.summary(job.request)} · took "
         f"{duration(job.elapsed)}"
         for job in runs
     }
@@ -165,7 +165,7 @@ def sizes(job: Job) -> None:
 def maps(run: Job) -> None:
     """Heads and channels, block by block; a click opens a block where its model is measured."""
     plan, measured = run.result.plan, state.current_measurement()
-    same = run.about.model.source == measured.model
+    same = run.request.model.source == measured.model
     block = state.current_block() if same else None
 
     def opens(chart: str) -> Any:

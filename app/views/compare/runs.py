@@ -98,7 +98,7 @@ def _row(job: Job, runs: list[Job], pair: compare_tasks.Pair | None) -> dict[str
     report, speed = job.result.report, _speed(job)
     return {
         "run": name(job, runs),
-        "recipe": recipe_summary.summary(job.about),
+        "recipe": recipe_summary.summary(job.request),
         "parameters": report.after.parameters,
         "blocks kept": report.kept_block_parameters,
         "perplexity": pair.after.perplexity if pair else None,
@@ -145,13 +145,13 @@ def _cloud(
             x[job.id][1],
             pairs[job.id].after.perplexity,
             name(job, runs),
-            f"{name(job, runs)} {recipe_summary.summary(job.about)}<br>"
+            f"{name(job, runs)} {recipe_summary.summary(job.request)}<br>"
             f"{count(x[job.id][1])} {title}, perplexity {pairs[job.id].after.perplexity:.2f}",
         )
         for job in jobs
     ]
     # dense models measured again and again differ in speed: each model once, at its newest figure
-    dense = {job.about.model.source: job for job in reversed(jobs)}
+    dense = {job.request.model.source: job for job in reversed(jobs)}
     origins = [(x[job.id][0], pairs[job.id].before.perplexity) for job in dense.values()]
     st.plotly_chart(
         charts.cloud(points, origins, title),
@@ -168,7 +168,7 @@ def pair(runs: list[Job]) -> None:
         pages.link("prune")
         return
     by_id = {job.id: job for job in runs}
-    words = {job.id: f"{name(job, runs)} {recipe_summary.summary(job.about)}" for job in runs}
+    words = {job.id: f"{name(job, runs)} {recipe_summary.summary(job.request)}" for job in runs}
     sides = []
     for column, label, start in zip(st.columns(2), ("First", "Second"), (1, 0), strict=True):
         key = f"compare.pair.{label.lower()}"
@@ -204,7 +204,7 @@ def _figures(first: Job, second: Job, runs: list[Job]) -> None:
     for label, protocol in zip(labels, protocols, strict=True):
         cells = [f"{s[protocol].after.perplexity:.2f}" if protocol in s else "–" for s in scores]
         rows.append({"": label, names[0]: cells[0], names[1]: cells[1]})
-    for title, one, other in recipe_summary.differences(first.about, second.about):
+    for title, one, other in recipe_summary.differences(first.request, second.request):
         rows.append({"": title[:1].upper() + title[1:], names[0]: one, names[1]: other})
     st.dataframe(
         rows,
@@ -278,5 +278,5 @@ def _numbers(units: set[int]) -> str:
 def open_recipe(run: Job) -> None:
     """Edit the recipe of ``run`` again."""
     if st.button("Open recipe on Prune", key="compare.open", icon=":material/folder_open:"):
-        state.replace_draft(run.about)
+        state.replace_draft(run.request)
         pages.switch("prune")

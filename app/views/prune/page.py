@@ -214,7 +214,7 @@ def start(draft: Recipe) -> None:
         f"Prune {draft.model.source}",
         job_work,
         device=device,
-        about=draft,
+        request=draft,
         storage_bytes=tasks.run_storage_bytes,
         release_models=tasks.without_models,
     )

@@ -68,7 +68,7 @@ def _shape(job: Job) -> ModelShape | None:
     if job.status == "done":
         return job.result.plan.shape
     measurement = state.current_measurement()
-    return measurement.shape if measurement.model == job.about.model.source else None
+    return measurement.shape if measurement.model == job.request.model.source else None
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
@@ -79,15 +79,15 @@ def _positions(divergence: np.ndarray) -> np.ndarray:
 def _graph(job: Job, block: int, count: int) -> tuple[np.ndarray, list]:
     """Positions and edges as on the Heads page where this model is measured; else a ring."""
     measurement = state.current_measurement()
-    if measurement.model == job.about.model.source and block < len(measurement.blocks):
+    if measurement.model == job.request.model.source and block < len(measurement.blocks):
         divergence = measurement.blocks[block].divergence
         if len(divergence) == count:
-            return _positions(divergence), edges(divergence, job.about.heads.threshold or 0.0)
+            return _positions(divergence), edges(divergence, job.request.heads.threshold or 0.0)
     return pictures.ring_positions(count), []
 
 
 def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
-    block = frame.block if job.events else job.about.blocks.start
+    block = frame.block if job.events else job.request.blocks.start
     heads = decisions.units_of(job.events, block, "attention", shape)
     channels = decisions.units_of(job.events, block, "ffn", shape)
     st.markdown(
@@ -130,7 +130,7 @@ def _totals(frame: Frame, shape: ModelShape | None) -> None:
 
 def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     blocks = len(shape.blocks) if shape else max((e.block for e in job.events), default=0) + 1
-    start = job.about.blocks.start
+    start = job.request.blocks.start
     reach = range(start, max(blocks, start + 1))
     st.markdown(
         "##### Reconstruction error",

@@ -115,7 +115,9 @@ def test_two_runs_side_by_side(visit, engine):
     assert not at.exception
     blocks = next(d.value for d in at.dataframe if "channels in common" in d.value)
     assert len(blocks) == 30 and (blocks["channels in #1"] > blocks["channels in #2"]).all()
-    assert recipe_summary.differences(first.about, second.about) == [("FFN, ratio", "0.1", "0.4")]
+    assert recipe_summary.differences(first.request, second.request) == [
+        ("FFN, ratio", "0.1", "0.4")
+    ]
 
 
 def test_settings_that_differ_are_in_words():
@@ -199,7 +201,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
 
 def test_text_shows_while_it_is_written(visit, engine):
     run = add_run(0.2)
-    live = compare_tasks.Writing()
+    live = compare_tasks.LiveTexts()
     live.before.extend(["and", " falls"])
     job = visitor_jobs.manager().submit(
         "texts",
@@ -207,7 +209,7 @@ def test_text_shows_while_it_is_written(visit, engine):
         lambda p, c: engine.gate.wait(),
         owner=OWNER,
         queue_name="other",
-        about=(run.id, "Water rises ", live),
+        request=(run.id, "Water rises ", live),
     )
     wait_for(lambda: job.status == "running")
     at = visit("compare")
@@ -223,7 +225,7 @@ def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
         lambda p, c: hold.wait(),
         owner=OWNER,
         queue_name="cpu",
-        about=(run.id,),
+        request=(run.id,),
     )
     try:
         at = visit("compare")
@@ -237,4 +239,4 @@ def test_a_run_of_the_session_can_be_opened_again(visit, engine):
     run = add_run(0.35)
     at = visit("compare")
     button(at, "Open recipe on Prune").click().run()
-    assert at.session_state["headroom.draft"] == run.about
+    assert at.session_state["headroom.draft"] == run.request

@@ -136,7 +136,7 @@ def test_a_run_is_replayed_without_computing(visit, engine):
 def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
     engine.submit()
     second = visitor_jobs.manager().submit(
-        "prune", "Prune demo", engine.prune, owner="second", queue_name="cpu", about=engine.recipe
+        "prune", "Prune demo", engine.prune, owner="second", queue_name="cpu", request=engine.recipe
     )
     at = visit("prune", **{"headroom.owner": "second"})
     assert not at.exception and second.status == "queued"
