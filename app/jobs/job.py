@@ -56,7 +56,7 @@ class Job:
     started: float | None = None
     finished: float | None = None
     abandoned: bool = False
-    weight: Mapping[int, int] = field(default_factory=dict)
+    storages: Mapping[int, int] = field(default_factory=dict)
     release_models: Callable[[Any], Any] | None = None
     _cancel: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)

@@ -200,7 +200,7 @@ class JobManager:
         """Drop the oldest finished jobs beyond the bounds; pruned models are few and large."""
         finished = [job for job in self._jobs.values() if not job.active]
         dropped = finished[: -self._keep] if len(finished) > self._keep else []
-        heavy = [job for job in finished if job.weight]
+        heavy = [job for job in finished if job.storages]
         for name in {job.owner for job in heavy}:
             dropped += [job for job in heavy if job.owner == name][: -self._keep_heavy_each]
         left = [job for job in heavy if job not in dropped]
@@ -213,7 +213,7 @@ class JobManager:
             if job.release_models is None or job in beyond:
                 self._jobs.pop(job.id, None)
             else:
-                job.result, job.weight = job.release_models(job.result), {}
+                job.result, job.storages = job.release_models(job.result), {}
         owners = {job.owner for job in self._jobs.values()}
         self._seen = {name: when for name, when in self._seen.items() if name in owners}
         return dropped
@@ -223,7 +223,7 @@ def _bytes_of(jobs: Sequence[Job], apart: Collection[int]) -> int:
     """Bytes that only these results hold; what they share counts once."""
     held: dict[int, int] = {}
     for job in jobs:
-        held.update(job.weight)
+        held.update(job.storages)
     return sum(size for storage, size in held.items() if storage not in apart)
 
 
@@ -258,7 +258,7 @@ def _run(job: Job, report: ProgressCallback, should_cancel: CancelCheck) -> None
 def _finish(job: Job, status: Status, result: Any = None, error: str | None = None) -> None:
     job.work = None  # it may close over a model
     job.result, job.error = result, error
-    job.weight = (
+    job.storages = (
         job.storage_bytes(result) if job.storage_bytes is not None and status == "done" else {}
     )
     job.finished = time.monotonic()

@@ -110,7 +110,7 @@ def _source(kind: str) -> tuple[str, str | None]:
         key=f"model.{kind}",
         persist_state="session",
         placeholder="models/my-model" if kind == "folder" else "models/my-model.gguf",
-        help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
+        help=paths.inside_roots(),
     )
     return source.strip(), None
 

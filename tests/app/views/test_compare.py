@@ -71,7 +71,7 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     assert len(asked) == 1 and "outside the folders" in at.error[0].value
 
 
-def test_every_run_stays_though_models_are_let_go(visit, engine):
+def test_every_run_stays_though_weights_are_unloaded(visit, engine):
     jobs = [add_run(ratio) for ratio in (0.1, 0.2, 0.3, 0.4, 0.5)]
     add("estimate", None, None)  # the queue tidies up after each job
     assert [tasks.has_models(job.result) for job in jobs] == [False, False, True, True, True]
@@ -83,8 +83,8 @@ def test_every_run_stays_though_models_are_let_go(visit, engine):
     assert table["perplexity"].tolist()[-1] == 60.0 and table["perplexity"].isna().sum() == 4
     at.selectbox(key="compare.run").select(jobs[0].id).run()
     assert not at.exception and "60.00" in [metric.value for metric in at.metric]
-    assert button(at, "Evaluate").disabled and button(at, "Write").disabled
-    assert "weights of this run were let go" in words(at)
+    assert button(at, "Evaluate").disabled and button(at, "Generate").disabled
+    assert "Weights unloaded" in words(at)
 
 
 def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
@@ -101,7 +101,7 @@ def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
     assert not at.exception
     table = next(d.value for d in at.dataframe if "÷ dense" in d.value)
     assert table["perplexity"].tolist() == [61.0, 61.0]
-    assert table["tokens/s, writing"].tolist() == [6.0, 6.0]
+    assert table["tokens/s, decode"].tolist() == [6.0, 6.0]
     at.selectbox(key="compare.protocol").select(Score(1.0, "ptb").protocol()).run()
     table = next(d.value for d in at.dataframe if "÷ dense" in d.value)
     assert table["perplexity"].tolist()[1] == 30.0
@@ -199,7 +199,7 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     assert "Read: sample (test), 1 window of 3 tokens." in words(at)
 
 
-def test_text_shows_while_it_is_written(visit, engine):
+def test_text_shows_while_it_is_generated(visit, engine):
     run = add_run(0.2)
     live = compare_tasks.LiveTexts()
     live.before.extend(["and", " falls"])
