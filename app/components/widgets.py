@@ -96,46 +96,6 @@ def corpus_options(
     }
 
 
-def calibration_fields() -> None:
-    """The draft's calibration: corpus, samples, length and seed."""
-    source = state.draft_recipe().calibration.source
-    drafted(st.selectbox, "Corpus", "calibration", "source", **corpus_options(chosen=source))
-    samples, length, seed = st.columns(3)
-    with samples:
-        drafted(
-            st.number_input,
-            "Samples",
-            "calibration",
-            "samples",
-            min_value=1,
-            max_value=65536,
-            step=8,
-            help="Windows of text. More give steadier decisions and take longer.",
-        )
-    with length:
-        drafted(
-            st.number_input,
-            "Tokens each",
-            "calibration",
-            "seq_len",
-            min_value=2,
-            max_value=131072,
-            step=32,
-            help="Length of one window in tokens; 128 is the usual choice for Llama models.",
-        )
-    with seed:
-        drafted(
-            st.number_input,
-            "Seed",
-            None,
-            "seed",
-            min_value=0,
-            max_value=2**31 - 1,
-            step=1,
-            help="Decides which windows are drawn. Same recipe and seed, same result.",
-        )
-
-
 def needs_measurement(error: NeedsMeasurement) -> str:
     """What to do here about a measurement that lacks a pass."""
     return (

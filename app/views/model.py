@@ -6,8 +6,9 @@ import streamlit as st
 
 from app import pages
 from app.components.job_progress import outcome, watch
+from app.components.recipe_fields import calibration_fields
 from app.components.text import count, duration, size
-from app.components.widgets import calibration_fields, page_header, show_problem
+from app.components.widgets import page_header, show_problem
 from app.jobs import devices, tasks
 from app.pages import Page
 from app.session import paths, state, visitor_jobs

@@ -10,10 +10,12 @@ from app import pages
 from app.charts import plan_map, theme
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
+from app.components.cost_metrics import cost_metrics
 from app.components.csv_export import csv_button, width_rows
 from app.components.job_progress import outcome
+from app.components.recipe_fields import calibration_fields
 from app.components.scroll_top import show_top
-from app.components.text import count, duration, size
+from app.components.text import duration
 from app.components.widgets import needs_measurement, page_header, show_problem
 from app.jobs import tasks
 from app.jobs.queue import Job
@@ -60,7 +62,7 @@ def main() -> None:
         with st.container():
             recipe_form.recovery()
         with st.expander("Calibration text"):
-            recipe_form.calibration()
+            calibration_fields()
         with st.expander("Recipe file"):
             recipe_file.section()
     st.html(_PREVIEW_STAYS)
@@ -114,35 +116,14 @@ def widths(plan: Plan) -> None:
 
 def metrics(plan: Plan) -> None:
     """Before, after and saved."""
-    before, after = plan.before, plan.after
     columns = st.columns([5, 5, 5, 6])
-    prices = (
-        ("Parameters", before.parameters, after.parameters, count, None),
-        ("Weights", before.bytes, after.bytes, size, None),
-        (
-            "FLOPs per token",
-            before.flops_per_token,
-            after.flops_per_token,
-            count,
-            f"Multiply-adds count as two, at {before.context} tokens of context.",
-        ),
-    )
-    for column, (label, old, new, unit, help_text) in zip(columns, prices, strict=False):
-        saved = 100 * (old - new) / old
-        column.metric(
-            label,
-            unit(new),
-            delta=f"-{saved:.1f}%" if old != new else None,
-            delta_color="inverse",
-            delta_description=f"of {unit(old)}",
-            help=help_text,
-        )
+    cost_metrics(columns[:3], plan.before, plan.after)
     heads = sum(len(block.attention.removed) for block in plan.blocks)
     all_heads = sum(block.attention.units for block in plan.blocks)
     channels = sum(len(block.ffn.removed) for block in plan.blocks)
     all_channels = sum(block.ffn.units for block in plan.blocks)
     columns[3].metric(
-        "Heads going",
+        "Heads removed",
         f"{heads:,} of {all_heads:,}",
         delta=f"{channels:,} channels ({channels / max(all_channels, 1):.0%})",
         delta_color="off",
