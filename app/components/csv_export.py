@@ -185,7 +185,7 @@ def error_rows(events: Sequence[ModuleEvent]) -> list[dict[str, Any]]:
     ]
 
 
-def token_rows(found: Any) -> list[dict[str, Any]]:
+def token_rows(losses: Any) -> list[dict[str, Any]]:
     """Every predicted token of a TokenLosses."""
     return [
         {
@@ -195,7 +195,7 @@ def token_rows(found: Any) -> list[dict[str, Any]]:
             "dense_nats": before,
             "pruned_nats": after,
         }
-        for index, passage in enumerate(found.passages)
+        for index, passage in enumerate(losses.passages)
         for place, (before, after) in enumerate(
             zip(passage.dense, passage.pruned, strict=True), start=1
         )

@@ -32,7 +32,7 @@ class Facts:
     device: str
     tokenizer: str | None
     vocabulary: int
-    placement: str = "whole"
+    placement: str = "one device"
 
 
 def _on_model(
@@ -94,6 +94,8 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
 
 
 def _facts(loaded: Any) -> Facts:
+    from pruning.models.loading.memory_estimate import PLACEMENT_TITLES
+
     weights = list(loaded.model.parameters())
     tokenizer = loaded.tokenizer
     return Facts(
@@ -106,7 +108,7 @@ def _facts(loaded: Any) -> Facts:
         device=loaded.device,
         tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         vocabulary=0 if tokenizer is None else len(tokenizer),
-        placement=loaded.placement,
+        placement=PLACEMENT_TITLES[loaded.placement],
     )
 
 

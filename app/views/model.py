@@ -230,8 +230,8 @@ def facts() -> None:
     )
     newest = visitor_jobs.latest("load", "measure")
     if loaded is not None and newest is loaded:
-        found: tasks.Facts = loaded.result
-        facts_of(found.shape, _loaded_rows(found), state.model_name(found.source), "loaded")
+        model: tasks.Facts = loaded.result
+        facts_of(model.shape, _loaded_rows(model), state.model_name(model.source), "loaded")
         return
     measurement = state.current_measurement()
     name = state.current_model_name()
@@ -240,7 +240,11 @@ def facts() -> None:
 
 def _loaded_rows(loaded: tasks.Facts) -> dict[str, str]:
     tokenizer = f"{loaded.tokenizer}, {loaded.vocabulary:,} entries" if loaded.tokenizer else "none"
-    rows = {"Number format": loaded.dtype, "Device": loaded.device, "Tokenizer": tokenizer}
+    rows = {
+        "Number format": loaded.dtype,
+        "Device": f"{loaded.device} ({loaded.placement})",
+        "Tokenizer": tokenizer,
+    }
     return {**rows, "Revision": loaded.revision} if loaded.revision else rows
 
 
@@ -275,8 +279,9 @@ def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) ->
 
 def _range(values) -> str:
     """``9``, or ``6 to 9`` when blocks differ (a model that was pruned before)."""
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+    values = sorted(values)
+    least, most = values[0], values[-1]
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 main()

@@ -71,7 +71,7 @@ LOSS_WORDS = (
 )
 NO_LOSS_WORDS = (
     " The expected loss of each block joins this chart once the model is measured for *Least "
-    "predicted loss* (Prune page, Spread over blocks)."
+    "predicted loss* (Prune page, Sparsity allocation)."
 )
 
 

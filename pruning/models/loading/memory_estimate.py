@@ -17,11 +17,19 @@ their files."""
 
 _BATCH_TOKENS = 2048
 _FEWEST_SAMPLES = 4
+PLACEMENT_TITLES = {
+    "whole": "one device",
+    "spread": "all devices",
+    "memory": "CPU offload",
+    "disk": "disk offload",
+}
+"""The placements in the words of accelerate."""
+
 _TOLD = {
     "whole": "as a whole",
-    "spread": "with its blocks on all cards in turn (placement spread)",
-    "memory": "with its blocks in CPU memory (placement memory)",
-    "disk": "with its blocks read from disk one by one (placement disk)",
+    "spread": "with its blocks on all devices (placement spread)",
+    "memory": "with CPU offload (placement memory)",
+    "disk": "with disk offload (placement disk)",
 }
 
 
