@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import pages
 from app.components.text import duration, rounded
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import visitor_jobs
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.components.job_progress import outcome, watch
 from app.components.widgets import described
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from pruning.presets import PRESETS
 from pruning.sweep import SweepPoint
 

@@ -9,10 +9,11 @@ from typing import Any
 import streamlit as st
 
 from app.jobs import devices
-from app.jobs.job import Job, StorageBytes, Work
+from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import GRACE, JobManager
 from app.session import state
+from pruning.utils.errors import HeadroomError
 
 JOB_PARAM = "job"
 _TAKEN = "headroom.taken"
@@ -43,29 +44,24 @@ def models() -> ModelStore:
     return ModelStore()
 
 
-def submit(
-    kind: str,
-    title: str,
-    work: Work,
-    *,
-    device: str,
-    storage_bytes: StorageBytes | None = None,
-    release_models: Callable[[Any], Any] | None = None,
-    request: Any = None,
-) -> Job:
-    """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
-    job = manager().submit(
-        kind,
-        title,
-        work,
-        owner=state.owner(),
-        queue_name=devices.queue_name(device),
-        storage_bytes=storage_bytes,
-        request=request,
-        release_models=release_models,
-    )
+def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:
+    """Queue ``work`` on a device (None: the session's) and keep the job's id in the address, for
+    a reload. ``more``: see :meth:`JobManager.submit`."""
+    queue_name = devices.queue_name(device or state.device())
+    job = manager().submit(kind, title, work, owner=state.owner(), queue_name=queue_name, **more)
     st.query_params[JOB_PARAM] = job.id
     return job
+
+
+def start(kind: str, title: str, make: Callable[[], Work], **more: Any) -> None:
+    """Queue what ``make`` gives and draw the page again; what ``make`` refuses is said in its
+    sentence. ``more``: see :func:`submit`."""
+    try:
+        submit(kind, title, make(), **more)
+    except HeadroomError as error:
+        st.error(str(error))
+    else:
+        st.rerun()
 
 
 def jobs(*kinds: str) -> list[Job]:

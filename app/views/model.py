@@ -10,12 +10,12 @@ from app.components.recipe_fields import calibration_fields
 from app.components.text import count, duration, size
 from app.components.widgets import page_header, show_problem
 from app.jobs import devices, tasks
+from app.jobs.job import Work
 from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from pruning.artifacts.recipe import ModelChoice
 from pruning.artifacts.report import NAMES
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
-from pruning.utils.errors import HeadroomError
 
 PAGE = Page("Model", ":material/deployed_code:", place=10, jobs=("estimate", "load", "measure"))
 
@@ -25,6 +25,7 @@ SOURCES = {
     "folder": "Local folder",
     "gguf": "GGUF file",
 }
+VERBS = {"estimate": "Check", "load": "Load", "measure": "Measure"}
 DTYPES = {"auto": "As stored", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 
 
@@ -132,7 +133,7 @@ def act(choice: ModelChoice | None) -> None:
             "Load", icon=":material/download:", type="primary", disabled=busy or choice is None
         )
     if choice is not None and (check or load):
-        start(choice, device, load)
+        start("load" if load else "estimate", choice, device)
     measuring = running is not None and running.kind == "measure"
     with st.container():  # progress right below the button that was pressed
         if busy and not measuring:
@@ -154,49 +155,33 @@ def act(choice: ModelChoice | None) -> None:
         help="Loads the chosen model first if needed.",
     )
     if measure and choice is not None:
-        start_measuring(choice, device)
+        start("measure", choice, device)
     if measuring:
         watch(running)
     else:
         report_measuring()
 
 
-def start(choice: ModelChoice, device: str, load: bool) -> None:
-    """Queue the memory check or the load; refuse paths outside the roots."""
-    try:
-        paths.check_model(choice.source)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    if load:
-        job_work = tasks.loading(visitor_jobs.models(), choice, device)
-        visitor_jobs.submit(
-            "load", f"Load {choice.source}", job_work, device=device, request=choice
-        )
-    else:
-        job_work = tasks.estimating(choice, device)
-        # on the device's own queue: building a model's skeleton is not safe beside other work
-        visitor_jobs.submit(
-            "estimate", f"Check {choice.source}", job_work, device=device, request=choice
-        )
-    state.set_device(device)
-    st.rerun()
-
-
-def start_measuring(choice: ModelChoice, device: str) -> None:
-    """Queue the measuring pass with the draft's calibration."""
+def start(kind: str, choice: ModelChoice, device: str) -> None:
+    """Queue the memory check, the load, or the measuring pass with the draft's calibration; paths
+    outside the roots are refused."""
     recipe = state.draft_recipe().changed(model=choice.model_dump())
-    try:
-        paths.check_recipe(recipe)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    job_work = tasks.measuring(visitor_jobs.models(), recipe, device)
-    visitor_jobs.submit(
-        "measure", f"Measure {choice.source}", job_work, device=device, request=recipe
-    )
-    state.set_device(device)
-    st.rerun()
+    store = visitor_jobs.models()
+
+    def make() -> Work:
+        paths.check_model(choice.source)
+        if kind == "measure":
+            paths.check_recipe(recipe)
+        state.set_device(device)
+        if kind == "estimate":
+            # on the device's own queue: building a model's skeleton is not safe beside other work
+            return tasks.estimating(choice, device)
+        if kind == "load":
+            return tasks.loading(store, choice, device)
+        return tasks.measuring(store, recipe, device)
+
+    request = recipe if kind == "measure" else choice
+    visitor_jobs.start(kind, f"{VERBS[kind]} {choice.source}", make, device=device, request=request)
 
 
 def report_loading(choice: ModelChoice | None) -> None:

@@ -12,7 +12,7 @@ from app.charts.runs import sweep_lines
 from app.components import sweep_job
 from app.components.csv_export import csv_button
 from app.components.widgets import corpus_options, page_header, show_problem
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.pages import Page
 from app.session import query_params, state, visitor_jobs
 from app.session.live_sweep import start

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app.jobs import compare_tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.views.compare import questions
 from app.views.compare.questions import PERPLEXITY, SPEED, TEXTS
 

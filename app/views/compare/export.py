@@ -13,7 +13,7 @@ import streamlit as st
 from app.components.csv_export import csv_row, error_rows, head_rows, width_rows
 from app.components.text import duration, size
 from app.jobs import compare_tasks, tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.report import html as report_html
 from app.report import report
 from app.server import downloads

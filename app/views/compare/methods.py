@@ -12,7 +12,7 @@ from app.charts import theme
 from app.charts.runs import methods_by_size
 from app.components import sweep_job
 from app.components.csv_export import csv_button
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import state, visitor_jobs
 from app.session.live_sweep import start
 from app.views.compare import questions

@@ -12,7 +12,7 @@ from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.cost_metrics import cost_metrics
 from app.components.text import duration
 from app.components.widgets import page_header, show_problem
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.pages import Page
 from app.session import state, visitor_jobs
 from app.views.compare import evaluation, export, methods, pair, runs, tokens

@@ -12,7 +12,7 @@ from app.charts import theme
 from app.components import recipe_summary
 from app.components.csv_export import csv_button, width_rows
 from app.components.text import count
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.views.compare import questions
 from app.views.compare.questions import SPEED
 from app.views.compare.runs import number, title

@@ -11,9 +11,8 @@ import streamlit as st
 from app.components.job_progress import outcome, watch
 from app.components.widgets import corpus_options
 from app.jobs import compare_tasks, tasks
-from app.jobs.queue import Job, Work
-from app.session import paths, state, visitor_jobs
-from pruning.utils.errors import HeadroomError
+from app.jobs.job import Job, Work
+from app.session import paths, visitor_jobs
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,12 @@ def ask(
         icon=question.icon,
         disabled=busy or not ready or not tasks.has_models(run.result),
     ):
-        try:
-            queue(question, run, make(), *details)
-        except HeadroomError as error:
-            st.error(str(error))
-        else:
-            st.rerun()
+        visitor_jobs.start(question.kind, question.title, make, request=(run.id, *details))
 
 
-def queue(question: Question, run: Job, work: Work, *details: Any) -> None:
+def queue(question: Question, run: Job, work: Work) -> None:
     """Queue work about ``run``."""
-    visitor_jobs.submit(
-        question.kind, question.title, work, device=state.device(), request=(run.id, *details)
-    )
+    visitor_jobs.submit(question.kind, question.title, work, request=(run.id,))
 
 
 def answer(question: Question, run: Job) -> Any:

@@ -14,7 +14,7 @@ from app.components.csv_export import csv_button
 from app.components.job_progress import watch
 from app.components.text import count
 from app.jobs import compare_tasks, tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import state, visitor_jobs
 from app.views.compare import questions
 from app.views.compare.questions import PERPLEXITY, SPEED

@@ -12,7 +12,7 @@ from app.components import token_marks
 from app.components.csv_export import csv_button, token_rows
 from app.components.text import amount
 from app.jobs import compare_tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.views.compare import questions
 from app.views.compare.questions import TOKENS
 

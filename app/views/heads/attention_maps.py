@@ -11,7 +11,7 @@ from app.charts.theme import chart_config
 from app.components.csv_export import csv_button, pattern_rows
 from app.components.job_progress import outcome, watch
 from app.jobs import tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import paths, state, visitor_jobs
 from app.views.heads.selection import on_pick
 from pruning.artifacts.recipe import ModelChoice

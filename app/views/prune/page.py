@@ -18,7 +18,7 @@ from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.components.widgets import needs_measurement, page_header, show_problem
 from app.jobs import tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job, Work
 from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from app.views.prune import feed as feed_view
@@ -182,24 +182,21 @@ def run(plan: Plan | None) -> None:
 
 
 def start(draft: Recipe) -> None:
-    """Queue the run; refuse paths outside the roots."""
-    try:
-        paths.check_recipe(draft)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
+    """Queue the run; paths outside the roots are refused."""
     device = state.device()
-    job_work = tasks.pruning_run(visitor_jobs.models(), draft, device)
-    visitor_jobs.submit(
+
+    def make() -> Work:
+        paths.check_recipe(draft)
+        return tasks.pruning_run(visitor_jobs.models(), draft, device)
+
+    visitor_jobs.start(
         "prune",
         f"Prune {draft.model.source}",
-        job_work,
-        device=device,
+        make,
         request=draft,
         storage_bytes=tasks.run_storage_bytes,
         release_models=tasks.without_models,
     )
-    st.rerun()
 
 
 def ended(job: Job) -> None:
