@@ -11,6 +11,9 @@ from typing import Any, Literal
 from app.jobs.progress import Step, Track
 from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, ProgressCallback
 
+PAUSE_STEP = 0.1
+"""Seconds between looks at whether a paused job goes on."""
+
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Work = Callable[[ProgressCallback, CancelCheck], Any]
 """``work(progress, should_cancel) -> result``; runs in a worker thread."""
@@ -111,6 +114,14 @@ class Job:
 
     def resume(self) -> None:
         self._pause.clear()
+
+    def rest(self, may_rest: Callable[[], bool]) -> None:
+        """Hold the worker while the job is paused and ``may_rest()``; that time does not count."""
+        self._held_since = time.monotonic()
+        while self.paused and may_rest():
+            time.sleep(PAUSE_STEP)
+        self._held += time.monotonic() - self._held_since
+        self._held_since = None
 
     def should_cancel(self) -> bool:
         return self._cancel.is_set()

@@ -22,7 +22,6 @@ from pruning.utils.errors import Cancelled, HeadroomError
 
 GRACE = 30 * 60.0
 """Seconds that a job goes on with nobody looking."""
-PAUSE_STEP = 0.1
 
 log = logging.getLogger("headroom.jobs")
 
@@ -170,7 +169,8 @@ class JobManager:
 
         def report(progress: Progress) -> None:
             job.report(progress)
-            self._rest(job, should_cancel)
+            if job.paused:  # never while others wait, and not for a closed page
+                job.rest(lambda: not should_cancel() and not self.others_wait(job))
 
         if should_cancel():
             _finish(job, "cancelled")
@@ -178,16 +178,6 @@ class JobManager:
             _run(job, report, should_cancel)
         if job.abandoned and job.status == "cancelled":
             job.error = self.expired_message()
-
-    def _rest(self, job: Job, should_cancel: CancelCheck) -> None:
-        """Hold a paused job's worker; never while others wait, and not for a closed page."""
-        if not job.paused:
-            return
-        job._held_since = time.monotonic()
-        while job.paused and not should_cancel() and not self.others_wait(job):
-            time.sleep(PAUSE_STEP)
-        job._held += time.monotonic() - job._held_since
-        job._held_since = None
 
     def _is_abandoned(self, job: Job) -> bool:
         return time.monotonic() - self._seen.get(job.owner, job.created) > self._grace

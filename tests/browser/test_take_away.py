@@ -22,7 +22,7 @@ FORMS = {
 @pytest.fixture
 def compare(visit, pruned):
     page = visit().open(f"compare?{pruned}")
-    page.get_by_role("heading", name="Take it along").wait_for()
+    page.get_by_role("heading", name="Export").wait_for()
     return page
 
 
@@ -41,7 +41,7 @@ def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_pat
     compare.get_by_text("tokenised once").first.wait_for()
     assert compare.get_by_text("Pruned ÷ dense").first.is_visible()
     fill(compare, "New tokens", "4")
-    compare.get_by_role("button", name="Write", exact=True).click()
+    compare.get_by_role("button", name="Generate", exact=True).click()
     compare.get_by_text("4 tokens in").nth(1).wait_for()
     compare.reload()
     compare.get_by_text("tokenised once").first.wait_for()
@@ -70,7 +70,7 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
         out = tmp_path / form
         compare.locator(".st-key-compare-form").get_by_text(title, exact=True).click()
         if form == "gguf":  # the page grows by one control, which moves the folder's field
-            compare.get_by_text("Numbers", exact=True).wait_for()
+            compare.get_by_text("Quantization", exact=True).wait_for()
         compare.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         fill(compare, "Folder on the server", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()

@@ -82,7 +82,7 @@ def _rest(draft: Any) -> None:
     text = draft.calibration
     st.caption(
         f"Model {state.model_name(draft.model.source)}, calibrated on {text.samples} × "
-        f"{text.seq_len} tokens of {text.source} (from the recipe on Prune), seed {draft.seed}; "
+        f"{text.seq_len} tokens of {text.source} (the recipe on Prune), seed {draft.seed}; "
         f"evaluated on {questions.text_in_words()} (as under One run)."
     )
 
