@@ -1,1 +1,1 @@
-"""The Streamlit app: five pages over the engine in ``pruning``. It does no mathematics."""
+"""The Streamlit app: pages over the engine in ``pruning``. It does no mathematics."""

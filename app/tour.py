@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app import pages
 from app.session import visitor_jobs
 
 _STEP = "headroom.tour"
@@ -14,19 +15,12 @@ AWAY = -1
 
 @dataclass(frozen=True)
 class Step:
-    """``page``: the url_path it belongs to."""
+    """``page``: the name of the page it belongs to."""
 
     page: str
     title: str
     words: str
 
-
-_FILES = {
-    "heads": "views/heads/page.py",
-    "activations": "views/activations.py",
-    "prune": "views/prune/page.py",
-    "compare": "views/compare/page.py",
-}
 
 STEPS = (
     Step(
@@ -62,8 +56,8 @@ STEPS = (
     Step(
         "compare",
         "Before and after",
-        "Evaluate tells how much more the text surprises the pruned model; Write lets both "
-        "continue the same prompt; 'Take it along' has the report, the recipe and the model.",
+        "Evaluate tells how much more the text surprises the pruned model; Generate lets both "
+        "continue the same prompt; Export has the report, the recipe and the model.",
     ),
 )
 
@@ -71,7 +65,7 @@ STEPS = (
 def panel(page: str) -> None:
     """The present step above any page; on the first page of a new visit, an offer to begin."""
     step = st.session_state.get(_STEP)
-    if step == AWAY or (step is None and (page != "heads" or visitor_jobs.jobs())):
+    if step == AWAY or (step is None and (page != pages.landing().name or visitor_jobs.jobs())):
         return
     offer = st.empty()  # else its buttons stay in the first step's box until the page is drawn
     if step is None:
@@ -112,7 +106,7 @@ def panel(page: str) -> None:
                     "End the tour", key="tour.end", type="tertiary", on_click=_go, args=(AWAY,)
                 )
             if page != here.page:
-                st.page_link(_FILES[here.page], label=f"This step is on {here.page.title()}")
+                pages.link(here.page, f"This step is on {pages.page(here.page).title}")
 
 
 def follow(page: str) -> None:
@@ -120,7 +114,7 @@ def follow(page: str) -> None:
     step = st.session_state.get(_STEP)
     if st.session_state.pop(f"{_STEP}.moved", False) and step not in (None, AWAY):
         if STEPS[step].page != page:
-            st.switch_page(_FILES[STEPS[step].page])
+            pages.switch(STEPS[step].page)
 
 
 def _go(step: int) -> None:

@@ -54,8 +54,8 @@ def pick_head(head: int) -> None:
 
 def on_open(chart: str) -> None:
     """A click outside of Heads: open the block (and pick the head) there, mark nothing."""
-    found = picked(st.session_state.get(chart), "block")
-    if found:
-        open_block(found[0])
-        if found[1:]:
-            pick_head(found[1])
+    block, *head = picked(st.session_state.get(chart), "block") or (None,)
+    if block is not None:
+        open_block(block)
+        if head:
+            pick_head(head[0])

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import pages
 from app.components.text import duration, rounded
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import visitor_jobs
-
-HOME = {
-    "estimate": "model",
-    "load": "model",
-    "measure": "model",
-    "patterns": "heads",
-    "prune": "prune",
-    "perplexity": "compare",
-    "speed": "compare",
-    "texts": "compare",
-    "tokens": "compare",
-    "save": "compare",
-    "pack": "compare",
-    "sweep": "sweeps",
-    "methods": "compare",
-}
-"""The page that shows a kind of job in full."""
 
 
 def job_line(job: Job) -> str:
@@ -91,5 +75,5 @@ def outcome(job: Job | None) -> None:
 def job_strip(page: str) -> None:
     """On pages that do not show the running job in full: one slim line about it."""
     job = visitor_jobs.active()
-    if job is not None and HOME.get(job.kind) != page:
+    if job is not None and not pages.shows(page, job.kind):
         watch(job)

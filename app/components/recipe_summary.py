@@ -61,24 +61,24 @@ def _ratios_in_words(recipe: Recipe) -> str:
 
 def differences(first: Recipe, second: Recipe) -> list[tuple[str, str, str]]:
     """``(setting, value in first, value in second)`` of what two recipes say differently."""
-    found = []
+    changed = []
     # these have an entry per block, and not for the same blocks
     apart = {"by_hand", "marks"}
     one, other = first.model_dump(exclude=apart), second.model_dump(exclude=apart)
     for section, value in one.items():
         if isinstance(value, dict):
             title = "FFN" if section == "ffn" else section
-            found += [
+            changed += [
                 (f"{title}, {field}".replace("_", " "), _said(entry), _said(other[section][field]))
                 for field, entry in value.items()
                 if entry != other[section][field]
             ]
         elif value != other[section]:
-            found.append((section, _said(value), _said(other[section])))
+            changed.append((section, _said(value), _said(other[section])))
     for title, words in (("ratios", _ratios_in_words), ("heads", marks_in_words)):
         if words(first) != words(second):
-            found.append((f"{title} by hand", _said(words(first)), _said(words(second))))
-    return found
+            changed.append((f"{title} by hand", _said(words(first)), _said(words(second))))
+    return changed
 
 
 def _said(value: Any) -> str:

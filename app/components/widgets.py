@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import streamlit as st
@@ -10,7 +10,7 @@ import streamlit as st
 from app.session import state
 from pruning.data.corpora.base import CORPORA, TextCorpus
 from pruning.utils.errors import NeedsMeasurement
-from pruning.utils.registry import Registry
+from pruning.utils.registry import Entry, Registry
 
 
 def page_header(title: str, lead: str, *, measured_model: bool = True) -> None:
@@ -54,7 +54,6 @@ def drafted(
 
 def choose(label: str, registry: Registry, section: str | None, field: str, **options: Any) -> str:
     """A drafted select box over a registry: titles to choose from, summaries as help."""
-    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in registry)
     intro = options.pop("intro", "")
     return drafted(
         st.selectbox,
@@ -63,65 +62,38 @@ def choose(label: str, registry: Registry, section: str | None, field: str, **op
         field,
         options=registry.names(),
         format_func=lambda name: registry.entry(name).title,
-        help=f"{intro}\n\n{lines}".strip(),
+        help=described(registry, intro),
         **options,
     )
 
 
-def corpus_options(*, texts_only: bool = False, chosen: str | None = None) -> dict[str, Any]:
-    """Options of a select box over the corpora that also takes the path of a file."""
+def described(entries: Iterable[Entry], intro: str = "") -> str:
+    """Help that tells what can be chosen: each with its summary, cost class and source."""
+    lines = []
+    for entry in entries:
+        cost = f" *{entry.cost[:1].upper()}{entry.cost[1:]}.*" if entry.cost else ""
+        lines.append(f"- **{entry.title}**: {entry.summary}{cost} ({entry.source})")
+    return "\n\n".join(filter(None, (intro, "\n".join(lines))))
+
+
+def corpus_options(
+    *, texts_only: bool = False, chosen: str | None = None, first: str = ""
+) -> dict[str, Any]:
+    """Options of a select box over the corpora that also takes the path of a file; ``first``:
+    the corpus at its top."""
     entries = [e for e in CORPORA if not texts_only or isinstance(e.value, TextCorpus)]
-    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in entries)
-    names = [entry.name for entry in entries]
+    names = sorted((entry.name for entry in entries), key=lambda name: name != first)
     if chosen is not None and chosen not in names:
         names.append(chosen)
     return {
         "options": names,
         "format_func": lambda name: CORPORA.entry(name).title if name in CORPORA else name,
         "accept_new_options": True,
-        "help": "Pick a corpus, or type the path of a text, JSON Lines or parquet file on the "
-        f"server.\n\n{lines}",
+        "help": described(
+            entries,
+            "Pick a corpus, or type the path of a text, JSON Lines or parquet file on the server.",
+        ),
     }
-
-
-def calibration_fields() -> None:
-    """The draft's calibration: corpus, samples, length and seed."""
-    source = state.draft_recipe().calibration.source
-    drafted(st.selectbox, "Corpus", "calibration", "source", **corpus_options(chosen=source))
-    samples, length, seed = st.columns(3)
-    with samples:
-        drafted(
-            st.number_input,
-            "Samples",
-            "calibration",
-            "samples",
-            min_value=1,
-            max_value=65536,
-            step=8,
-            help="Windows of text. More give steadier decisions and take longer.",
-        )
-    with length:
-        drafted(
-            st.number_input,
-            "Tokens each",
-            "calibration",
-            "seq_len",
-            min_value=2,
-            max_value=131072,
-            step=32,
-            help="Length of one window in tokens; 128 is the usual choice for Llama models.",
-        )
-    with seed:
-        drafted(
-            st.number_input,
-            "Seed",
-            None,
-            "seed",
-            min_value=0,
-            max_value=2**31 - 1,
-            step=1,
-            help="Decides which windows are drawn. Same recipe and seed, same result.",
-        )
 
 
 def needs_measurement(error: NeedsMeasurement) -> str:

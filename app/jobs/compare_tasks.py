@@ -5,11 +5,13 @@ The engine (and with it torch) is imported only inside the work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.jobs.job import Work
+from app.jobs.job import Task
+from app.jobs.progress import EVALUATE, GENERATE, SAVE
 from app.server.downloads import DownloadStore
 from pruning.artifacts.events import Progress, stop_if
 from pruning.checkpoint.forms import FORMS
@@ -26,14 +28,19 @@ class Pair:
     after: Any
 
 
-def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Work:
-    """Perplexity of both models on the same windows, dense first."""
+def _both(run: Any, side: Callable[[Any, str, int], Any]) -> Pair:
+    """``side(loaded, name, part)`` of the dense model, which is part 0, then of the pruned one."""
+    return Pair(side(run.dense, "dense", 0), side(run.pruned, "pruned", 1))
+
+
+def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Task:
+    """Perplexity of both models on the same windows."""
 
     def work(progress, should_cancel):
         from pruning.evaluate import perplexity
 
         def side(loaded: Any, name: str, part: int) -> Any:
-            def told(step: Progress) -> None:
+            def report(step: Progress) -> None:
                 done = part * step.total + step.done
                 progress(Progress("evaluate", done, 2 * step.total, f"{name}: {step.message}"))
 
@@ -43,16 +50,16 @@ def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Wo
                 source,
                 seq_len=seq_len,
                 windows=windows,
-                progress=told,
+                progress=report,
                 should_cancel=should_cancel,
             )
 
-        return Pair(side(run.dense, "Dense", 0), side(run.pruned, "Pruned", 1))
+        return _both(run, side)
 
-    return work
+    return Task(work, (EVALUATE,))
 
 
-def speeds(run: Any) -> Work:
+def speeds(run: Any) -> Task:
     """Tokens per second of both models, the best of three turns each."""
 
     def work(progress, should_cancel):
@@ -60,38 +67,38 @@ def speeds(run: Any) -> Work:
 
         # by turns: the first run is cold, and other work on the machine comes and goes
         turns = (run.dense, run.pruned) * 3
-        found = []
+        rates = []
         for place, loaded in enumerate(turns):
             stop_if(should_cancel)
             name = "pruned" if place % 2 else "dense"
             progress(Progress("evaluate", place, len(turns), f"timing the {name} model"))
-            found.append(tokens_per_second(loaded.model, repeats=1))
-        sides = (found[0::2], found[1::2])
+            rates.append(tokens_per_second(loaded.model, repeats=1))
+        sides = (rates[0::2], rates[1::2])
         best = [Speed(max(s.prefill for s in side), max(s.decode for s in side)) for side in sides]
         return Pair(*best)
 
-    return work
+    return Task(work, (EVALUATE,))
 
 
 @dataclass(frozen=True)
-class Writing:
-    """The text so far, piece by piece: workers append, pages read."""
+class LiveTexts:
+    """Both texts so far, piece by piece: the worker appends, the page reads."""
 
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
 
-def texts(run: Any, prompt: str, max_new_tokens: int, writing: Writing | None = None) -> Work:
-    """The same prompt continued by both models, told to ``writing`` while it comes."""
-    writing = writing or Writing()
+def texts(run: Any, prompt: str, max_new_tokens: int, live: LiveTexts | None = None) -> Task:
+    """The same prompt continued by both models; ``live`` grows meanwhile."""
+    live = live or LiveTexts()
 
     def work(progress, should_cancel):
         from pruning.evaluate import generate
 
-        def side(loaded: Any, name: str, part: int, pieces: list[str]) -> Any:
-            def told(piece: str) -> None:
-                pieces.append(piece)
-                progress(Progress("generate", part, 2, f"The {name} model writes"))
+        def side(loaded: Any, name: str, part: int) -> Any:
+            def on_text(piece: str) -> None:
+                (live.after if part else live.before).append(piece)
+                progress(Progress("generate", part, 2, f"The {name} model generates"))
 
             progress(Progress("generate", part, 2, f"The {name} model reads the prompt"))
             return generate(
@@ -99,17 +106,16 @@ def texts(run: Any, prompt: str, max_new_tokens: int, writing: Writing | None = 
                 loaded.tokenizer,
                 prompt,
                 max_new_tokens=max_new_tokens,
-                on_text=told,
+                on_text=on_text,
                 should_cancel=should_cancel,
             )
 
-        before = side(run.dense, "dense", 0, writing.before)
-        return Pair(before, side(run.pruned, "pruned", 1, writing.after))
+        return _both(run, side)
 
-    return work
+    return Task(work, (GENERATE,))
 
 
-def losses(run: Any, source: str, seq_len: int, windows: int) -> Work:
+def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
     """Losses of both models token by token; the result is a TokenLosses."""
 
     def work(progress, should_cancel):
@@ -126,11 +132,11 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Work:
             should_cancel=should_cancel,
         )
 
-    return work
+    return Task(work, (EVALUATE,))
 
 
-def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -> Work:
-    """Write the pruned model as ``form``; ``found`` are perplexities for the card, if any were
+def saving(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) -> Task:
+    """Write the pruned model as ``form``; ``scores`` are perplexities for the card, if any were
     measured. The result is the path and remarks for the user."""
 
     def work(progress, should_cancel):
@@ -138,9 +144,9 @@ def saving(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -
 
         check_target(out, form)
         progress(Progress("save", 0, 1, "Writing the weights"))
-        return out, _write(run, out, form, gguf_type, found)
+        return out, _write(run, out, form, gguf_type, scores)
 
-    return work
+    return Task(work, (SAVE,))
 
 
 def packing(
@@ -148,10 +154,10 @@ def packing(
     name: str,
     form: str,
     gguf_type: str,
-    found: Pair | None,
+    scores: Pair | None,
     download_store: DownloadStore,
     owner: str,
-) -> Work:
+) -> Task:
     """The same as one file ``name`` for ``owner`` to download: a zip of the folder, or the single
     file of a form that has one. The result is the Download and the remarks."""
 
@@ -165,7 +171,7 @@ def packing(
         ) as place:
             progress(Progress("save", 0, 1, "Writing the weights"))
             out = place / f"{name}{single or ''}"
-            remarks = _write(run, out, form, gguf_type, found)
+            remarks = _write(run, out, form, gguf_type, scores)
             stop_if(should_cancel)
             if not single:
                 out = move_into_zip(
@@ -173,14 +179,14 @@ def packing(
                 )
             return download_store.offer(out, owner), remarks
 
-    return work
+    return Task(work, (SAVE,))
 
 
-def _write(run: Any, out: Path, form: str, gguf_type: str, found: Pair | None) -> tuple[str, ...]:
+def _write(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) -> tuple[str, ...]:
     from pruning.checkpoint import Evaluation, FormOptions, parts_of, write
 
     evaluation = None
-    if found is not None:
-        after = found.after
-        evaluation = Evaluation(found.before.perplexity, after.perplexity, after.protocol())
+    if scores is not None:
+        after = scores.after
+        evaluation = Evaluation(scores.before.perplexity, after.perplexity, after.protocol())
     return write(parts_of(run, evaluation), out, form, FormOptions(gguf_type=gguf_type))

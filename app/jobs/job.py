@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from app.jobs.progress import Track
+from app.jobs.progress import Step, Track
 from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, ProgressCallback
+
+PAUSE_STEP = 0.1
+"""Seconds between looks at whether a paused job goes on."""
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 Work = Callable[[ProgressCallback, CancelCheck], Any]
@@ -18,9 +21,20 @@ StorageBytes = Callable[[Any], Mapping[int, int]]
 """``result -> {storage: bytes}``: what a result holds in memory; results may share storages."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """Work that announces its steps."""
+
+    run: Work
+    steps: tuple[Step, ...] = ()
+
+    def __call__(self, progress: ProgressCallback, should_cancel: CancelCheck) -> Any:
+        return self.run(progress, should_cancel)
+
+
 @dataclass(eq=False)
 class Job:
-    """One piece of work. ``owner`` is the session that asked; ``about`` says what it is about.
+    """One piece of work. ``owner`` is the session that asked; ``request``: what it asked for.
 
     ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is
     kept of such a result when its memory is needed (None: the whole job is forgotten). ``track``
@@ -34,7 +48,7 @@ class Job:
     queue_name: str
     work: Work | None
     storage_bytes: StorageBytes | None = None
-    about: Any = None
+    request: Any = None
     track: Track = field(default_factory=Track)
     status: Status = "queued"
     progress: Progress | None = None
@@ -45,7 +59,7 @@ class Job:
     started: float | None = None
     finished: float | None = None
     abandoned: bool = False
-    weight: Mapping[int, int] = field(default_factory=dict)
+    storages: Mapping[int, int] = field(default_factory=dict)
     release_models: Callable[[Any], Any] | None = None
     _cancel: threading.Event = field(default_factory=threading.Event)
     _pause: threading.Event = field(default_factory=threading.Event)
@@ -100,6 +114,14 @@ class Job:
 
     def resume(self) -> None:
         self._pause.clear()
+
+    def rest(self, may_rest: Callable[[], bool]) -> None:
+        """Hold the worker while the job is paused and ``may_rest()``; that time does not count."""
+        self._held_since = time.monotonic()
+        while self.paused and may_rest():
+            time.sleep(PAUSE_STEP)
+        self._held += time.monotonic() - self._held_since
+        self._held_since = None
 
     def should_cancel(self) -> bool:
         return self._cancel.is_set()

@@ -20,14 +20,14 @@ def total_bytes() -> int:
 
 def storages(models: Iterable[Any]) -> dict[int, int]:
     """``{address: bytes}`` of the parameters' storages; what models share appears once."""
-    found = {}
+    sizes = {}
     for model in models:
         for parameter in model.parameters():
             if parameter.device.type == "meta":
                 continue  # it waits on disk
             storage = parameter.untyped_storage()
-            found[storage.data_ptr()] = storage.nbytes()
-    return found
+            sizes[storage.data_ptr()] = storage.nbytes()
+    return sizes
 
 
 def free_memory() -> None:

@@ -15,20 +15,19 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from app.jobs import memory
-from app.jobs.job import Job, Status, StorageBytes, Work
-from app.jobs.progress import Step, Track
+from app.jobs.job import Job, Status, StorageBytes, Task, Work
+from app.jobs.progress import Track
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
 from pruning.utils.errors import Cancelled, HeadroomError, described
 
 GRACE = 30 * 60.0
 """Seconds that a job goes on with nobody looking."""
-PAUSE_STEP = 0.1
 
 log = logging.getLogger("headroom.jobs")
 
 
 class JobManager:
-    """Queues jobs by lane (device) and remembers finished ones within bounds."""
+    """Queues jobs by device and remembers finished ones within bounds."""
 
     def __init__(
         self,
@@ -58,21 +57,19 @@ class JobManager:
         queue_name: str,
         storage_bytes: StorageBytes | None = None,
         release_models: Callable[[Any], Any] | None = None,
-        about: Any = None,
-        steps: Sequence[Step] = (),
+        request: Any = None,
     ) -> Job:
-        """Queue ``work`` behind the lane's other jobs and return at once."""
-        name = secrets.token_urlsafe(16)
+        """Queue ``work`` behind the device's other jobs and return at once."""
         job = Job(
-            name,
+            secrets.token_urlsafe(16),
             owner,
             kind,
             title,
             queue_name,
             work,
             storage_bytes,
-            about,
-            Track(steps),
+            request,
+            Track(work.steps if isinstance(work, Task) else ()),
             release_models=release_models,
         )
         with self._wake:
@@ -172,7 +169,8 @@ class JobManager:
 
         def report(progress: Progress) -> None:
             job.report(progress)
-            self._rest(job, should_cancel)
+            if job.paused:  # never while others wait, and not for a closed page
+                job.rest(lambda: not should_cancel() and not self.others_wait(job))
 
         if should_cancel():
             _finish(job, "cancelled")
@@ -180,16 +178,6 @@ class JobManager:
             _run(job, report, should_cancel)
         if job.abandoned and job.status == "cancelled":
             job.error = self.expired_message()
-
-    def _rest(self, job: Job, should_cancel: CancelCheck) -> None:
-        """Hold a paused job's worker; never while others wait, and not for a closed page."""
-        if not job.paused:
-            return
-        job._held_since = time.monotonic()
-        while job.paused and not should_cancel() and not self.others_wait(job):
-            time.sleep(PAUSE_STEP)
-        job._held += time.monotonic() - job._held_since
-        job._held_since = None
 
     def _is_abandoned(self, job: Job) -> bool:
         return time.monotonic() - self._seen.get(job.owner, job.created) > self._grace
@@ -202,7 +190,7 @@ class JobManager:
         """Drop the oldest finished jobs beyond the bounds; pruned models are few and large."""
         finished = [job for job in self._jobs.values() if not job.active]
         dropped = finished[: -self._keep] if len(finished) > self._keep else []
-        heavy = [job for job in finished if job.weight]
+        heavy = [job for job in finished if job.storages]
         for name in {job.owner for job in heavy}:
             dropped += [job for job in heavy if job.owner == name][: -self._keep_heavy_each]
         left = [job for job in heavy if job not in dropped]
@@ -215,7 +203,7 @@ class JobManager:
             if job.release_models is None or job in beyond:
                 self._jobs.pop(job.id, None)
             else:
-                job.result, job.weight = job.release_models(job.result), {}
+                job.result, job.storages = job.release_models(job.result), {}
         owners = {job.owner for job in self._jobs.values()}
         self._seen = {name: when for name, when in self._seen.items() if name in owners}
         return dropped
@@ -225,7 +213,7 @@ def _bytes_of(jobs: Sequence[Job], apart: Collection[int]) -> int:
     """Bytes that only these results hold; what they share counts once."""
     held: dict[int, int] = {}
     for job in jobs:
-        held.update(job.weight)
+        held.update(job.storages)
     return sum(size for storage, size in held.items() if storage not in apart)
 
 
@@ -258,7 +246,7 @@ def _run(job: Job, report: ProgressCallback, should_cancel: CancelCheck) -> None
 def _finish(job: Job, status: Status, result: Any = None, error: str | None = None) -> None:
     job.work = None  # it may close over a model
     job.result, job.error = result, error
-    job.weight = (
+    job.storages = (
         job.storage_bytes(result) if job.storage_bytes is not None and status == "done" else {}
     )
     job.finished = time.monotonic()

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.jobs import memory
-from app.jobs.job import Work
+from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
+from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps
 from pruning.artifacts.events import Progress, stop_if
 from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.artifacts.shapes import ModelShape
@@ -31,10 +32,14 @@ class Facts:
     device: str
     tokenizer: str | None
     vocabulary: int
+    placement: str = "one device"
 
 
-def _loaded(store: ModelStore, choice: ModelChoice, device: str, progress: Any) -> Any:
-    """The model from the store, loaded if it is not there."""
+def _on_model(
+    store: ModelStore, choice: ModelChoice, device: str, use: Callable[..., Any], *steps: Step
+) -> Task:
+    """``use(loaded, progress=, should_cancel=)`` on the model from the store, which is loaded if
+    it is not there; ``steps`` are those of ``use``."""
 
     def load(choice: ModelChoice, device: str) -> Any:
         from pruning.models.loading import load
@@ -42,10 +47,14 @@ def _loaded(store: ModelStore, choice: ModelChoice, device: str, progress: Any) 
         _make_room(store, choice, device)
         return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
 
-    progress(Progress("load", 0, 1, f"Loading {choice.source}"))
-    found = store.get(choice, device, load)
-    progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
-    return found
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, f"Loading {choice.source}"))
+        loaded = store.get(choice, device, load)
+        progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
+        stop_if(should_cancel)
+        return use(loaded, progress=progress, should_cancel=should_cancel)
+
+    return Task(work, (LOAD, *steps))
 
 
 def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
@@ -57,18 +66,18 @@ def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
         return estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
 
     try:
-        found = ask()
-        store.make_room(found.weight_bytes)
-        if not found.fits:
+        needed = ask()
+        store.make_room(needed.weight_bytes)
+        if not needed.fits:
             store.make_room(sys.maxsize)
-            found = ask()
+            needed = ask()
     except HeadroomError:
         return  # loading says better what is wrong
-    if found.placement() is None and found.weight_bytes > found.free_bytes:
-        raise OutOfMemory(found.sentence())
+    if needed.placement() is None and needed.weight_bytes > needed.free_bytes:
+        raise OutOfMemory(needed.sentence())
 
 
-def estimating(choice: ModelChoice, device: str) -> Work:
+def estimating(choice: ModelChoice, device: str) -> Task:
     """How much memory ``choice`` will need."""
 
     def work(progress, should_cancel):
@@ -76,19 +85,17 @@ def estimating(choice: ModelChoice, device: str) -> Work:
 
         return estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
 
-    return work
+    return Task(work)
 
 
-def loading(store: ModelStore, choice: ModelChoice, device: str) -> Work:
+def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
     """Load ``choice`` into the store; the result is its :class:`Facts`."""
-
-    def work(progress, should_cancel):
-        return _facts(_loaded(store, choice, device, progress))
-
-    return work
+    return _on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
 
 
 def _facts(loaded: Any) -> Facts:
+    from pruning.models.loading.memory_estimate import PLACEMENT_TITLES
+
     weights = list(loaded.model.parameters())
     tokenizer = loaded.tokenizer
     return Facts(
@@ -101,56 +108,64 @@ def _facts(loaded: Any) -> Facts:
         device=loaded.device,
         tokenizer=None if tokenizer is None else type(tokenizer).__name__,
         vocabulary=0 if tokenizer is None else len(tokenizer),
+        placement=PLACEMENT_TITLES[loaded.placement],
     )
 
 
-def measuring(store: ModelStore, recipe: Recipe, device: str) -> Work:
+def measuring(store: ModelStore, recipe: Recipe, device: str) -> Task:
     """One pass over the calibration text; the result is a Measurement."""
 
-    def work(progress, should_cancel):
-        loaded = _loaded(store, recipe.model, device, progress)
-        stop_if(should_cancel)
+    def use(loaded, **callbacks):
         from pruning.pipeline import measure_model
 
-        return measure_model(loaded, recipe, progress=progress, should_cancel=should_cancel)
+        return measure_model(loaded, recipe, **callbacks)
 
-    return work
+    return _on_model(store, recipe.model, device, use, *measure_steps(recipe))
 
 
-def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) -> Work:
+def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) -> Task:
     """Where the heads look in ``sentence``; the result is its AttentionPatterns."""
 
-    def work(progress, should_cancel):
-        loaded = _loaded(store, choice, device, progress)
-        stop_if(should_cancel)
+    def use(loaded, **callbacks):
         from pruning.measure.attention_maps import attention_patterns
 
-        return attention_patterns(loaded, sentence, progress=progress, should_cancel=should_cancel)
+        return attention_patterns(loaded, sentence, **callbacks)
 
-    return work
+    return _on_model(store, choice, device, use, LOOK)
 
 
-def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Work:
-    """The whole run of ``recipe``; the result is a PruneRun."""
+def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Task:
+    """The whole run of ``recipe``; the result is a PruneRun, whose time leaves pauses out."""
 
-    def work(progress, should_cancel):
-        loaded = _loaded(store, recipe.model, device, progress)
-        stop_if(should_cancel)
+    def use(loaded, progress, should_cancel):
         from pruning.pipeline import prune
 
-        pauses = 0.0
+        paused = 0.0
 
-        def told(step: Progress) -> None:
-            nonlocal pauses
+        def timed(step: Progress) -> None:
+            nonlocal paused
             started = time.perf_counter()
             progress(step)  # returns late when the visitor has paused the job
-            pauses += time.perf_counter() - started
+            paused += time.perf_counter() - started
 
-        run = prune(loaded, recipe, progress=told, should_cancel=should_cancel)
-        seconds = run.seconds - pauses
+        run = prune(loaded, recipe, progress=timed, should_cancel=should_cancel)
+        seconds = run.seconds - paused
         return replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
 
-    return work
+    return _on_model(store, recipe.model, device, use, *prune_steps(recipe))
+
+
+def sweeping(
+    store: ModelStore, wanted: Sweep, device: str, on_point: Callable[[SweepPoint], None]
+) -> Task:
+    """All points of ``wanted``; ``on_point`` gets each as soon as it is there."""
+
+    def use(loaded, **callbacks):
+        from pruning.sweep import sweep
+
+        return sweep(loaded, wanted, on_point=on_point, **callbacks)
+
+    return _on_model(store, wanted.recipe.model, device, use, POINTS)
 
 
 def without_models(run: Any) -> Any:
@@ -166,21 +181,3 @@ def has_models(run: Any) -> bool:
 def run_storage_bytes(run: Any) -> dict[int, int]:
     """Storages of both models of a PruneRun and their bytes."""
     return memory.storages((run.dense.model, run.pruned.model))
-
-
-def sweeping(
-    store: ModelStore, wanted: Sweep, device: str, on_point: Callable[[SweepPoint], None]
-) -> Work:
-    """All points of ``wanted``; each is told to ``on_point`` as it is there."""
-
-    def work(progress, should_cancel):
-        from pruning.sweep import sweep
-
-        model = wanted.recipe.model
-        loaded = _loaded(store, model, device, progress)
-        stop_if(should_cancel)
-        return sweep(
-            loaded, wanted, on_point=on_point, progress=progress, should_cancel=should_cancel
-        )
-
-    return work

@@ -143,14 +143,14 @@ def route() -> Route:
 
     # not async: it looks at the disk, and Starlette then calls it in a thread of its own
     def send(request: Request) -> Response:
-        found = download_store().find(request.path_params["name"])
-        if found is None:
+        item = download_store().find(request.path_params["name"])
+        if item is None:
             return HTMLResponse(ENDED, 404, {"Cache-Control": "no-store"})
-        download_store().touch(found)
-        is_zip = found.path.suffix == ".zip"
+        download_store().touch(item)
+        is_zip = item.path.suffix == ".zip"
         return FileResponse(
-            found.path,
-            filename=found.path.name,
+            item.path,
+            filename=item.path.name,
             media_type="application/zip" if is_zip else "application/octet-stream",
             headers={
                 "Cache-Control": "private, no-store",

@@ -17,10 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from streamlit import config
 
-PAGES = ("model", "heads", "activations", "prune", "compare", "sweeps")
-"""The url_path of every page, in the order of the navigation."""
-FIRST = "heads"
-"""Its picture needs nothing loaded."""
+from app import pages
 
 STATIC = Path(streamlit.__file__).parent / "static"
 
@@ -46,8 +43,12 @@ def front_page(static: Path = STATIC) -> str:
         if name not in needed and name not in page and (scripts / name).is_file():
             needed.append(name)
             todo += _imports(scripts / name)
-    hints = _SERVER % "|".join(PAGES) + "".join(_FETCH % name for name in needed)
+    hints = _SERVER % "|".join(_names()) + "".join(_FETCH % name for name in needed)
     return page.replace("</head>", hints + "</head>", 1)
+
+
+def _names() -> list[str]:
+    return [page.name for page in pages.every_page()]
 
 
 def _imports(script: Path) -> list[str]:
@@ -57,7 +58,7 @@ def _imports(script: Path) -> list[str]:
 
 
 def routes() -> list[Route]:
-    """Every page's address, and the bare one, which leads to the first picture."""
+    """Every page's address, and the bare one, which leads to the landing page."""
     text = front_page()
 
     async def open_page(request: Request) -> Response:
@@ -65,8 +66,8 @@ def routes() -> list[Route]:
 
     async def open_first(request: Request) -> Response:
         query = f"?{request.url.query}" if request.url.query else ""
-        return Response(status_code=307, headers={"Location": FIRST + query})
+        return Response(status_code=307, headers={"Location": pages.landing().name + query})
 
     base = (config.get_option("server.baseUrlPath") or "").strip("/")
     root = f"/{base}/" if base else "/"
-    return [Route(root, open_first), *(Route(root + name, open_page) for name in PAGES)]
+    return [Route(root, open_first), *(Route(root + name, open_page) for name in _names())]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import streamlit as st
-
 from app.jobs import tasks
+from app.jobs.job import Work
 from app.session import paths, state, visitor_jobs
 from pruning.presets import PRESETS
 from pruning.sweep import Sweep, SweepPoint
-from pruning.utils.errors import HeadroomError
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,12 @@ class Live:
 
 
 def start(wanted: Sweep, kind: str, title: str) -> None:
-    """Queue ``wanted`` as a job of ``kind``; refuse paths outside the roots."""
-    try:
+    """Queue ``wanted`` as a job of ``kind``; paths outside the roots are refused."""
+    live, device = Live(wanted), state.device()
+
+    def make() -> Work:
         paths.check_recipe(wanted.recipe)
         paths.check_corpus(wanted.text)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    about, device = Live(wanted), state.device()
-    task = tasks.sweeping(visitor_jobs.models(), wanted, device, about.points.append)
-    visitor_jobs.submit(kind, title, task, device=device, about=about)
-    st.rerun()
+        return tasks.sweeping(visitor_jobs.models(), wanted, device, live.points.append)
+
+    visitor_jobs.start(kind, title, make, request=live)

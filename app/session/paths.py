@@ -18,6 +18,11 @@ def roots() -> list[Path]:
     return [Path(part).expanduser().resolve() for part in configured] or [Path.cwd().resolve()]
 
 
+def inside_roots() -> str:
+    """Which folders may be named, in words."""
+    return "Inside: " + ", ".join(f"`{root}`" for root in roots())
+
+
 def allowed(text: str) -> Path:
     """The resolved path; raises UsageError when links or '..' lead it out of every root."""
     path = Path(text).expanduser().resolve()

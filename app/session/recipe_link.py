@@ -70,13 +70,13 @@ def _take(text: str) -> None:
 
 
 def _beyond_defaults(data: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for name, value in data.items():
         # an empty default is a table by block number, which goes whole
         if isinstance(value, dict) and default[name]:
             value = _beyond_defaults(value, default[name])
             if value:
-                found[name] = value
+                changed[name] = value
         elif value != default[name]:
-            found[name] = value
-    return found
+            changed[name] = value
+    return changed

@@ -9,11 +9,11 @@ from typing import Any
 import streamlit as st
 
 from app.jobs import devices
-from app.jobs.job import Job, StorageBytes, Work
+from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
-from app.jobs.progress import expected_steps
 from app.jobs.queue import GRACE, JobManager
 from app.session import state
+from pruning.utils.errors import HeadroomError
 
 JOB_PARAM = "job"
 _TAKEN = "headroom.taken"
@@ -44,30 +44,24 @@ def models() -> ModelStore:
     return ModelStore()
 
 
-def submit(
-    kind: str,
-    title: str,
-    work: Work,
-    *,
-    device: str,
-    storage_bytes: StorageBytes | None = None,
-    release_models: Callable[[Any], Any] | None = None,
-    about: Any = None,
-) -> Job:
-    """Queue ``work`` on a device and keep the job's id in the address, for a reload."""
-    job = manager().submit(
-        kind,
-        title,
-        work,
-        owner=state.owner(),
-        queue_name=devices.queue_name(device),
-        storage_bytes=storage_bytes,
-        about=about,
-        steps=expected_steps(kind, about),
-        release_models=release_models,
-    )
+def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:
+    """Queue ``work`` on a device (None: the session's) and keep the job's id in the address, for
+    a reload. ``more``: see :meth:`JobManager.submit`."""
+    queue_name = devices.queue_name(device or state.device())
+    job = manager().submit(kind, title, work, owner=state.owner(), queue_name=queue_name, **more)
     st.query_params[JOB_PARAM] = job.id
     return job
+
+
+def start(kind: str, title: str, make: Callable[[], Work], **more: Any) -> None:
+    """Queue what ``make`` gives and draw the page again; what ``make`` refuses is said in its
+    sentence. ``more``: see :func:`submit`."""
+    try:
+        submit(kind, title, make(), **more)
+    except HeadroomError as error:
+        st.error(str(error))
+    else:
+        st.rerun()
 
 
 def jobs(*kinds: str) -> list[Job]:
@@ -86,7 +80,7 @@ def active(kinds: Iterable[str] = ()) -> Job | None:
 
 
 def runs() -> list[Job]:
-    """Finished prune runs, newest first; the models of older ones have been let go."""
+    """Finished prune runs, newest first; the models of older ones are unloaded."""
     return [job for job in reversed(jobs("prune")) if job.status == "done"]
 
 
@@ -96,9 +90,9 @@ def reattach() -> None:
     The job id in the address is unguessable, so holding it is the right to see its session's
     jobs.
     """
-    found = manager().get(st.query_params.get(JOB_PARAM))
-    if found is not None and found.owner != state.owner() and not jobs():
-        state.adopt(found.owner)
+    job = manager().get(st.query_params.get(JOB_PARAM))
+    if job is not None and job.owner != state.owner() and not jobs():
+        state.adopt(job.owner)
         _restore_draft()
     still_here()
     newest = latest()
@@ -115,7 +109,7 @@ def still_here() -> None:
 def _restore_draft() -> None:
     run = latest("prune")
     if run is not None:
-        state.replace_draft(run.about)
+        state.replace_draft(run.request)
 
 
 def _take_over_measurement() -> None:
@@ -123,4 +117,4 @@ def _take_over_measurement() -> None:
     done = [job for job in jobs("measure") if job.status == "done"]
     if done and st.session_state.get(_TAKEN) != done[-1].id:
         st.session_state[_TAKEN] = done[-1].id
-        state.set_measurement(done[-1].result, done[-1].about)
+        state.set_measurement(done[-1].result, done[-1].request)

@@ -22,9 +22,12 @@ from app.components.chart import show_chart
 from app.components.csv_export import csv_row
 from app.components.text import spans
 from app.components.widgets import page_header
+from app.pages import Page
 from app.session.state import current_measurement
 from pruning.artifacts.measurement import Measurement
 from pruning.planning.analysis import OUTLIER_FACTOR, largest_channels, outlier_channels
+
+PAGE = Page("Activations", ":material/equalizer:", place=30)
 
 RULE = (
     f"A channel is an **outlier** when its mean |x| is more than {OUTLIER_FACTOR:g} times the "

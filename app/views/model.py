@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import pages
 from app.components.job_progress import outcome, watch
+from app.components.recipe_fields import calibration_fields
 from app.components.text import count, duration, size
-from app.components.widgets import calibration_fields, page_header, show_problem
+from app.components.widgets import page_header, show_problem
 from app.jobs import devices, tasks
+from app.jobs.job import Work
+from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from pruning.artifacts.recipe import ModelChoice
 from pruning.artifacts.report import NAMES
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
-from pruning.utils.errors import HeadroomError
+
+PAGE = Page("Model", ":material/deployed_code:", place=10, jobs=("estimate", "load", "measure"))
 
 SOURCES = {
     "demo": "Embedded demo",
@@ -20,6 +25,7 @@ SOURCES = {
     "folder": "Local folder",
     "gguf": "GGUF file",
 }
+VERBS = {"estimate": "Check", "load": "Load", "measure": "Measure"}
 DTYPES = {"auto": "As stored", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
 
 
@@ -106,7 +112,7 @@ def _source(kind: str) -> tuple[str, str | None]:
         key=f"model.{kind}",
         persist_state="session",
         placeholder="models/my-model" if kind == "folder" else "models/my-model.gguf",
-        help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
+        help=paths.inside_roots(),
     )
     return source.strip(), None
 
@@ -127,7 +133,7 @@ def act(choice: ModelChoice | None) -> None:
             "Load", icon=":material/download:", type="primary", disabled=busy or choice is None
         )
     if choice is not None and (check or load):
-        start(choice, device, load)
+        start("load" if load else "estimate", choice, device)
     measuring = running is not None and running.kind == "measure"
     with st.container():  # progress right below the button that was pressed
         if busy and not measuring:
@@ -149,53 +155,39 @@ def act(choice: ModelChoice | None) -> None:
         help="Loads the chosen model first if needed.",
     )
     if measure and choice is not None:
-        start_measuring(choice, device)
+        start("measure", choice, device)
     if measuring:
         watch(running)
     else:
         report_measuring()
 
 
-def start(choice: ModelChoice, device: str, load: bool) -> None:
-    """Queue the memory check or the load; refuse paths outside the roots."""
-    try:
-        paths.check_model(choice.source)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    if load:
-        job_work = tasks.loading(visitor_jobs.models(), choice, device)
-        visitor_jobs.submit("load", f"Load {choice.source}", job_work, device=device, about=choice)
-    else:
-        job_work = tasks.estimating(choice, device)
-        # on the device's own queue: building a model's skeleton is not safe beside other work
-        visitor_jobs.submit(
-            "estimate", f"Check {choice.source}", job_work, device=device, about=choice
-        )
-    state.set_device(device)
-    st.rerun()
-
-
-def start_measuring(choice: ModelChoice, device: str) -> None:
-    """Queue the measuring pass with the draft's calibration."""
+def start(kind: str, choice: ModelChoice, device: str) -> None:
+    """Queue the memory check, the load, or the measuring pass with the draft's calibration; paths
+    outside the roots are refused."""
     recipe = state.draft_recipe().changed(model=choice.model_dump())
-    try:
-        paths.check_recipe(recipe)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
-    job_work = tasks.measuring(visitor_jobs.models(), recipe, device)
-    visitor_jobs.submit(
-        "measure", f"Measure {choice.source}", job_work, device=device, about=recipe
-    )
-    state.set_device(device)
-    st.rerun()
+    store = visitor_jobs.models()
+
+    def make() -> Work:
+        paths.check_model(choice.source)
+        if kind == "measure":
+            paths.check_recipe(recipe)
+        state.set_device(device)
+        if kind == "estimate":
+            # on the device's own queue: building a model's skeleton is not safe beside other work
+            return tasks.estimating(choice, device)
+        if kind == "load":
+            return tasks.loading(store, choice, device)
+        return tasks.measuring(store, recipe, device)
+
+    request = recipe if kind == "measure" else choice
+    visitor_jobs.start(kind, f"{VERBS[kind]} {choice.source}", make, device=device, request=request)
 
 
 def report_loading(choice: ModelChoice | None) -> None:
     """What the last check or load of this very choice said."""
     last = visitor_jobs.latest("estimate", "load")
-    if last is None or last.about != choice or last.active:
+    if last is None or last.request != choice or last.active:
         return
     outcome(last)
     if last.status != "done":
@@ -213,7 +205,7 @@ def report_measuring() -> None:
     outcome(last)
     if last is not None and last.status == "done":
         st.success("Measured. All pages now show this model.")
-        st.page_link("views/heads/page.py", label="Open Heads", icon=":material/hub:")
+        pages.link("heads")
 
 
 def facts() -> None:
@@ -223,8 +215,8 @@ def facts() -> None:
     )
     newest = visitor_jobs.latest("load", "measure")
     if loaded is not None and newest is loaded:
-        found: tasks.Facts = loaded.result
-        facts_of(found.shape, _loaded_rows(found), state.model_name(found.source), "loaded")
+        model: tasks.Facts = loaded.result
+        facts_of(model.shape, _loaded_rows(model), state.model_name(model.source), "loaded")
         return
     measurement = state.current_measurement()
     name = state.current_model_name()
@@ -233,7 +225,11 @@ def facts() -> None:
 
 def _loaded_rows(loaded: tasks.Facts) -> dict[str, str]:
     tokenizer = f"{loaded.tokenizer}, {loaded.vocabulary:,} entries" if loaded.tokenizer else "none"
-    rows = {"Number format": loaded.dtype, "Device": loaded.device, "Tokenizer": tokenizer}
+    rows = {
+        "Number format": loaded.dtype,
+        "Device": f"{loaded.device} ({loaded.placement})",
+        "Tokenizer": tokenizer,
+    }
     return {**rows, "Revision": loaded.revision} if loaded.revision else rows
 
 
@@ -268,8 +264,9 @@ def facts_of(shape: ModelShape, more: dict[str, str], name: str, status: str) ->
 
 def _range(values) -> str:
     """``9``, or ``6 to 9`` when blocks differ (a model that was pruned before)."""
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+    values = sorted(values)
+    least, most = values[0], values[-1]
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 main()

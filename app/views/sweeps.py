@@ -7,16 +7,19 @@ from typing import Any
 import streamlit as st
 
 from app.charts.runs import sweep_lines
+from app.components import sweep_job
 from app.components.chart import show_chart
 from app.components.csv_export import csv_button
-from app.components.job_progress import outcome, watch
 from app.components.widgets import corpus_options, page_header, show_problem
-from app.jobs.queue import Job
+from app.jobs.job import Job
+from app.pages import Page
 from app.session import query_params, state, visitor_jobs
 from app.session.live_sweep import start
 from pruning.presets import PRESETS
-from pruning.sweep import AXES, Sweep, SweepPoint
+from pruning.sweep import AXES, Sweep
 from pruning.utils.errors import HeadroomError, UsageError
+
+PAGE = Page("Sweeps", ":material/timeline:", place=60, jobs=("sweep",))
 
 TITLES = {"ratio": "Ratio", "tau": "Threshold τ", "samples": "Samples"}
 START = {
@@ -48,11 +51,7 @@ def main() -> None:
         if job is None:
             nothing_yet()
             return
-        if job.active:
-            live(job)
-        else:
-            outcome(job)
-            drawing(job)
+        sweep_job.show(job, drawing)
 
 
 def nothing_yet() -> None:
@@ -95,18 +94,10 @@ def form() -> None:
         key=f"sweep.values.{axis}",
         bind="query-params",
         max_chars=500,
-        help="Numbers with commas between them.",
+        help="Values with commas between them.",
     )
-    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
-    presets = st.multiselect(
-        "Methods",
-        PRESETS.names(),
-        key="sweep.presets",
-        help=lines,
-        format_func=lambda name: PRESETS.entry(name).title,
-        persist_state="session",
-        on_change=query_params.keep,
-        args=("sweep.presets", METHODS),
+    presets = sweep_job.choose_methods(
+        "sweep.presets", on_change=query_params.keep, args=("sweep.presets", METHODS)
     )
     text, length, windows = st.columns([2, 1, 1], vertical_alignment="bottom")
     source = text.selectbox(
@@ -115,7 +106,7 @@ def form() -> None:
         persist_state="session",
         on_change=query_params.keep,
         args=("sweep.text", TEXT),
-        **_texts(),
+        **corpus_options(texts_only=True, chosen=st.session_state.get("sweep.text"), first=TEXT),
     )
     seq_len = length.number_input(
         "Tokens each", 2, 131072, 128, 32, key="sweep.seq_len", bind="query-params"
@@ -135,12 +126,6 @@ def form() -> None:
         disabled=busy or wanted is None,
     ):
         start(wanted, "sweep", f"Sweep of {len(wanted.points())} points")
-
-
-def _texts() -> dict[str, Any]:
-    options = corpus_options(texts_only=True, chosen=st.session_state.get("sweep.text"))
-    names = options["options"]
-    return {**options, "options": [TEXT, *(name for name in names if name != TEXT)]}
 
 
 def _wanted(axis: Any, values: str, presets: list[str], *text: Any) -> Sweep | None:
@@ -178,46 +163,25 @@ def _rest(axis: str) -> None:
     st.caption(f"From the recipe on Prune: {'; '.join(parts)}; seed {draft.seed}.")
 
 
-@st.fragment(run_every=1.0)
-def live(job: Job) -> None:
-    """Progress and the chart so far."""
-    watch(job)
-    drawing(job)
-
-
 def drawing(job: Job) -> None:
     """Chart, table and CSV of a sweep, finished or not."""
-    wanted, points = job.about.wanted, list(job.about.points)
-    titles = job.about.titles
+    wanted, points = job.request.wanted, list(job.request.points)
+    titles = job.request.titles
     reach = (min(wanted.values), max(wanted.values))
     chart = sweep_lines(points, titles, AXES[wanted.axis], reach)
     show_chart(chart, "sweep", f"sweep.chart.{job.id}")
     if not points:
         return
     st.caption(f"Perplexity: {points[0].protocol}")
-    rows = [_row(point, titles, wanted.axis) for point in points]
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=_COLUMNS, placeholder="–")
+    rows = [
+        sweep_job.table_row(point, titles, **{TITLES[wanted.axis].lower(): point.value})
+        for point in points
+    ]
+    st.dataframe(
+        rows, hide_index=True, width="stretch", column_config=sweep_job.COLUMNS, placeholder="–"
+    )
     if not job.active:
         csv_button(lambda: chart.rows, "sweep", f"sweep.csv.{job.id}")
-
-
-_COLUMNS = {
-    "perplexity": st.column_config.NumberColumn(format="%.2f"),
-    "blocks kept": st.column_config.NumberColumn(format="percent"),
-    "parameters": st.column_config.NumberColumn(format="compact"),
-    "seconds": st.column_config.NumberColumn(format="%.0f"),
-}
-
-
-def _row(point: SweepPoint, titles: dict[str, str], axis: str) -> dict[str, Any]:
-    return {
-        "method": titles.get(point.preset, "dense"),
-        TITLES[axis].lower(): point.value,
-        "perplexity": point.perplexity,
-        "blocks kept": point.kept,
-        "parameters": point.parameters,
-        "seconds": point.seconds,
-    }
 
 
 main()

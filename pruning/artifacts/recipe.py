@@ -51,6 +51,15 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compute = Literal["model", "bfloat16", "auto"]
 
 
+def _form(group: str, **more: Any) -> dict[str, Any]:
+    """How a form shows a field, beside its title, description and bounds: the ``group`` that it
+    stands in, and ``choices`` (titles of a Literal's values), ``registry`` (its kind, where a
+    field names an entry), ``step`` and ``digits`` of a number, ``percent`` for a share, ``empty``
+    (what None means), ``auto`` (title of the switch that chooses by itself) with the ``start``
+    value of the other choice."""
+    return {"group": group, **more}
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,10 +81,38 @@ class Calibration(_Strict):
     """
 
     source: str = Field("sample", min_length=1)
-    samples: int = Field(32, ge=1, le=65536)
-    seq_len: int = Field(128, ge=2, le=131072)
-    gradient_samples: int = Field(GRADIENT_SAMPLES, ge=1, le=65536)
-    gradient_seq_len: int = Field(GRADIENT_SEQ_LEN, ge=2, le=131072)
+    samples: int = Field(
+        32,
+        ge=1,
+        le=65536,
+        title="Samples",
+        description="Windows of text. More give steadier decisions and take longer.",
+        json_schema_extra=_form("calibration", step=8),
+    )
+    seq_len: int = Field(
+        128,
+        ge=2,
+        le=131072,
+        title="Tokens each",
+        description="Length of one window in tokens; 128 is the usual choice for Llama models.",
+        json_schema_extra=_form("calibration", step=32),
+    )
+    gradient_samples: int = Field(
+        GRADIENT_SAMPLES,
+        ge=1,
+        le=65536,
+        title="Samples of the gradient pass",
+        description="Windows of text that gradients are taken on; LLM-Pruner takes 10.",
+        json_schema_extra=_form("gradients", step=2),
+    )
+    gradient_seq_len: int = Field(
+        GRADIENT_SEQ_LEN,
+        ge=2,
+        le=131072,
+        title="Tokens of each",
+        description="Length of one such window in tokens; LLM-Pruner takes 64.",
+        json_schema_extra=_form("gradients", step=32),
+    )
 
 
 class BlockRange(_Strict):
@@ -103,19 +140,66 @@ class HeadRule(_Strict):
     """
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)
-    ratio: Ratio = 0.0
-    score: CriterionName = "second_moment"
-    policy: HeadPolicyName = "query"
-    drop: Literal["first", "weaker"] = "weaker"
+    ratio: Ratio = Field(
+        0.0,
+        title="Heads to remove",
+        description="Share of attention heads that must go in each block. What similarity did not "
+        "remove is filled up with the heads that the criterion ranks lowest.",
+        json_schema_extra=_form("size", percent=True),
+    )
+    score: CriterionName = Field(
+        "second_moment",
+        title="Criterion for heads",
+        description="How much a unit matters; the lowest go first.",
+        json_schema_extra=_form("choosing", registry="criteria"),
+    )
+    policy: HeadPolicyName = Field(
+        "query",
+        title="Grouped queries",
+        description="In this model several query heads share one key/value head. Whole groups can "
+        "go, or the same number of query heads from every group; or the block is rewritten so "
+        "that any heads can go, where that still saves parameters.",
+        json_schema_extra=_form("choosing", registry="head_policies"),
+    )
+    drop: Literal["first", "weaker"] = Field(
+        "weaker",
+        title="Of two heads that are alike, remove",
+        description="Matters only when similarity is on.",
+        json_schema_extra=_form(
+            "choosing",
+            choices={
+                "weaker": "The weaker one, by criterion",
+                "first": "The first one (paper's Algorithm 2)",
+            },
+        ),
+    )
 
 
 class FfnRule(_Strict):
     """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block. ``multiple``:
     the width that stays is rounded to a multiple of it (odd widths run slowly)."""
 
-    ratio: Ratio = 0.0
-    score: CriterionName = "second_moment_exact"
-    multiple: int = Field(1, ge=1, le=1024)
+    ratio: Ratio = Field(
+        0.0,
+        title="FFN channels to remove",
+        description="Share of the feed-forward network's inner channels that go in each block, "
+        "those that the criterion ranks lowest.",
+        json_schema_extra=_form("size", percent=True),
+    )
+    score: CriterionName = Field(
+        "second_moment_exact",
+        title="Criterion for FFN channels",
+        description="How much a unit matters; the lowest go first.",
+        json_schema_extra=_form("choosing", registry="criteria"),
+    )
+    multiple: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        title="Round FFN widths to a multiple of",
+        description="Hardware runs odd widths slowly; 64 or 128 suits most.",
+        json_schema_extra=_form("choosing", step=8),
+    )
 
 
 class Budget(_Strict):
@@ -129,7 +213,13 @@ class Budget(_Strict):
     kept: float | None = Field(None, gt=0.0, le=1.0)
     of: Literal["blocks", "model"] = "blocks"
     megabytes: float | None = Field(None, gt=0.0)
-    spare_heads: bool = False
+    spare_heads: bool = Field(
+        False,
+        title="Only FFN channels",
+        description="Every head stays; all of the size is taken from the FFN. Heads hold few "
+        "parameters, and with little calibration text they are the harder part to repair.",
+        json_schema_extra=_form("budget"),
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
@@ -187,15 +277,91 @@ class RecoveryRule(_Strict):
     the ``model``'s own, ``bfloat16``, or ``auto`` (bfloat16 where the hardware has units for it).
     """
 
-    method: RecoveryName = "refit"
-    target: Literal["residual", "dense"] = "residual"
-    damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = "auto"
-    rescore: bool = True
-    intercept: Literal["auto", "add"] = "auto"
-    scope: Literal["pruned", "all"] = "pruned"
-    samples: int | None = Field(None, ge=1, le=65536)
-    copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = 3
-    compute: Compute = "model"
+    method: RecoveryName = Field(
+        "refit",
+        title="Recovery",
+        description="Recovery solves for new weights of the layers that stay, so that the block's "
+        "output stays close to the dense one. No training.",
+        json_schema_extra=_form("method", registry="recoveries"),
+    )
+    target: Literal["residual", "dense"] = Field(
+        "residual",
+        title="Repair toward",
+        description="The first also repairs the error that earlier cuts left.",
+        json_schema_extra=_form(
+            "recovery",
+            choices={
+                "residual": "Output and the drift so far",
+                "dense": "The dense module's output (paper)",
+            },
+        ),
+    )
+    damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = Field(
+        "auto",
+        title="Damping",
+        description="Damping holds the solution near the present weights. Automatic: chosen for "
+        "each module on text held out from calibration.",
+        json_schema_extra=_form(
+            "recovery", auto="Choose damping automatically", start=0.3, step=0.1, digits=4
+        ),
+    )
+    rescore: bool = Field(
+        True,
+        title="Rank again before each cut",
+        description="By the weights as already repaired. What goes may then differ a little from "
+        "the preview.",
+        json_schema_extra=_form("recovery"),
+    )
+    intercept: Literal["auto", "add"] = Field(
+        "auto",
+        title="Bias terms",
+        description="An added bias carries the mean of what was cut.",
+        json_schema_extra=_form(
+            "recovery",
+            choices={"auto": "Only where the layer has a bias", "add": "Add a bias everywhere"},
+        ),
+    )
+    scope: Literal["pruned", "all"] = Field(
+        "pruned",
+        title="Modules to repair",
+        json_schema_extra=_form(
+            "recovery",
+            choices={"pruned": "Only modules that lose units", "all": "Every module after a cut"},
+        ),
+    )
+    samples: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        title="Samples for recovery",
+        description="Windows of the calibration text to solve on; empty means as many as for "
+        "measuring. More give a better repair and take longer.",
+        json_schema_extra=_form("recovery", step=32, empty="as for calibration"),
+    )
+    copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+        3,
+        title="Augmentations of each sample",
+        description="More text for the repair without more data: further copies of each sample in "
+        "which the model has resampled half of the tokens. More give a better repair and take "
+        f"longer. Automatic: as many as make about {ENOUGH_WINDOWS} windows.",
+        json_schema_extra=_form(
+            "recovery", auto="Choose augmentations automatically", start=3, step=1
+        ),
+    )
+    compute: Compute = Field(
+        "model",
+        title="Autocast",
+        description="Number format of the passes over the text. bfloat16 is quicker on hardware "
+        "made for it; weights and equations stay as they are.",
+        json_schema_extra=_form(
+            "recovery",
+            choices={
+                "model": "The model's own number format",
+                "bfloat16": "bfloat16",
+                "auto": "bfloat16 where the hardware has units for it",
+            },
+        ),
+    )
 
 
 class Recipe(_Strict):
@@ -212,11 +378,23 @@ class Recipe(_Strict):
     heads: HeadRule = HeadRule()
     ffn: FfnRule = FfnRule()
     budget: Budget = Budget()
-    allocation: AllocationName = "uniform"
+    allocation: AllocationName = Field(
+        "uniform",
+        title="Sparsity allocation",
+        description="Where the size is taken: how much each block and module loses.",
+        json_schema_extra=_form("choosing", registry="allocations"),
+    )
     by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
     marks: dict[Annotated[int, Field(ge=0)], Marks] = {}
     recovery: RecoveryRule = RecoveryRule()
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        title="Seed",
+        description="Decides which windows are sampled. Same recipe and seed, same result.",
+        json_schema_extra=_form("calibration"),
+    )
 
     @field_validator("marks")
     @classmethod

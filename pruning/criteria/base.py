@@ -36,6 +36,12 @@ class Criterion:
     in_proj: bool = False
     updates: bool = True
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Fields of the recipe that it alone reads; forms show them beside it."""
+        passes = ("calibration.gradient_samples", "calibration.gradient_seq_len")
+        return passes if self.gradients else ()
+
 
 CRITERIA: Registry[Criterion] = registries.CRITERIA
 

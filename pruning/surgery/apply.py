@@ -25,8 +25,8 @@ from pruning.artifacts.shapes import KINDS, ModuleKind, ModuleShape, Widths
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.data.windows import Windows
 from pruning.measure.forward_pass import ModuleSums
-from pruning.planning.rescore import rescored
 from pruning.planning.planner import block_range
+from pruning.planning.rescore import rescored
 from pruning.recovery import RECOVERIES
 from pruning.surgery.cut import shared_copy
 from pruning.surgery.expert_task import ExpertTask

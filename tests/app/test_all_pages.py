@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from app import pages
 from tests.helpers import PATIENCE
 from tests.helpers.stand_ins import MAIN, at_address, button, draft_of, page_file
 
@@ -22,8 +23,7 @@ def test_a_reloaded_tab_finds_its_job_again(visit, engine):
 
 
 def test_drawing_every_page_imports_no_torch():
-    pages = ("model", "heads", "activations", "prune", "compare", "sweeps")
-    files = [page_file(page) for page in pages]
+    files = [str(page.script) for page in pages.every_page()]
     code = f"""
 import sys
 from streamlit.testing.v1 import AppTest

@@ -23,7 +23,7 @@ FORMS = {
 @pytest.fixture
 def compare(visit, pruned):
     page = visit().open(f"compare?{pruned}")
-    expect(page.get_by_role("heading", name="Take it along")).to_be_visible()
+    expect(page.get_by_role("heading", name="Export")).to_be_visible()
     at_rest(page)
     return page
 
@@ -35,7 +35,7 @@ def test_comparisons_stay_and_the_report_opens_offline(compare, browser, tmp_pat
     expect(compare.get_by_text("tokenised once").first).to_be_visible()
     expect(compare.get_by_text("Pruned ÷ dense").first).to_be_visible()
     fill(compare, "New tokens", "4")
-    compare.get_by_role("button", name="Write", exact=True).click()
+    compare.get_by_role("button", name="Generate", exact=True).click()
     expect(compare.get_by_text("4 tokens in")).to_have_count(2)
     compare.reload()
     expect(compare.get_by_text("tokenised once").first).to_be_visible()
@@ -64,7 +64,7 @@ def test_the_model_is_saved_in_each_form(compare, tmp_path):
         out = tmp_path / form
         compare.get_by_role("radio", name=title).locator("..").click()
         if form == "gguf":  # the page grows by one control, which moves the folder's field
-            expect(compare.get_by_text("Numbers", exact=True)).to_be_visible()
+            expect(compare.get_by_text("Quantization", exact=True)).to_be_visible()
         fill(compare, "Folder on the server", str(out))
         compare.get_by_role("button", name="Save", exact=True).click()
         expect(compare.get_by_text(f"Saved to {out}")).to_be_visible()

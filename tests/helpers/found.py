@@ -56,10 +56,10 @@ class Passage:
 LOSSES = Losses((Passage(),))
 
 
-def add(kind, result, about, **more):
+def add(kind, result, request, **more):
     """A finished job of the visitor."""
     job = visitor_jobs.manager().submit(
-        kind, kind, lambda p, c: result, owner=OWNER, queue_name="cpu", about=about, **more
+        kind, kind, lambda p, c: result, owner=OWNER, queue_name="cpu", request=request, **more
     )
     wait_for(lambda: not job.active)
     return job

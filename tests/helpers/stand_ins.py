@@ -113,7 +113,7 @@ class Engine:
             owner=OWNER,
             queue_name="cpu",
             storage_bytes=lambda run: {id(run): 1},
-            about=self.recipe,
+            request=self.recipe,
         )
         if finish:
             self.gate.set()

@@ -1,9 +1,10 @@
-"""Compare, take it along: recipe, reports and figures; the model as a download or in a folder."""
+"""Compare, export: recipe, reports and figures; the model as a download or in a folder."""
 
 from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,49 +15,50 @@ from app.charts.recovery import error_rows
 from app.components.csv_export import csv_row
 from app.components.text import duration, size
 from app.jobs import compare_tasks, tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.report import report
 from app.server import downloads
 from app.session import paths, state
-from app.views.compare.evaluation import finished, latest, start, start_button
+from app.views.compare import questions
+from app.views.compare.questions import PACK, PERPLEXITY, SAVE, SPEED, TEXTS, TOKENS
 from pruning.checkpoint.forms import FORMS, GGUF_TYPES
-from pruning.utils.errors import HeadroomError
 
 
 def section(run: Job) -> None:
     """Everything of ``run`` that can be taken away."""
-    st.subheader("Take it along", anchor=False)
+    st.subheader("Export", anchor=False)
     files, model = st.columns([3, 2], gap="large")
     with files:
         _files(run)
     with model:
         if tasks.has_models(run.result):
-            form, stored = _form()
-            _prepare(run, form, stored)
-            _ready(run)
-            _save(run, form, stored)
+            form, gguf_type = _form()
+            _prepare(run, form, gguf_type)
+            _download(run)
+            _save(run, form, gguf_type)
         else:
-            st.caption("The weights of this run were let go; open its recipe to make them again.")
-            _ready(run)
+            st.caption("Weights unloaded; open the recipe of this run to make them again.")
+            _download(run)
 
 
 def _files(run: Job) -> None:
     """Recipe, report and CSV."""
-    found = {
-        kind: (job.result, job.about)
-        for kind in ("perplexity", "speed", "texts", "tokens")
-        if (job := latest(kind, run)) is not None and job.status == "done"
+    answers = {
+        question.kind: (job.result, job.request)
+        for question in (PERPLEXITY, SPEED, TEXTS, TOKENS)
+        if (job := questions.latest(question, run)) is not None and job.status == "done"
     }
-    model = state.model_name(run.about.model.source)
-    about = model, tasks.without_models(run.result), found
+    model = state.model_name(run.request.model.source)
+    about = model, tasks.without_models(run.result), answers
     st.caption("The report contains the comparisons made above.")
+    files = (
+        ("Recipe", run.request.to_yaml(), "recipe.yaml", "application/yaml"),
+        ("Report, HTML", partial(report.as_html, *about), "report.html", "text/html"),
+        ("Report, Markdown", partial(report.as_markdown, *about), "report.md", "text/markdown"),
+        ("Report, JSON", partial(report.as_json, *about), "report.json", "application/json"),
+    )
     with st.container(horizontal=True):
-        for label, data, name, mime in (
-            ("Recipe", run.about.to_yaml(), "recipe.yaml", "application/yaml"),
-            ("Report, HTML", partial(report.as_html, *about), "report.html", "text/html"),
-            ("Report, Markdown", partial(report.as_markdown, *about), "report.md", "text/markdown"),
-            ("Report, JSON", partial(report.as_json, *about), "report.json", "application/json"),
-        ):
+        for label, data, name, mime in files:
             st.download_button(
                 label,
                 data,
@@ -75,7 +77,7 @@ def _files(run: Job) -> None:
 
 
 def _form() -> tuple[str, str]:
-    """The form, and how a single file stores its numbers."""
+    """The form, and the quantization of a single file."""
     forms = list(FORMS)
     form = st.radio(
         "The pruned model as",
@@ -85,48 +87,43 @@ def _form() -> tuple[str, str]:
         format_func=lambda name: FORMS.entry(name).title,
         persist_state="session",
     )
-    stored = GGUF_TYPES[1]
+    gguf_type = GGUF_TYPES[1]
     if FORMS[form].single_file:
-        stored = st.segmented_control(
-            "Numbers",
+        gguf_type = st.segmented_control(
+            "Quantization",
             GGUF_TYPES,
-            default=stored,
+            default=gguf_type,
             required=True,
             key="compare.gguf_type",
-            help="How the matrices are stored: 32, 16 or about 8 bits each.",
+            help="How the matrices are stored: 32, 16 or about 8 bits for each weight.",
         )
-    return form, stored
+    return form, gguf_type
 
 
 def file_name(source: str, form: str) -> str:
-    """``gpt2-pruned-compact``: what a browser may be told, whatever the source was called."""
+    """``gpt2-pruned-compact``: a name that is safe to send to a browser, whatever the source was
+    called."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name.removesuffix(".gguf")).strip(".-")
     return f"{plain or 'model'}-pruned-{form}"
 
 
-def _prepare(run: Job, form: str, stored: str) -> None:
-    job = latest("pack", run)
-    pressed = start_button("Prepare download", "compare.pack", job, ":material/archive:")
-    if pressed:
-        name = file_name(run.about.model.source, form)
-        task = compare_tasks.packing(
-            run.result,
-            name,
-            form,
-            stored,
-            _measured(run),
-            downloads.download_store(),
-            state.owner(),
-        )
-        start("pack", "Download", task, run)
+def _prepare(run: Job, form: str, gguf_type: str) -> None:
+    name = file_name(run.request.model.source, form)
+    scores = questions.result(PERPLEXITY, run)
+    store, owner = downloads.download_store(), state.owner()
+    questions.ask(
+        PACK,
+        run,
+        lambda: compare_tasks.packing(run.result, name, form, gguf_type, scores, store, owner),
+    )
 
 
-def _ready(run: Job) -> None:
+def _download(run: Job) -> None:
     """The link to what was prepared, or why there is none."""
-    job = latest("pack", run)
-    if job is None or not finished(job):
+    answer = questions.answer(PACK, run)
+    if answer is None:
         return
-    made, remarks = job.result
+    made, remarks = answer
     if downloads.download_store().find(made.id) is None:
         st.caption("The download that was prepared has ended.")
         return
@@ -137,43 +134,35 @@ def _ready(run: Job) -> None:
         'border-radius:.5rem;color:inherit;text-decoration:none">'
         f"↓ Download {html.escape(made.path.name)} ({size(made.size)})</a>"
     )
-    for remark in remarks:
-        st.caption(remark)
+    _remarks(remarks)
     st.caption(
         f"Kept for {duration(downloads.KEEP)} after it was last asked for, or until you prepare "
         "another one."
     )
 
 
-def _save(run: Job, form: str, stored: str) -> None:
+def _save(run: Job, form: str, gguf_type: str) -> None:
     where, button = st.columns([3, 1], vertical_alignment="bottom")
-    default = f"out/{run.about.model.source.split('/')[-1]}-pruned"
     target = where.text_input(
         "Folder on the server",
-        default,
+        f"out/{run.request.model.source.split('/')[-1]}-pruned",
         key="compare.folder",
-        help="Inside: " + ", ".join(f"`{root}`" for root in paths.roots()),
+        help=paths.inside_roots(),
+    ).strip()
+    scores = questions.result(PERPLEXITY, run)
+    questions.ask(
+        SAVE,
+        run,
+        lambda: compare_tasks.saving(run.result, paths.allowed(target), form, gguf_type, scores),
+        ready=bool(target),
+        place=button,
     )
-    job = latest("save", run)
-    with button:
-        ready = bool(target.strip())
-        pressed = start_button("Save", "compare.save", job, ":material/save:", ready)
-    if pressed:
-        try:
-            path = paths.allowed(target.strip())
-        except HeadroomError as error:
-            st.error(str(error))
-        else:
-            task = compare_tasks.saving(run.result, path, form, stored, _measured(run))
-            start("save", "Save", task, run)
-    if job is not None and finished(job):
-        path, remarks = job.result
-        st.success(f"Saved to {path}.")
-        for remark in remarks:
-            st.caption(remark)
+    answer = questions.answer(SAVE, run)
+    if answer is not None:
+        st.success(f"Saved to {answer[0]}.")
+        _remarks(answer[1])
 
 
-def _measured(run: Job) -> compare_tasks.Pair | None:
-    """Perplexities of this run, when they were measured on this page."""
-    job = latest("perplexity", run)
-    return job.result if job is not None and job.status == "done" else None
+def _remarks(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        st.caption(remark)

@@ -6,15 +6,15 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts.runs import methods_by_size
+from app.components import sweep_job
 from app.components.chart import show_chart
 from app.components.csv_export import csv_button
-from app.components.job_progress import outcome, watch
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import state, visitor_jobs
 from app.session.live_sweep import start
-from app.views.compare import evaluation
-from pruning.presets import PRESETS
+from app.views.compare import questions
 from pruning.sweep import Sweep, SweepPoint
 from pruning.utils.errors import HeadroomError
 
@@ -41,28 +41,14 @@ def section() -> None:
         ):
             start(wanted, KIND, f"Comparison of {len(wanted.presets)} methods")
         _rest(state.draft_recipe())
-    if job is None:
-        return
-    if job.active:
-        _live(job)
-    else:
-        outcome(job)
-        _found(job)
+    if job is not None:
+        sweep_job.show(job, _table_and_chart)
 
 
 def _form() -> Sweep | None:
     """What to compare; says in one sentence what is wrong with it."""
-    lines = "\n".join(f"- **{entry.title}**: {entry.summary}" for entry in PRESETS)
     left, right = st.columns([2, 1], gap="large")
-    methods = left.multiselect(
-        "Methods",
-        PRESETS.names(),
-        default=START,
-        key="methods.presets",
-        help=lines,
-        format_func=lambda name: PRESETS.entry(name).title,
-        persist_state="session",
-    )
+    methods = sweep_job.choose_methods("methods.presets", left, default=START)
     kept = right.slider(
         "Block parameters to keep",
         0.1,
@@ -74,17 +60,17 @@ def _form() -> Sweep | None:
         persist_state="session",
     )
     spare = right.checkbox(
-        "Spare the heads",
+        "Only FFN channels",
         key="methods.spare",
         persist_state="session",
-        help="Take FFN channels only",
+        help="Every head stays; all of the size is taken from the FFN.",
     )
     try:
         ratio = round(1.0 - kept, 9)
         draft = state.draft_recipe().changed(
             budget={"kept": kept, "megabytes": None, "spare_heads": spare}
         )
-        return Sweep(draft, "ratio", (ratio,), tuple(methods), *evaluation.text_choice())
+        return Sweep(draft, "ratio", (ratio,), tuple(methods), *questions.text_choice())
     except HeadroomError as error:
         st.error(str(error))
         return None
@@ -92,27 +78,20 @@ def _form() -> Sweep | None:
 
 def _rest(draft: Any) -> None:
     """What is taken from elsewhere."""
-    source, seq_len, windows = evaluation.text_choice()
     text = draft.calibration
     st.caption(
         f"Model {state.model_name(draft.model.source)}, calibrated on {text.samples} × "
-        f"{text.seq_len} tokens of {text.source} (from the recipe on Prune), seed {draft.seed}; "
-        f"evaluated on {windows} windows of {seq_len} tokens of {source} (as under One run)."
+        f"{text.seq_len} tokens of {text.source} (the recipe on Prune), seed {draft.seed}; "
+        f"evaluated on {questions.text_in_words()} (as under One run)."
     )
 
 
-@st.fragment(run_every=1.0)
-def _live(job: Job) -> None:
-    watch(job)
-    _found(job)
-
-
-def _found(job: Job) -> None:
+def _table_and_chart(job: Job) -> None:
     """Table and chart of the methods that are done; a chosen row opens its recipe."""
-    wanted, points = job.about.wanted, list(job.about.points)
+    wanted, points = job.request.wanted, list(job.request.points)
     if not points:
         return
-    titles = job.about.titles
+    titles = job.request.titles
     dense = next((p.perplexity for p in points if p.value is None), None)
     rows = [_row(point, titles, dense) for point in points]
     chart = methods_by_size(points, titles)
@@ -122,7 +101,7 @@ def _found(job: Job) -> None:
             rows,
             hide_index=True,
             width="stretch",
-            column_config=_COLUMNS,
+            column_config=sweep_job.COLUMNS,
             key=f"methods.table.{job.id}",
             on_select="rerun",
             selection_mode="single-row",
@@ -146,27 +125,10 @@ def _open(wanted: Sweep, point: SweepPoint, titles: dict[str, str]) -> None:
         icon=":material/folder_open:",
     ):
         state.replace_draft(wanted.recipe_at(point.preset, point.value))
-        st.switch_page("views/prune/page.py")
-
-
-_COLUMNS = {
-    "perplexity": st.column_config.NumberColumn(format="%.2f"),
-    "÷ dense": st.column_config.NumberColumn(format="%.3f"),
-    "blocks kept": st.column_config.NumberColumn(format="percent"),
-    "parameters": st.column_config.NumberColumn(format="compact"),
-    "seconds": st.column_config.NumberColumn(
-        format="%.0f", help="Pruning and evaluating; a measurement that methods share counts once"
-    ),
-}
+        pages.switch("prune")
 
 
 def _row(point: SweepPoint, titles: dict[str, str], dense: float | None) -> dict[str, Any]:
     known = point.perplexity is not None and dense is not None
-    return {
-        "method": titles.get(point.preset, "Dense"),
-        "perplexity": point.perplexity,
-        "÷ dense": point.perplexity / dense if known else None,
-        "blocks kept": point.kept,
-        "parameters": point.parameters,
-        "seconds": point.seconds,
-    }
+    ratio = point.perplexity / dense if known else None
+    return {**sweep_job.table_row(point, titles), "÷ dense": ratio}

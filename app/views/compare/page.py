@@ -6,19 +6,24 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts import plan_map
-from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.chart import show_chart
-from app.components.text import count, duration, size
+from app.components.cost_metrics import cost_metrics
+from app.components.text import duration
 from app.components.widgets import page_header, show_problem
-from app.jobs.queue import Job
+from app.jobs.job import Job
+from app.pages import Page
 from app.session import state, visitor_jobs
-from app.views.compare import evaluation
-from app.views.compare import export as compare_take
-from app.views.compare import methods as compare_methods
-from app.views.compare import runs as compare_runs
-from app.views.compare import tokens as compare_tokens
+from app.views.compare import evaluation, export, methods, pair, runs, tokens
+
+PAGE = Page(
+    "Compare",
+    ":material/balance:",
+    place=50,
+    jobs=("perplexity", "speed", "texts", "tokens", "save", "pack", "methods"),
+)
 
 
 def main() -> None:
@@ -28,45 +33,38 @@ def main() -> None:
         measured_model=False,
     )
     show_problem()
-    runs = visitor_jobs.runs()
-    one, every, two, methods = st.tabs(
-        ["One run", f"All runs ({len(runs)})", "Two runs", "Methods at one size"],
-        default="Methods at one size" if _only_methods(runs) else None,
-    )
-    with one:
-        if runs:
-            run(choose_run(runs))
-        else:
-            nothing_yet()
-    with every:
-        if runs:
-            compare_runs.section(runs)
-        else:
-            st.info("Nothing was pruned in this session yet.")
-    with two:
-        compare_runs.pair(runs)
-    with methods:
-        compare_methods.section()
+    done = visitor_jobs.runs()
+    sections = {
+        "One run": one_run,
+        f"All runs ({len(done)})": runs.section,
+        "Two runs": pair.section,
+        "Methods at one size": lambda _: methods.section(),
+    }
+    only_methods = not done and visitor_jobs.latest(methods.KIND) is not None
+    tabs = st.tabs(list(sections), default="Methods at one size" if only_methods else None)
+    for tab, section in zip(tabs, sections.values(), strict=True):
+        with tab:
+            section(done)
 
 
-def _only_methods(runs: list[Job]) -> bool:
-    """Whether there is nothing else to see."""
-    return not runs and visitor_jobs.latest(compare_methods.KIND) is not None
-
-
-def run(job: Job) -> None:
-    """Everything about one run."""
-    sizes(job)
+def one_run(done: list[Job]) -> None:
+    """Everything about one run, the newest unless another is chosen."""
+    if not done:
+        nothing_yet()
+        return
+    job = choose_run(done)
+    written = job.result.report
+    cost_metrics(st.columns(4), written.before, written.after, border=True)
     quality, speed = st.columns([3, 2], gap="large")
     with quality:
         evaluation.perplexity(job)
     with speed:
         evaluation.speed(job)
-    compare_tokens.section(job)
+    tokens.section(job)
     evaluation.text(job)
     maps(job)
-    compare_take.section(job)
-    compare_runs.open_recipe(job)
+    export.section(job)
+    runs.open_recipe(job)
 
 
 def nothing_yet() -> None:
@@ -76,16 +74,14 @@ def nothing_yet() -> None:
         st.markdown("### :material/balance: Nothing to compare yet", width="content")
         if running is not None:
             st.markdown("The run is still at work; its result will appear here.", width="content")
-            st.page_link(
-                "views/prune/page.py", label="Watch it on Prune", icon=":material/content_cut:"
-            )
+            pages.link("prune", "Watch it on Prune")
         else:
             st.markdown(
                 "Prune a model first. With the embedded demo and the recipe that is already "
                 "filled in, this takes a few minutes.",
                 width="content",
             )
-            st.page_link("views/prune/page.py", label="Open Prune", icon=":material/content_cut:")
+            pages.link("prune")
     steps = st.columns(4)
     for column, (icon, title, words) in zip(steps, _PROMISES, strict=True):
         with column.container(border=True, height="stretch"):
@@ -101,65 +97,27 @@ _PROMISES = (
 )
 
 
-def choose_run(runs: list[Job]) -> Job:
+def choose_run(done: list[Job]) -> Job:
     """The newest run, or another of this session."""
-    ids = [job.id for job in runs]
-    labels = {
-        job.id: f"{compare_runs.name(job, runs)} {recipe_summary.summary(job.about)} · took "
-        f"{duration(job.elapsed)}"
-        for job in runs
-    }
-    if len(runs) == 1:
-        st.caption(f"Run: {labels[ids[0]]}")
-        return runs[0]
+    labels = {job.id: f"{runs.title(job, done)} · took {duration(job.elapsed)}" for job in done}
+    if len(done) == 1:
+        st.caption(f"Run: {labels[done[0].id]}")
+        return done[0]
     chosen = st.selectbox(
         "Run",
-        ids,
+        list(labels),
         format_func=labels.get,
         key="compare.run",
         help="The newest first. All results of the session stay; the server keeps the weights of "
         "the last three runs of each visitor.",
     )
-    return next(job for job in runs if job.id == chosen)
-
-
-def sizes(job: Job) -> None:
-    """Before and after in four numbers."""
-    before, after = job.result.report.before, job.result.report.after
-    values = (
-        ("Parameters", before.parameters, after.parameters, count, None),
-        ("Weights", before.bytes, after.bytes, size, None),
-        (
-            "FLOPs per token",
-            before.flops_per_token,
-            after.flops_per_token,
-            count,
-            f"Multiply-adds count as two, at {before.context} tokens of context.",
-        ),
-        (
-            "Block parameters",
-            before.block_parameters,
-            after.block_parameters,
-            count,
-            "Parameters of the transformer blocks only, without embeddings.",
-        ),
-    )
-    for column, (label, old, new, unit, help_text) in zip(st.columns(4), values, strict=True):
-        column.metric(
-            label,
-            unit(new),
-            delta=f"-{100 * (old - new) / old:.1f}%",
-            delta_color="inverse",
-            delta_description=f"of {unit(old)}",
-            help=help_text,
-            border=True,
-        )
+    return next(job for job in done if job.id == chosen)
 
 
 def maps(run: Job) -> None:
     """Heads and channels, block by block; a click opens a block where its model is measured."""
     plan, measured = run.result.plan, state.current_measurement()
-    same = run.about.model.source == measured.model
+    same = run.request.model.source == measured.model
     block = state.current_block() if same else None
 
     def opens(chart: str) -> Any:

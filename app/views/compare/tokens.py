@@ -1,4 +1,4 @@
-"""Compare: a passage marked by what each token lost in likelihood."""
+"""Compare: a passage marked by how much the loss of each token increased."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import streamlit as st
 from app.components import token_marks
 from app.components.csv_export import csv_button, token_rows
 from app.components.text import amount
-from app.jobs import compare_tasks, tasks
-from app.jobs.queue import Job
-from app.views.compare import evaluation
+from app.jobs import compare_tasks
+from app.jobs.job import Job
+from app.views.compare import questions
+from app.views.compare.questions import TOKENS
 
 if TYPE_CHECKING:  # the engine's evaluation imports torch
     from pruning.evaluate import TokenLosses
@@ -26,29 +27,20 @@ SHOWN = 15
 def section(run: Job) -> None:
     """Reads the text chosen under Perplexity with both models."""
     st.subheader(
-        "Tokens that suffered",
+        "Tokens with the largest loss increase",
         anchor=False,
         help="The loss of a token is its negative log-likelihood: 1 nat more means that the "
         "pruned model gives it 2.7 times less probability than the dense one.",
     )
-    source, seq_len, windows = evaluation.text_choice()
-    st.caption(f"Text: {source}, {windows} windows of {seq_len} tokens, as chosen above.")
-    job = evaluation.latest("tokens", run)
-    pressed = evaluation.start_button(
-        "Read with both",
-        "compare.read",
-        job,
-        ":material/format_color_text:",
-        tasks.has_models(run.result),
-    )
-    if pressed:
-        evaluation.start_on_text(run, "tokens", "Tokens", compare_tasks.losses)
-    if job is not None and evaluation.finished(job):
-        _show(job.result)
+    st.caption(f"Text: {questions.text_in_words()}, as chosen above.")
+    questions.ask(TOKENS, run, lambda: questions.on_text(compare_tasks.losses, run))
+    losses = questions.answer(TOKENS, run)
+    if losses is not None:
+        _show(losses)
 
 
-def _show(found: TokenLosses) -> None:
-    means = [passage.mean_rise for passage in found.passages]
+def _show(losses: TokenLosses) -> None:
+    means = [passage.mean_rise for passage in losses.passages]
     worst = max(range(len(means)), key=means.__getitem__)
     reading, table = st.columns([3, 2], gap="large")
     with reading:
@@ -61,16 +53,16 @@ def _show(found: TokenLosses) -> None:
             format_func=lambda index: (
                 f"Window {index + 1} of {len(means)}: {means[index]:+.2f} nats per token"
             ),
-            help="The passage that suffered most comes first.",
+            help="The passage with the largest mean increase comes first.",
         )
-        passage = found.passages[chosen if chosen is not None else worst]
+        passage = losses.passages[chosen if chosen is not None else worst]
         st.html(token_marks.legend_html())
         with st.container(border=True):
             st.html(token_marks.passage_html(passage.pieces, passage.dense, passage.pruned))
     with table:
-        st.markdown(f"**The {WORST} largest falls in likelihood**")
+        st.markdown(f"**The {WORST} tokens with the largest increase**")
         st.dataframe(
-            [_row(found, *item) for item in found.worst(WORST)],
+            [_row(losses, *item) for item in losses.worst(WORST)],
             hide_index=True,
             height=380,
             width="stretch",
@@ -84,10 +76,10 @@ def _show(found: TokenLosses) -> None:
             },
         )
         st.caption(
-            f"Read: {found.corpus} ({found.split}), {amount(len(means), 'window')} of "
-            f"{found.seq_len} tokens."
+            f"Read: {losses.corpus} ({losses.split}), {amount(len(means), 'window')} of "
+            f"{losses.seq_len} tokens."
         )
-        csv_button(partial(token_rows, found), "tokens", "compare.tokens.csv")
+        csv_button(partial(token_rows, losses), "tokens", "compare.tokens.csv")
 
 
 def before_token(pieces: Sequence[str], place: int) -> str:
@@ -96,8 +88,8 @@ def before_token(pieces: Sequence[str], place: int) -> str:
     return f"…{text[-SHOWN:]}"
 
 
-def _row(found: TokenLosses, index: int, place: int, rise: float) -> dict:
-    passage = found.passages[index]
+def _row(losses: TokenLosses, index: int, place: int, rise: float) -> dict:
+    passage = losses.passages[index]
     return {
         "after": before_token(passage.pieces, place),
         "token": passage.pieces[place].strip() or repr(passage.pieces[place]),

@@ -8,10 +8,12 @@ from functools import partial
 import networkx as nx
 import streamlit as st
 
-from app.charts.overview import blocks_overview, overview_alt
+from app.charts.divergence import pair_rows
+from app.charts.overview import blocks_overview, overview_alt, overview_rows
+from app.charts.plan_map import head_rows
 from app.charts.sheet import ORDERS, ordered, sheet_alt, sheet_of_graphs
 from app.charts.theme import chart_config
-from app.components.csv_export import csv_row, head_rows, overview_rows, pair_rows
+from app.components.csv_export import csv_row
 from app.components.text import amount, size
 from app.components.text import count as count_of
 from app.views.heads.controls import TAU_HELP

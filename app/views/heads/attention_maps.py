@@ -11,7 +11,7 @@ from app.charts.theme import chart_config
 from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.jobs import tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job
 from app.session import paths, state, visitor_jobs
 from app.views.heads.selection import on_pick
 from pruning.artifacts.recipe import ModelChoice
@@ -37,7 +37,7 @@ def show_patterns(block: int, head: int) -> None:
         persist_state="session",
         help="The first 48 word pieces are shown.",
     )
-    job = _job_for(_about(sentence))
+    job = _job_for(_request(sentence))
     if job is not None and job.active:
         watch(job)
     elif job is not None and job.status == "done":
@@ -61,23 +61,23 @@ def _model() -> ModelChoice:
     return ModelChoice(source=measured.model, revision=measured.revision, dtype=measured.dtype)
 
 
-def _about(sentence: str) -> tuple:
+def _request(sentence: str) -> tuple:
     return _model(), sentence, state.device()
 
 
-def _job_for(about: tuple) -> Job | None:
-    return next((job for job in reversed(visitor_jobs.jobs(KIND)) if job.about == about), None)
+def _job_for(request: tuple) -> Job | None:
+    return next((job for job in reversed(visitor_jobs.jobs(KIND)) if job.request == request), None)
 
 
 def _start(sentence: str) -> None:
-    model, _, device = about = _about(sentence)
+    model, _, device = request = _request(sentence)
     try:
         paths.check_recipe(state.draft_recipe().changed(model=model.model_dump()))
     except HeadroomError as error:
         st.error(str(error))
         return
     job_work = tasks.looking(visitor_jobs.models(), model, sentence, device)
-    visitor_jobs.submit(KIND, "Attention maps", job_work, device=device, about=about)
+    visitor_jobs.submit(KIND, "Attention maps", job_work, device=device, request=request)
     st.rerun()
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.components.staged_render import only_first_chart
 from app.components.widgets import page_header, show_problem
+from app.pages import Page
 from app.session.state import current_measurement
 from app.views.heads import selection
 from app.views.heads.all_blocks import show_downloads, show_overview, show_sheet
@@ -13,6 +14,8 @@ from app.views.heads.attention_maps import show_patterns
 from app.views.heads.controls import controls
 from app.views.heads.open_block import show_count, show_graph, show_head, show_map
 from app.views.heads.preview import graph_of, preview
+
+PAGE = Page("Heads", ":material/hub:", place=20, landing=True, jobs=("patterns",))
 
 
 @st.fragment

@@ -5,27 +5,33 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
+from pruning.planning.expected_loss import has_loss_curves, plan_losses
 
+from app import pages
 from app.charts import plan_map
 from app.charts.plan_map import width_rows
 from app.components import recipe_summary
 from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.chart import show_chart
+from app.components.cost_metrics import cost_metrics
 from app.components.csv_export import csv_button
 from app.components.job_progress import outcome
+from app.components.recipe_fields import calibration_fields
 from app.components.scroll_top import show_top
-from app.components.text import count, duration, size
+from app.components.text import duration
 from app.components.widgets import needs_measurement, page_header, show_problem
 from app.jobs import tasks
-from app.jobs.queue import Job
+from app.jobs.job import Job, Work
+from app.pages import Page
 from app.session import paths, state, visitor_jobs
 from app.views.prune import feed as feed_view
 from app.views.prune import recipe_file, recipe_form, replay
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.loss_curves import has_loss_curves, plan_losses
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
+
+PAGE = Page("Prune", ":material/content_cut:", place=40, jobs=("prune",))
 
 _PREVIEW_STAYS = """<style>
 [data-testid=stLayoutWrapper]:has(> .st-key-prune-preview) { position: sticky; top: 4.5rem }
@@ -58,7 +64,7 @@ def main() -> None:
         with st.container():
             recipe_form.recovery()
         with st.expander("Calibration text"):
-            recipe_form.calibration()
+            calibration_fields()
         with st.expander("Recipe file"):
             recipe_file.section()
     st.html(_PREVIEW_STAYS)
@@ -77,13 +83,13 @@ def preview() -> Plan | None:
             f"This recipe is for {draft.model.source}, which is not measured yet, so there is no "
             "preview. Run works all the same; or measure it first."
         )
-        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        pages.link("model")
         return None
     try:
         plan = make_plan(measurement, draft)
     except NeedsMeasurement as error:
         st.warning(f"{needs_measurement(error)} Run makes it as well, only without a preview.")
-        st.page_link("views/model.py", label="Open Model", icon=":material/deployed_code:")
+        pages.link("model")
         return None
     except HeadroomError as error:
         st.error(str(error))
@@ -112,35 +118,14 @@ def widths(plan: Plan) -> None:
 
 def metrics(plan: Plan) -> None:
     """Before, after and saved."""
-    before, after = plan.before, plan.after
     columns = st.columns([5, 5, 5, 6])
-    prices = (
-        ("Parameters", before.parameters, after.parameters, count, None),
-        ("Weights", before.bytes, after.bytes, size, None),
-        (
-            "FLOPs per token",
-            before.flops_per_token,
-            after.flops_per_token,
-            count,
-            f"Multiply-adds count as two, at {before.context} tokens of context.",
-        ),
-    )
-    for column, (label, old, new, unit, help_text) in zip(columns, prices, strict=False):
-        saved = 100 * (old - new) / old
-        column.metric(
-            label,
-            unit(new),
-            delta=f"-{saved:.1f}%" if old != new else None,
-            delta_color="inverse",
-            delta_description=f"of {unit(old)}",
-            help=help_text,
-        )
+    cost_metrics(columns[:3], plan.before, plan.after)
     heads = sum(len(block.attention.removed) for block in plan.blocks)
     all_heads = sum(block.attention.units for block in plan.blocks)
     channels = sum(len(block.ffn.removed) for block in plan.blocks)
     all_channels = sum(block.ffn.units for block in plan.blocks)
     columns[3].metric(
-        "Heads going",
+        "Heads removed",
         f"{heads:,} of {all_heads:,}",
         delta=f"{channels:,} channels ({channels / max(all_channels, 1):.0%})",
         delta_color="off",
@@ -199,24 +184,21 @@ def run(plan: Plan | None) -> None:
 
 
 def start(draft: Recipe) -> None:
-    """Queue the run; refuse paths outside the roots."""
-    try:
-        paths.check_recipe(draft)
-    except HeadroomError as error:
-        st.error(str(error))
-        return
+    """Queue the run; paths outside the roots are refused."""
     device = state.device()
-    job_work = tasks.pruning_run(visitor_jobs.models(), draft, device)
-    visitor_jobs.submit(
+
+    def make() -> Work:
+        paths.check_recipe(draft)
+        return tasks.pruning_run(visitor_jobs.models(), draft, device)
+
+    visitor_jobs.start(
         "prune",
         f"Prune {draft.model.source}",
-        job_work,
-        device=device,
-        about=draft,
+        make,
+        request=draft,
         storage_bytes=tasks.run_storage_bytes,
         release_models=tasks.without_models,
     )
-    st.rerun()
 
 
 def ended(job: Job) -> None:
@@ -229,7 +211,7 @@ def ended(job: Job) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
-            st.page_link("views/compare/page.py", label="Open Compare", icon=":material/balance:")
+            pages.link("compare")
         replay.replay_button(job)
 
 

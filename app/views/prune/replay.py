@@ -8,6 +8,7 @@ from functools import partial
 
 import streamlit as st
 
+from app import pages
 from app.charts.recovery import error_rows
 from app.components.csv_export import csv_button
 from app.components.scroll_top import show_top
@@ -72,7 +73,7 @@ def show(job: Job) -> None:
             st.markdown(
                 f"Done in {took}: **{kept:.1%} of the block parameters are kept.**", width="content"
             )
-            st.page_link("views/compare/page.py", label="Open Compare", icon=":material/balance:")
+            pages.link("compare")
         csv_button(partial(error_rows, job.events), "decisions", "feed.decisions.csv")
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close

@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import networkx as nx
+import numpy as np
 import pandas
 import streamlit as st
 
@@ -21,7 +21,7 @@ from app.session import state
 from app.views.prune import decisions
 from app.views.prune.decisions import Frame
 from pruning.artifacts.shapes import ModelShape
-from pruning.planning.graph import add_decisions, ring_graph, similarity_graph
+from pruning.planning.similarity import edges
 
 EARLIER = 3
 """Decisions before the newest that stay readable below the picture."""
@@ -69,22 +69,26 @@ def _shape(job: Job) -> ModelShape | None:
     if job.status == "done":
         return job.result.plan.shape
     measurement = state.current_measurement()
-    return measurement.shape if measurement.model == job.about.model.source else None
+    return measurement.shape if measurement.model == job.request.model.source else None
 
 
-def _graph(job: Job, block: int, count: int) -> nx.Graph:
-    """The graph as on the Heads page where this model is measured; else a ring."""
+@st.cache_data(show_spinner=False, max_entries=512)
+def _positions(divergence: np.ndarray) -> np.ndarray:
+    return node_positions(divergence)
+
+
+def _graph(job: Job, block: int, count: int) -> tuple[np.ndarray, list]:
+    """Positions and edges as on the Heads page where this model is measured; else a ring."""
     measurement = state.current_measurement()
-    if measurement.model == job.about.model.source and block < len(measurement.blocks):
+    if measurement.model == job.request.model.source and block < len(measurement.blocks):
         divergence = measurement.blocks[block].divergence
         if len(divergence) == count:
-            threshold = job.about.heads.threshold or 0.0
-            return similarity_graph(divergence, threshold, node_positions(divergence))
-    return ring_graph(count)
+            return _positions(divergence), edges(divergence, job.request.heads.threshold or 0.0)
+    return pictures.ring_positions(count), []
 
 
 def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
-    block = frame.block if job.events else job.about.blocks.start
+    block = frame.block if job.events else job.request.blocks.start
     heads = decisions.units_of(job.events, block, "attention", shape)
     channels = decisions.units_of(job.events, block, "ffn", shape)
     st.markdown(
@@ -93,15 +97,13 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         "Hollow with a ✕: pruned; a thick line shows which head it is like.",
     )
     if heads:
-        graph = _graph(job, block, heads)
-        if frame.attention is not None:
-            add_decisions(graph, frame.attention)
+        positions, pairs = _graph(job, block, heads)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
         st.plotly_chart(
-            pictures.heads(graph, fresh=fresh, paper=theme.paper()),
+            pictures.heads(positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()),
             config=theme.chart_config("feed-heads"),
             key="feed.heads",
-            alt=pictures.heads_alt(block, graph),
+            alt=pictures.heads_alt(block, heads, frame.attention),
         )
     st.markdown(f"##### Block {block}: FFN channels")
     if channels:
@@ -129,7 +131,7 @@ def _totals(frame: Frame, shape: ModelShape | None) -> None:
 
 def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     blocks = len(shape.blocks) if shape else max((e.block for e in job.events), default=0) + 1
-    start = job.about.blocks.start
+    start = job.request.blocks.start
     reach = range(start, max(blocks, start + 1))
     st.markdown(
         "##### Reconstruction error",

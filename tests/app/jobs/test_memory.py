@@ -97,7 +97,7 @@ def test_a_job_gives_back_its_model(no_collector, ending):
     gate.set()
     wait_for(lambda: not job.active)
     if ending == "forgotten":
-        held = sum(job.weight.values())
+        held = sum(job.storages.values())
         assert held > 150 * MB
         job = manager.submit(
             "prune",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from app.jobs.progress import Step, Track, expected_steps
+from app.jobs import tasks
+from app.jobs.model_store import ModelStore
+from app.jobs.progress import LOAD, POINTS, Step, Track, measure_steps, prune_steps
 from app.session.state import initial_recipe
 from pruning.artifacts.events import Progress
 
@@ -39,7 +41,7 @@ def test_a_cached_step_is_passed_over():
 
 def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
     recipe = initial_recipe().changed(ffn={"score": "taylor_vector"})
-    steps = expected_steps("prune", recipe)
+    steps = tasks.pruning_run(ModelStore(), recipe, "cpu").steps
     stages = [step.stage for step in steps]
     assert stages == ["load", "measure", "measure", "rewrite", "prune"]
     track = Track(steps)
@@ -56,10 +58,9 @@ def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
 
 
 def test_what_runs_follows_the_recipe():
-    assert expected_steps("load", None) == ()
     plain = initial_recipe().changed(recovery={"method": "none"})
-    assert [s.stage for s in expected_steps("prune", plain)] == ["load", "measure", "prune"]
-    assert [s.stage for s in expected_steps("measure", plain)] == ["load", "measure"]
+    assert [s.stage for s in prune_steps(plain)] == ["measure", "prune"]
+    assert [s.stage for s in measure_steps(plain)] == ["measure"]
 
 
 def test_time_left():
@@ -74,13 +75,22 @@ def test_time_left():
 
 
 def test_the_dense_point_of_a_sweep_says_nothing_about_the_time_that_pruned_ones_take():
-    track = Track()
+    track = Track((POINTS,))
     follow(track, ("sweep", 1, 4, 5), ("sweep", 1, 4, 60))
     assert track.line() == "points done (1 of 4)" and track.remaining(60) is None
     follow(track, ("sweep", 2, 4, 90))
     assert track.remaining(90) == 90
 
 
-def test_a_loaded_model_is_the_beginning_of_work_that_announced_no_steps():
-    seen = follow(Track(), ("load", 1, 4, 0), ("load", 4, 4, 1), ("evaluate", 1, 2, 2))
-    assert seen == [0.25, 0, 0.5]
+def test_loading_says_nothing_about_the_time_that_the_work_takes():
+    track = Track((LOAD, POINTS))
+    seen = follow(track, ("load", 0, 1, 0), ("load", 1, 1, 9))
+    assert track.remaining(9) is None and seen[-1] < 0.1
+    follow(track, ("sweep", 2, 4, 29))
+    assert track.line() == "step 2 of 2, points done (2 of 4)" and track.remaining(29) == 20
+
+
+def test_work_that_announced_no_steps_is_what_it_does_now():
+    track = Track()
+    assert follow(track, ("load", 4, 4, 1), ("evaluate", 1, 2, 2)) == [1, 0.5]
+    assert track.line() == "evaluate (1 of 2)"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from app import pages
 from app.charts.positions import node_positions
 from app.server import index_page
 from app.session import state
 from app.warmup import warm_up
-from tests.helpers.stand_ins import MAIN
 
 
 def client() -> TestClient:
@@ -30,8 +29,8 @@ def test_the_bare_address_leads_to_the_first_picture_with_its_query():
 
 def test_every_page_is_streamlits_own_with_the_hints():
     original = (index_page.STATIC / "index.html").read_text(encoding="utf-8")
-    for name in index_page.PAGES:
-        answer = client().get(f"/{name}")
+    for page in pages.every_page():
+        answer = client().get(f"/{page.name}")
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-cache"
         head, _, rest = original.partition("</head>")
@@ -56,11 +55,6 @@ def test_another_streamlit_only_loses_the_early_scripts(tmp_path):
     page = index_page.front_page(tmp_path)
     assert "modulepreload" not in page
     assert page.endswith("</head><body></body></html>")
-
-
-def test_the_addresses_are_those_of_the_navigation():
-    navigation = Path(MAIN).read_text(encoding="utf-8")
-    assert re.findall(r'url_path="(\w+)"', navigation) == list(index_page.PAGES)
 
 
 def test_warming_up_reads_the_measurement_once(monkeypatch):

@@ -71,7 +71,7 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     assert len(asked) == 1 and "outside the folders" in at.error[0].value
 
 
-def test_every_run_stays_though_models_are_let_go(visit, engine):
+def test_every_run_stays_though_weights_are_unloaded(visit, engine):
     jobs = [add_run(ratio) for ratio in (0.1, 0.2, 0.3, 0.4, 0.5)]
     add("estimate", None, None)  # the queue tidies up after each job
     assert [tasks.has_models(job.result) for job in jobs] == [False, False, True, True, True]
@@ -83,8 +83,8 @@ def test_every_run_stays_though_models_are_let_go(visit, engine):
     assert table["perplexity"].tolist()[-1] == 60.0 and table["perplexity"].isna().sum() == 4
     labelled(at.selectbox, "Run").select(jobs[0].id).run()
     assert not at.exception and "60.00" in [metric.value for metric in at.metric]
-    assert button(at, "Evaluate").disabled and button(at, "Write").disabled
-    assert "weights of this run were let go" in words(at)
+    assert button(at, "Evaluate").disabled and button(at, "Generate").disabled
+    assert "Weights unloaded" in words(at)
 
 
 def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
@@ -101,7 +101,7 @@ def test_perplexities_of_all_runs_on_one_protocol(visit, engine, monkeypatch):
     assert not at.exception
     table = next(d.value for d in at.dataframe if "÷ dense" in d.value)
     assert table["perplexity"].tolist() == [61.0, 61.0]
-    assert table["tokens/s, writing"].tolist() == [6.0, 6.0]
+    assert table["tokens/s, decode"].tolist() == [6.0, 6.0]
     labelled(at.selectbox, "Protocol of the perplexities").select(
         Score(1.0, "ptb").protocol()
     ).run()
@@ -117,7 +117,9 @@ def test_two_runs_side_by_side(visit, engine):
     assert not at.exception
     blocks = next(d.value for d in at.dataframe if "channels in common" in d.value)
     assert len(blocks) == 30 and (blocks["channels in #1"] > blocks["channels in #2"]).all()
-    assert recipe_summary.differences(first.about, second.about) == [("FFN, ratio", "0.1", "0.4")]
+    assert recipe_summary.differences(first.request, second.request) == [
+        ("FFN, ratio", "0.1", "0.4")
+    ]
 
 
 def test_settings_that_differ_are_in_words():
@@ -199,9 +201,9 @@ def test_reading_shows_the_worst_passage(visit, engine, monkeypatch):
     assert "sample (test), 1 window of 3 tokens" in words(at)
 
 
-def test_text_shows_while_it_is_written(visit, engine):
+def test_text_shows_while_it_is_generated(visit, engine):
     run = add_run(0.2)
-    live = compare_tasks.Writing()
+    live = compare_tasks.LiveTexts()
     live.before.extend(["and", " falls"])
     job = visitor_jobs.manager().submit(
         "texts",
@@ -209,7 +211,7 @@ def test_text_shows_while_it_is_written(visit, engine):
         lambda p, c: engine.gate.wait(),
         owner=OWNER,
         queue_name="other",
-        about=(run.id, "Water rises ", live),
+        request=(run.id, "Water rises ", live),
     )
     wait_for(lambda: job.status == "running")
     at = visit("compare")
@@ -225,7 +227,7 @@ def test_a_running_evaluation_may_show_in_two_tabs(visit, engine):
         lambda p, c: hold.wait(),
         owner=OWNER,
         queue_name="cpu",
-        about=(run.id,),
+        request=(run.id,),
     )
     try:
         at = visit("compare")
@@ -239,4 +241,4 @@ def test_a_run_of_the_session_can_be_opened_again(visit, engine):
     run = add_run(0.35)
     at = visit("compare")
     button(at, "Open recipe on Prune").click().run()
-    assert draft_of(at) == run.about
+    assert draft_of(at) == run.request

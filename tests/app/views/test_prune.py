@@ -6,9 +6,12 @@ import json
 from dataclasses import replace
 
 from app.components import scroll_top
+from app.components.recipe_fields import declared
 from app.components.recipe_summary import group_note
 from app.session import state, visitor_jobs
+from pruning.artifacts.recipe import Recipe
 from pruning.criteria import CRITERIA
+from pruning.planning.allocation import ALLOCATIONS
 from pruning.registries import HEAD_POLICIES
 from tests.helpers.stand_ins import (
     OWNER,
@@ -73,7 +76,7 @@ def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
 
 def test_a_score_that_was_not_measured_has_no_preview_but_can_run(visit):
     at = visit("prune")
-    box = labelled(at.selectbox, "Score for FFN channels")
+    box = labelled(at.selectbox, "Criterion for FFN channels")
     assert box.options == [entry.title for entry in CRITERIA]
     box.select("taylor_element1").run()
     assert draft_of(at).ffn.score == "taylor_element1"
@@ -86,7 +89,7 @@ def test_every_other_score_previews_on_the_demo(visit):
     at = visit("prune")
     for entry in CRITERIA:
         if not entry.value.gradients:
-            for label in ("Score for heads", "Score for FFN channels"):
+            for label in ("Criterion for heads", "Criterion for FFN channels"):
                 next(s for s in at.selectbox if s.label == label).select(entry.name)
             at.run()
             assert not at.exception and not at.warning and at.metric
@@ -143,7 +146,7 @@ def test_a_run_is_replayed_without_computing(visit, engine):
 def test_a_visitor_who_waits_sees_the_place_in_line(visit, engine):
     engine.submit()
     second = visitor_jobs.manager().submit(
-        "prune", "Prune demo", engine.prune, owner="second", queue_name="cpu", about=engine.recipe
+        "prune", "Prune demo", engine.prune, owner="second", queue_name="cpu", request=engine.recipe
     )
     at = visit("prune", owner="second")
     assert not at.exception and second.status == "queued"
@@ -161,3 +164,53 @@ def test_prune_failed(visit, engine, monkeypatch):
     assert at.error[0].value == "There is no disk space."
     # no feed was shown that would have brought the top of the page, where this stands, into view
     assert brought_up == [f"{job.id}.ended"]
+
+
+def label(path):
+    section, _, name = path.rpartition(".")
+    model = Recipe.model_fields[section].annotation if section else Recipe
+    return model.model_fields[name].title
+
+
+def labels(at):
+    return [item.label for kind in LABELLED for item in at.get(kind)]
+
+
+LABELLED = ("selectbox", "slider", "number_input", "toggle")
+
+
+def test_the_form_shows_every_field_that_the_recipe_declares_for_it(visit):
+    draft = state.initial_recipe().changed(recovery={"damping": 0.5, "copies": 1})
+    at = visit("prune", recipe=draft)
+    assert not at.exception
+    for group in ("size", "choosing", "method", "recovery", "calibration"):
+        paths = list(declared(group))
+        assert paths and {label(path) for path in paths} <= set(labels(at)), group
+
+
+def test_what_a_component_declares_as_its_own_appears_with_it(visit):
+    at = visit("prune")
+    own = [label(path) for path in declared("gradients")]
+    assert own and not set(own) & set(labels(at))
+    for key in ("draft.heads.score.selectbox", "draft.ffn.score.selectbox"):
+        at.selectbox(key=key).select("taylor_element1").run()
+        assert not at.exception and [labels(at).count(name) for name in own] == [1, 1]
+    at.number_input(key="draft.calibration.gradient_samples.number_input").set_value(4).run()
+    assert draft_of(at).calibration.gradient_samples == 4
+
+
+def test_an_automatic_number_can_be_set_by_hand(visit):
+    at = visit("prune")
+    at.toggle(key="draft.recovery.damping.toggle").set_value(False).run()
+    assert draft_of(at).recovery.damping == 0.3
+    at.number_input(key="draft.recovery.damping.number_input").set_value(0.0001).run()
+    assert draft_of(at).recovery.damping == 0.0001
+    at.number_input(key="draft.recovery.samples.number_input").set_value(8).run()
+    assert draft_of(at).recovery.samples == 8 and not at.exception
+
+
+def test_what_can_be_chosen_says_where_it_comes_from(visit):
+    box = visit("prune").selectbox(key="draft.recipe.allocation.selectbox")
+    for entry in ALLOCATIONS:
+        assert entry.title in box.options and f"**{entry.title}**: {entry.summary}" in box.help
+        assert entry.source in box.help

@@ -17,7 +17,7 @@ WORK = {
     "sweeps": ("Start", tasks, "sweeping"),
     "perplexity": ("Evaluate", compare_tasks, "perplexities"),
     "speed": ("Time both", compare_tasks, "speeds"),
-    "texts": ("Write", compare_tasks, "texts"),
+    "texts": ("Generate", compare_tasks, "texts"),
     "tokens": ("Read with both", compare_tasks, "losses"),
     "save": ("Save", compare_tasks, "saving"),
     "pack": ("Prepare download", compare_tasks, "packing"),

@@ -31,7 +31,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
     assert not at.exception and "Choose what to vary" in words(at)
     button(at, "Start").click().run()
     job = visitor_jobs.manager().of(OWNER, "sweep")[0]
-    wait_for(lambda: len(job.about.points) == 2)
+    wait_for(lambda: len(job.request.points) == 2)
     at.run()
     assert not at.exception and len(at.dataframe[0].value) == 2
     assert button(at, "Start").disabled
@@ -39,7 +39,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
     wait_for(lambda: not job.active)
     at.run()
     assert not at.exception and len(at.dataframe[0].value) == 3
-    assert job.about.wanted == Sweep(
+    assert job.request.wanted == Sweep(
         state.initial_recipe(), "ratio", (0.1, 0.2, 0.3, 0.4), ("fast", "wanda_sp")
     )
 
@@ -106,7 +106,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     labelled(at.slider, "Block parameters to keep").set_value(0.7).run()
     button(at, "Compare methods").click().run()
     job = visitor_jobs.manager().of(OWNER, "methods")[0]
-    wait_for(lambda: len(job.about.points) == 2)
+    wait_for(lambda: len(job.request.points) == 2)
     at.run()
     assert not at.exception and button(at, "Compare methods").disabled
     assert list(at.dataframe[0].value["÷ dense"].dropna()) == [1.0, 1.5]
