@@ -98,8 +98,10 @@ def silence_libraries() -> None:
     """
     # datasets is imported only when a corpus of the hub is read, and looks here
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # the bars of huggingface_hub as well
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    gguf_reader.tqdm = lambda tensors, **_: tensors  # the one bar that no setting switches off

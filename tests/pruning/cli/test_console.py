@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from pruning.artifacts.events import Progress
-from pruning.cli.console import Console
+from pruning.cli.console import Console, silence_libraries
 from pruning.utils.errors import Cancelled
 
 STEPS = [
@@ -85,3 +85,15 @@ def test_a_remark_stands_above_the_bar(terminal):
     first, bar = lines()
     assert first == "headroom: note: something to know"
     assert bar.startswith("measure:") and "2/3" in bar
+
+
+def test_the_bars_of_the_loaders_are_silent(monkeypatch, capsys):
+    from huggingface_hub.utils import tqdm as hub_bar
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
+    from transformers.utils import logging as transformers_logging
+
+    monkeypatch.setattr(gguf_reader, "tqdm", gguf_reader.tqdm)  # put back afterwards
+    silence_libraries()
+    for bar in (gguf_reader.tqdm, transformers_logging.tqdm, hub_bar):
+        assert list(bar([1, 2], desc="Reading")) == [1, 2]
+    assert capsys.readouterr().err == ""
