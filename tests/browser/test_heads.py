@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 from xml.etree import ElementTree
 
+import networkx
 import pytest
 import yaml
 
@@ -120,7 +122,7 @@ def test_attention_maps_follow_the_pick_and_pick(heads):
     until(heads, "heads-overview", SELECTED, [0, 6])
 
 
-def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
+def test_numbers_and_graphs_can_be_taken_away(heads, tmp_path):
     edges = sum(traces_now(heads, "heads-overview")["edges"]["y"])
     press(heads, "τ, nats (natural log)", "PageUp")
     until(heads, "heads-overview", "fig.named.edges.y.reduce((a, b) => a + b) > arg", edges)
@@ -133,6 +135,12 @@ def test_the_numbers_of_the_charts_are_csv_files(heads, tmp_path):
     assert {f"block:{r['block']}:{r['head']}" for r in rows if r["kept"] == "False"} == gone
     with open(download(heads, "divergence.csv", tmp_path), encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 36
+    graph = networkx.read_graphml(download(heads, "block-0.graphml", tmp_path), node_type=int)
+    leaves = {f"block:0:{head}" for head, goes in graph.nodes(data="decision") if goes == "goes"}
+    assert leaves == {ident for ident in gone if ident.startswith("block:0:")}
+    with open(download(heads, "all-blocks.json", tmp_path), encoding="utf-8") as file:
+        whole = networkx.node_link_graph(json.load(file), edges="edges")
+    assert len(whole) == 270 and whole.number_of_edges() == sum(drawn["edges"]["y"])
 
 
 def test_a_chart_is_saved_as_a_picture_by_the_keyboard(visit, tmp_path):
