@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import streamlit as st
-from pruning.planning.expected_loss import has_loss_curves, plan_losses
 
 from app import pages
 from app.charts import plan_map
@@ -29,6 +28,7 @@ from app.views.prune import recipe_file, recipe_form, replay
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
+from pruning.planning.loss_curves import has_loss_curves, plan_losses
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
 PAGE = Page("Prune", ":material/content_cut:", place=40, jobs=("prune",))

@@ -23,7 +23,7 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.analysis import count_similar
+from pruning.planning.graph import count_similar
 from tests.helpers.drawing import random_divergence
 from tests.helpers.stand_ins import fake_events
 
