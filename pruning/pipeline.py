@@ -189,15 +189,29 @@ def prune(
     never changed.
     """
     started = time.perf_counter()
-    callbacks = {"progress": progress, "should_cancel": should_cancel}
     # augmentations take a forward pass: measuring and recovery share them
-    fit_windows = cache(partial(recovery_windows, loaded, recipe, **callbacks))
+    fit_windows = cache(
+        partial(recovery_windows, loaded, recipe, progress=progress, should_cancel=should_cancel)
+    )
     with _memory_guard(loaded):
         if measurement is None:
-            passes = measuring_passes(loaded, recipe, fit_windows=fit_windows, **callbacks)
+            passes = measuring_passes(
+                loaded,
+                recipe,
+                fit_windows=fit_windows,
+                progress=progress,
+                should_cancel=should_cancel,
+            )
             measurement = replace(run_passes(passes), model=loaded.source)
         plan = plan or make_plan(measurement, recipe)
-        applied = apply(loaded.model, plan, recipe, fit_windows(), **callbacks)
+        applied = apply(
+            loaded.model,
+            plan,
+            recipe,
+            fit_windows(),
+            progress=progress,
+            should_cancel=should_cancel,
+        )
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,

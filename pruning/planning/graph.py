@@ -35,10 +35,11 @@ CLIQUES = 1000
 
 def similarity_graph(
     divergence: np.ndarray, threshold: float, positions: np.ndarray, **about: str | int
-) -> nx.Graph:
+) -> nx.Graph[int]:
     """Heads at ``positions`` [heads, 2], joined where ``divergence`` [heads, heads] (nats) is below
     ``threshold``; ``about`` is said of the whole graph."""
-    graph = nx.Graph(threshold=float(threshold), **about)
+    graph: nx.Graph[int] = nx.Graph()
+    graph.graph.update(threshold=float(threshold), **about)
     graph.add_nodes_from(range(len(divergence)))
     graph.add_weighted_edges_from(edges(divergence, threshold), weight="divergence")
     _place(graph, positions)
@@ -52,7 +53,7 @@ def similarity_graph(
     return graph
 
 
-def ring_graph(count: int) -> nx.Graph:
+def ring_graph(count: int) -> nx.Graph[int]:
     """``count`` heads of unknown likeness, clockwise from the top."""
     graph = nx.empty_graph(count)
     ring = nx.circular_layout(graph, scale=0.5, center=(0.5, 0.5))
@@ -60,7 +61,7 @@ def ring_graph(count: int) -> nx.Graph:
     return graph
 
 
-def add_decisions(graph: nx.Graph, module: ModulePlan) -> nx.Graph:
+def add_decisions(graph: nx.Graph[int], module: ModulePlan) -> nx.Graph[int]:
     """Say in ``graph`` which heads go by ``module``, and why; returns the same graph."""
     per_group = module.units // module.groups if module.grouped and module.groups else 1
     reasons = module.reasons()
@@ -85,7 +86,7 @@ def block_graph(
     block: int,
     positions: np.ndarray,
     marks: Marks | None = None,
-) -> nx.Graph:
+) -> nx.Graph[int]:
     """The graph of one block at the recipe's τ with everything that the module's docstring names.
 
     ``marks``: those to show, the recipe's unless given. Raises NeedsMeasurement where the recipe's
@@ -100,7 +101,7 @@ def block_graph(
     _set(graph, "group", np.arange(len(divergence)) // per_group)
     _set(graph, "importance", importance)
     _set(graph, "rank", ranks(importance))
-    nx.set_node_attributes(graph, "", "mark")
+    nx.set_node_attributes(graph, dict.fromkeys(graph, ""), "mark")
     for mark, heads in ((KEEP, marks.keep), (DROP, marks.drop)):
         nx.set_node_attributes(graph, dict.fromkeys(heads, mark), "mark")
     for group in nx.connected_components(graph):
@@ -108,7 +109,7 @@ def block_graph(
     return add_decisions(graph, plan.blocks[block].attention)
 
 
-def model_graph(graphs: Sequence[nx.Graph]) -> nx.Graph:
+def model_graph(graphs: Sequence[nx.Graph[int]]) -> nx.Graph[int]:
     """The graphs of several blocks as one; its nodes are called ``block:head``."""
     blocks = [graph.graph["block"] for graph in graphs]
     whole = nx.union_all(graphs, rename=[f"{block}:" for block in blocks])
@@ -118,52 +119,53 @@ def model_graph(graphs: Sequence[nx.Graph]) -> nx.Graph:
     return whole
 
 
-def as_graphml(graph: nx.Graph) -> str:
+def as_graphml(graph: nx.Graph[int]) -> str:
     """``graph`` as GraphML, which Gephi, yEd, Cytoscape and networkx read."""
     return "\n".join(nx.generate_graphml(graph, named_key_ids=True))
 
 
-def as_node_link(graph: nx.Graph) -> str:
+def as_node_link(graph: nx.Graph[int]) -> str:
     """``graph`` as node-link JSON, which networkx and d3 read."""
     return json.dumps(nx.node_link_data(graph, edges="edges"), allow_nan=False)
 
 
-def positions_of(graph: nx.Graph) -> np.ndarray:
+def positions_of(graph: nx.Graph[int]) -> np.ndarray:
     """Positions [heads, 2] of the nodes."""
     places = [(node["x"], node["y"]) for _, node in graph.nodes(data=True)]
     return np.array(places, dtype=np.float64).reshape(-1, 2)
 
 
-def leaving(graph: nx.Graph) -> list[int]:
+def leaving(graph: nx.Graph[int]) -> list[int]:
     """Heads that go."""
-    return [head for head, decision in graph.nodes(data="decision") if decision == GOES]
+    return [head for head, node in graph.nodes(data=True) if node.get("decision") == GOES]
 
 
-def alike_groups(graph: nx.Graph) -> tuple[tuple[int, ...], ...]:
+def alike_groups(graph: nx.Graph[int]) -> tuple[tuple[int, ...], ...]:
     """Connected components of two or more heads."""
     groups = (tuple(sorted(group)) for group in nx.connected_components(graph))
     return tuple(sorted(group for group in groups if len(group) > 1))
 
 
-def count_similar(graph: nx.Graph) -> SimilarityCount:
+def count_similar(graph: nx.Graph[int]) -> SimilarityCount:
     """Edges and groups of ``graph``."""
     groups = alike_groups(graph)
     return SimilarityCount(graph.number_of_edges(), len(groups), sum(map(len, groups)))
 
 
-def clique_of(graph: nx.Graph, head: int) -> tuple[int, ...]:
+def clique_of(graph: nx.Graph[int], head: int) -> tuple[int, ...]:
     """A largest clique with ``head``: heads that are all alike, pair by pair, not only by way of
     others. In a very dense graph the largest of the first ``CLIQUES``."""
     around = graph.subgraph([head, *graph[head]])
-    found = map(sorted, islice(nx.find_cliques(around, nodes=[head]), CLIQUES))
-    return tuple(max(found, key=lambda clique: (len(clique), [-unit for unit in clique])))
+    found = [sorted(clique) for clique in islice(nx.find_cliques(around, nodes=[head]), CLIQUES)]
+    best: list[int] = max(found, key=lambda clique: (len(clique), [-unit for unit in clique]))
+    return tuple(best)
 
 
-def _place(graph: nx.Graph, positions: np.ndarray) -> None:
+def _place(graph: nx.Graph[int], positions: np.ndarray) -> None:
     _set(graph, "x", positions[:, 0])
     _set(graph, "y", positions[:, 1])
 
 
-def _set(graph: nx.Graph, name: str, values: np.ndarray) -> None:
+def _set(graph: nx.Graph[int], name: str, values: np.ndarray) -> None:
     """One value [heads] per node, as a plain number."""
     nx.set_node_attributes(graph, dict(enumerate(values.tolist())), name)

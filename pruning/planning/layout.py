@@ -6,7 +6,6 @@ the positions of the embedded model lie beside its measurement (``make assets``)
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import networkx as nx
 import numpy as np
 
 from pruning.artifacts.measurement import Measurement
+from pruning.utils.digest import sha256_of
 from pruning.utils.errors import SourceError
 from pruning.utils.files import write_bytes
 
@@ -48,7 +48,9 @@ def _circle(distances: np.ndarray) -> np.ndarray:
     """A circle to start from, alike heads side by side: in the order of a walk along the shortest
     tree that joins all heads. From the order of their numbers two alike heads may not meet."""
     tree = nx.minimum_spanning_tree(nx.from_numpy_array(distances))
-    circle = nx.circular_layout(list(nx.dfs_preorder_nodes(tree, 0)))
+    order: nx.Graph[int] = nx.Graph()
+    order.add_nodes_from(nx.dfs_preorder_nodes(tree, 0))
+    circle = nx.circular_layout(order)
     return np.array([circle[head] for head in range(len(distances))])
 
 
@@ -73,7 +75,7 @@ def _pair_distances(points: np.ndarray) -> np.ndarray:
 
 def content(divergence: np.ndarray) -> str:
     """Tells one ``divergence`` from another."""
-    return hashlib.sha256(np.ascontiguousarray(divergence, np.float32)).hexdigest()[:16]
+    return sha256_of([np.ascontiguousarray(divergence, np.float32).tobytes()], 16)
 
 
 def write_layouts(measurement: Measurement, path: Path) -> None:

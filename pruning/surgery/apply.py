@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from pruning.adapters.base import adapter_for
 from pruning.artifacts.events import (
@@ -43,7 +44,7 @@ class Applied:
     """The pruned ``model`` (it shares untouched parameters with the dense one), the ``plan`` as
     carried out after re-scoring, and one event per module that was changed."""
 
-    model: nn.Module
+    model: PreTrainedModel
     plan: Plan
     widths: tuple[Widths, ...]
     events: tuple[ModuleEvent, ...]
@@ -51,7 +52,7 @@ class Applied:
 
 @torch.no_grad()
 def apply(
-    model: nn.Module,
+    model: PreTrainedModel,
     plan: Plan,
     recipe: Recipe,
     windows: Windows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from pruning.adapters.base import GROUPED, ModelAdapter, PrunableModule
 from pruning.adapters.projection import layer_like, layer_matrix, set_layer
 
+Model = TypeVar("Model", bound=nn.Module)
 
-def shared_copy(model: nn.Module) -> nn.Module:
+
+def shared_copy(model: Model) -> Model:
     """A second model that shares every parameter and buffer with ``model``.
 
     Cutting the copy replaces its parameters and leaves ``model`` untouched, so pruning never

@@ -16,6 +16,7 @@ import torch
 
 import pruning
 from pruning.artifacts.recipe import Recipe
+from pruning.pipeline import prune
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ def test_prune_recovers_and_reloads(demo, tmp_path):
     found = {}
     for method in ("none", "refit"):
         recipe = Recipe.parse({**base, "recovery": {"method": method}})
-        run = pruning.prune(demo, recipe, measurement=measurement)
+        run = prune(demo, recipe, measurement=measurement)
         found[method] = pruning.perplexity(
             run.pruned.model, demo.tokenizer, text, windows=12
         ).perplexity

@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import numpy as np
+import networkx as nx
 import pandas
 import streamlit as st
 
@@ -21,7 +21,7 @@ from app.session import state
 from app.views.prune import decisions
 from app.views.prune.decisions import Frame
 from pruning.artifacts.shapes import ModelShape
-from pruning.planning.similarity import edges
+from pruning.planning.graph import add_decisions, ring_graph, similarity_graph
 
 EARLIER = 3
 """Decisions before the newest that stay readable below the picture."""
@@ -72,19 +72,15 @@ def _shape(job: Job) -> ModelShape | None:
     return measurement.shape if measurement.model == job.request.model.source else None
 
 
-@st.cache_data(show_spinner=False, max_entries=512)
-def _positions(divergence: np.ndarray) -> np.ndarray:
-    return node_positions(divergence)
-
-
-def _graph(job: Job, block: int, count: int) -> tuple[np.ndarray, list]:
-    """Positions and edges as on the Heads page where this model is measured; else a ring."""
+def _graph(job: Job, block: int, count: int) -> nx.Graph:
+    """The graph as on the Heads page where this model is measured; else a ring."""
     measurement = state.current_measurement()
     if measurement.model == job.request.model.source and block < len(measurement.blocks):
         divergence = measurement.blocks[block].divergence
         if len(divergence) == count:
-            return _positions(divergence), edges(divergence, job.request.heads.threshold or 0.0)
-    return pictures.ring_positions(count), []
+            threshold = job.request.heads.threshold or 0.0
+            return similarity_graph(divergence, threshold, node_positions(divergence))
+    return ring_graph(count)
 
 
 def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
@@ -97,13 +93,15 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         "Hollow with a ✕: pruned; a thick line shows which head it is like.",
     )
     if heads:
-        positions, pairs = _graph(job, block, heads)
+        graph = _graph(job, block, heads)
+        if frame.attention is not None:
+            add_decisions(graph, frame.attention)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
         st.plotly_chart(
-            pictures.heads(positions, pairs, frame.attention, fresh=fresh, paper=theme.paper()),
+            pictures.heads(graph, fresh=fresh, paper=theme.paper()),
             config=theme.chart_config("feed-heads"),
             key="feed.heads",
-            alt=pictures.heads_alt(block, heads, frame.attention),
+            alt=pictures.heads_alt(block, graph),
         )
     st.markdown(f"##### Block {block}: FFN channels")
     if channels:

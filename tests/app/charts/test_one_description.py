@@ -23,7 +23,7 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
-from pruning.planning.graph import count_similar
+from pruning.planning.graph import count_similar, similarity_graph
 from tests.helpers.drawing import random_divergence
 from tests.helpers.stand_ins import fake_events
 
@@ -141,7 +141,11 @@ def test_errors_of_nothing_and_of_zero_are_still_a_picture(events):
 
 
 def test_the_overview_is_the_same_in_figure_csv_and_words(demo, plan):
-    counts = [count_similar(block.divergence, 0.1) for block in demo.blocks]
+    anywhere = [np.zeros((len(block.divergence), 2)) for block in demo.blocks]
+    counts = [
+        count_similar(similarity_graph(block.divergence, 0.1, places))
+        for block, places in zip(demo.blocks, anywhere, strict=True)
+    ]
     losses = {"attention": [0.25] * 30, "ffn": [0.5] * 30}
     rows = overview_rows(plan, counts, losses)
     drawn = {trace.name: trace for trace in blocks_overview(plan, counts, open_block=0).data}

@@ -8,6 +8,7 @@ import pytest
 
 import pruning
 from app.session import visitor_jobs
+from pruning.pipeline import prune
 from tests.helpers import families
 from tests.helpers.stand_ins import OWNER, button, labelled, wait_for
 
@@ -18,7 +19,7 @@ def weights(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("HEADROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
     folder = tmp_path_factory.mktemp("saved") / "model"
-    run = pruning.prune(families.loaded("llama_grouped"), families.recipe(ffn__ratio=0.4))
+    run = prune(families.loaded("llama_grouped"), families.recipe(ffn__ratio=0.4))
     pruning.save(run, folder)
     yield folder / "model.safetensors"
     patch.undo()

@@ -102,7 +102,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     assert "at least one value and one preset" in at.error[0].value
     assert button(at, "Compare methods").disabled
     labelled(at.multiselect, "Methods").set_value(["paper", "best"])
-    labelled(at.checkbox, "Spare the heads").check()
+    labelled(at.checkbox, "Only FFN channels").check()
     labelled(at.slider, "Block parameters to keep").set_value(0.7).run()
     button(at, "Compare methods").click().run()
     job = visitor_jobs.manager().of(OWNER, "methods")[0]

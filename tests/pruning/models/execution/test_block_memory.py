@@ -26,7 +26,7 @@ from pruning.models.execution import offload
 from pruning.models.execution.prefetch import Sender
 from pruning.models.loading import loader as opening
 from pruning.models.loading.memory_estimate import estimate
-from pruning.pipeline import measure_model, memory_task
+from pruning.pipeline import measure_model, memory_task, prune
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 from pruning.utils.errors import Cancelled
@@ -77,7 +77,7 @@ def test_memory_is_that_of_one_block_however_many_there_are(tmp_path, monkeypatc
         assert max(store) == block
         assert max(alive) - others <= outside + block
         with _counted(monkeypatch) as (store, _alive):
-            run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3, heads__ratio=0.2))
+            run = prune(loaded, families.recipe(ffn__ratio=0.3, heads__ratio=0.2))
             losses(run.pruned, families.token_ids(4))
         # the dense block and what of the pruned one has not been made anew
         assert max(store) <= 2 * block
@@ -127,7 +127,7 @@ def test_all_that_is_allocated_is_bounded_however_many_blocks_there_are(tmp_path
         needs = estimate(str(folder), device="cpu", task=memory_task(recipe)).needs("disk")[0]
         loaded = pruning.load(str(folder), device="cpu", placement="disk")
         with Allocations() as allocations:
-            run = pruning.prune(loaded, recipe)
+            run = prune(loaded, recipe)
             losses(run.pruned, families.token_ids(4))
         blocks = loaded.adapter.blocks(run.pruned.model)
         assert len(blocks) == count and all(p.device.type == "meta" for p in blocks.parameters())
@@ -163,7 +163,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
         folder.mkdir()
         (folder / "0.safetensors").write_bytes(b"pruned")
     loaded = pruning.load(str(many_blocks(tmp_path, 2)), device="cpu", placement="disk")
-    run = pruning.prune(loaded, families.recipe(ffn__ratio=0.3))
+    run = prune(loaded, families.recipe(ffn__ratio=0.3))
     assert not gone.exists() and (ours / "0.safetensors").is_file()
     assert len(list(tmp_path.glob(f"blocks-{os.getpid()}-*/*.safetensors"))) > 1
     del run
@@ -271,7 +271,7 @@ def test_a_gpu_computes_the_same_with_the_next_block_on_its_way(tmp_path, monkey
     monkeypatch.setattr(Sender, "send", sending)
     recipe = families.recipe(ffn__ratio=0.3, heads__ratio=0.2)
     runs = [
-        pruning.prune(pruning.load(str(folder), device="cuda", placement=place), recipe)
+        prune(pruning.load(str(folder), device="cuda", placement=place), recipe)
         for place in ("whole", where)
     ]
     assert sent and all(tensor.device.type == "cuda" for tensor in sent)

@@ -14,7 +14,7 @@ from pruning.cli.main import main
 from pruning.models.execution import offload
 from pruning.models.loading import loader as opening
 from pruning.models.loading.from_disk import spread_map
-from pruning.pipeline import measure_model
+from pruning.pipeline import measure_model, prune
 from pruning.utils.errors import SourceError, Unsupported
 from tests.helpers import families
 from tests.helpers.placed_models import losses, same
@@ -38,7 +38,7 @@ def test_from_disk_as_from_memory(folder, tmp_path):
     disk = pruning.load(str(folder), device="cpu", placement="disk")
     assert (whole.placement, disk.placement) == ("whole", "disk")
     recipe = families.recipe(**RULES)
-    one, other = pruning.prune(whole, recipe), pruning.prune(disk, recipe)
+    one, other = prune(whole, recipe), prune(disk, recipe)
     assert one.plan == other.plan and one.widths == other.widths
     for mine, its in zip(one.events, other.events, strict=True):
         assert replace(mine, seconds=0.0, solve_seconds=0.0) == replace(
@@ -84,7 +84,7 @@ def test_other_forms_from_disk(folder, tmp_path, form):
     files = []
     for where in ("whole", "disk"):
         loaded = pruning.load(str(folder), device="cpu", placement=where)
-        run = pruning.prune(loaded, recipe)
+        run = prune(loaded, recipe)
         out = tmp_path / f"{form}-{where}"
         pruning.save(run, out, form)
         files.append(load_file(out / "model.safetensors"))
@@ -127,7 +127,7 @@ def test_blocks_go_round_the_cards(folder, monkeypatch):
     cards = [torch.device("cpu"), torch.device("cpu", 0)]
     whole = pruning.load(str(folder), device="cpu", placement="whole")
     recipe, ids = families.recipe(**RULES), families.token_ids()
-    one = pruning.prune(whole, recipe)
+    one = prune(whole, recipe)
     for where in ("spread", "memory", "disk"):
         # accelerate, which loads what is spread, would offload from one name to the other
         devices = [cards[0]] * 2 if where == "spread" else cards
@@ -135,7 +135,7 @@ def test_blocks_go_round_the_cards(folder, monkeypatch):
         loaded = pruning.load(str(folder), device="cpu", placement=where)
         blocks = loaded.adapter.blocks(loaded.model)
         assert [offload.device_of(block) for block in blocks] == [*devices, cards[0]]
-        run = pruning.prune(loaded, recipe)
+        run = prune(loaded, recipe)
         assert run.plan == one.plan
         same(one.pruned, run.pruned)
         assert torch.equal(losses(run.pruned, ids), losses(one.pruned, ids))
