@@ -211,6 +211,6 @@ def from_memory(model: nn.Module, tokenizer: Any = None) -> LoadedModel:
                 f"The weight {name!r} is {parameter.dtype} on {parameter.device}; load the model "
                 "unquantised and whole, or give its name."
             )
-    own = adapter.prepared(shared_copy(model)).eval()
+    own: Any = adapter.prepared(shared_copy(model)).eval()
     name = getattr(model.config, "_name_or_path", "") or IN_MEMORY
     return LoadedModel(own, tokenizer, adapter, name, None, f"memory:{content_digest(own)}")
