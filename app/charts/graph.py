@@ -82,7 +82,7 @@ def similarity_chart(
         uirevision="graph",
     )
     figure.update_xaxes(visible=False, range=[-0.07, 1.07], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-0.09, 1.1], fixedrange=True)
+    figure.update_yaxes(visible=False, range=[-0.13, 1.1], fixedrange=True)
     return figure
 
 
