@@ -23,9 +23,21 @@ KINDS = ("cuda", "mps")
 
 _PLACES = ("device", "is_cuda", "is_cpu", "is_mps")
 _WAITS = (
-    "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy", "nonzero",
-    "masked_select", "unique", "equal", "allclose", "__contains__",
-)  # fmt: skip
+    "item",
+    "tolist",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+    "cpu",
+    "numpy",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "equal",
+    "allclose",
+    "__contains__",
+)
 _ACROSS = ("copy_", "to", "cpu", "cuda", "type_as", "detach", "__deepcopy__", "set_", "data")
 """Operations that may see two devices."""
 _INDEXED = ("__getitem__", "__setitem__", "index_put_", "index_put")

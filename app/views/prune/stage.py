@@ -120,7 +120,7 @@ def _totals(frame: Frame, shape: ModelShape | None) -> None:
     every = {"attention": "", "ffn": ""}
     if shape is not None:
         every = {k: f" of {sum(b.module(k).units for b in shape.blocks):,}" for k in every}
-    columns[0].metric("Heads gone", f"{frame.heads_gone:,}{every['attention']}")
+    columns[0].metric("Heads removed", f"{frame.heads_gone:,}{every['attention']}")
     columns[1].metric("Channels gone", f"{frame.channels_gone:,}{every['ffn']}")
     if shape is not None:
         left = decisions.kept_so_far(frame.events, shape)

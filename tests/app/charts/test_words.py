@@ -20,7 +20,7 @@ from pruning.artifacts.shapes import ModuleShape
 from pruning.planning import make_plan
 from pruning.planning.analysis import largest_channels
 from pruning.planning.graph import add_decisions, block_graph, count_similar
-from tests.helpers.drawing import make_graph
+from tests.helpers.head_graphs import make_graph
 
 
 def test_every_chart_has_a_text_alternative(demo: Measurement) -> None:

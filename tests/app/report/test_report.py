@@ -11,7 +11,7 @@ import pytest
 
 from app.jobs import compare_tasks
 from app.report import report, tables
-from tests.helpers.found import EVIL, LOSSES, Passage, Score, Text, add_run, found_things
+from tests.helpers.finished_jobs import EVIL, LOSSES, Passage, Score, Text, add_run, found_things
 from tests.helpers.stand_ins import FakeReport, FakeRun
 
 

@@ -20,7 +20,7 @@ from app.session import visitor_jobs
 from app.views.compare.export import file_name
 from pruning.checkpoint.zip import move_into_zip
 from pruning.utils.errors import Cancelled, HeadroomError
-from tests.helpers.found import add_run
+from tests.helpers.finished_jobs import add_run
 from tests.helpers.stand_ins import OWNER, button, labelled, wait_for, words
 from tests.helpers.waiting import Clock
 

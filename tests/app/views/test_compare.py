@@ -11,7 +11,7 @@ from app.jobs import compare_tasks, tasks
 from app.session import state, visitor_jobs
 from app.views.compare.evaluation import rate
 from app.views.compare.tokens import before_token
-from tests.helpers.found import LOSSES, Passage, Rate, Score, add, add_run
+from tests.helpers.finished_jobs import LOSSES, Passage, Rate, Score, add, add_run
 from tests.helpers.stand_ins import OWNER, button, charts, draft_of, labelled, wait_for, words
 
 

@@ -7,7 +7,7 @@ import pytest
 from app.jobs import compare_tasks, tasks
 from app.session import state, visitor_jobs
 from pruning.utils.errors import Cancelled, OutOfMemory, Unsupported
-from tests.helpers.found import add_run
+from tests.helpers.finished_jobs import add_run
 from tests.helpers.stand_ins import OWNER, button, failing, wait_for, words
 
 # page, button that starts the work, module and function that make it
