@@ -1,4 +1,4 @@
-"""All blocks: the overview, the graphs on one sheet, and both to take along."""
+"""All blocks: the overview, the graphs on one sheet, and exports of both."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def show_sheet(graphs: Sequence[nx.Graph], block: int, head: int) -> None:
 def show_downloads(
     graphs: Sequence[nx.Graph], measurement: Measurement, block: int, plan: Plan
 ) -> None:
-    """The charts' data to take along: tables as CSV, graphs as GraphML and node-link JSON."""
+    """The charts' data to export: tables as CSV, graphs as GraphML and node-link JSON."""
     counts = [count_similar(graph) for graph in graphs]
     losses = losses_per_block(measurement, plan)
     divergence = measurement.blocks[block].divergence

@@ -121,7 +121,7 @@ def _totals(frame: Frame, shape: ModelShape | None) -> None:
     if shape is not None:
         every = {k: f" of {sum(b.module(k).units for b in shape.blocks):,}" for k in every}
     columns[0].metric("Heads removed", f"{frame.heads_gone:,}{every['attention']}")
-    columns[1].metric("Channels gone", f"{frame.channels_gone:,}{every['ffn']}")
+    columns[1].metric("Channels removed", f"{frame.channels_gone:,}{every['ffn']}")
     if shape is not None:
         left = decisions.kept_so_far(frame.events, shape)
         columns[2].metric("Block parameters left", f"{left:.1%}")
