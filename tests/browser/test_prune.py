@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.helpers.steps import (
@@ -54,7 +56,9 @@ def test_the_feed_plays_pauses_and_is_replayed(visit, tmp_path):
     another(page, held)
     run_to_end(page)
 
-    last = int(slider(page, "Decision").get_attribute("aria-valuemax"))
+    tape = slider(page, "Decision")
+    expect(tape).to_have_attribute("aria-valuemax", re.compile(r"\d"))
+    last = int(tape.get_attribute("aria-valuemax"))
     assert last >= 30
     says(page, "Decision", str(last))
     press(page, "Decision", "Home")
