@@ -31,8 +31,8 @@ def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> 
 
 
 def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
-    """Parameters that the recipe's budget leaves to the modules of ``blocks``; the sizes of the model are
-    enough to tell. Raises UsageError when it cannot be met."""
+    """Parameters that the recipe's budget leaves to the modules of ``blocks``, told by the sizes of
+    the model alone. Raises UsageError when it cannot be met."""
     before = module_parameters(shape, blocks)
     in_blocks = module_parameters(shape, range(len(shape.blocks)))
     in_blocks += sum(block.other_parameters for block in shape.blocks)
@@ -43,7 +43,7 @@ def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
         share = 1.0 - (before - least) / in_blocks
         heads = "all heads" if recipe.budget.spare_heads else "the fewest heads"
         raise UsageError(
-            f"The budget is too small: with {heads} and channels left in every block of the "
+            f"The budget is too small: with {heads} and one channel left in every block of the "
             f"range, {share:.1%} of the block parameters stay; allow more or widen the range."
         )
     return kept
