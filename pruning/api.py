@@ -177,6 +177,7 @@ def _loaded(model: str | nn.Module | LoadedModel, tokenizer: Any, recipe: Recipe
 
     from pruning.models.loading import LoadedModel, load
     from pruning.pipeline import memory_task
+    from pruning.preflight import preflight
 
     if isinstance(model, LoadedModel):
         return model if tokenizer is None else replace(model, tokenizer=tokenizer)
@@ -187,6 +188,7 @@ def _loaded(model: str | nn.Module | LoadedModel, tokenizer: Any, recipe: Recipe
             f"A model cannot be {type(model).__name__}; give a transformers model or a name."
         )
     choice = recipe.model
+    preflight(recipe.changed(model={"source": str(model)}))
     loaded = load(
         str(model), revision=choice.revision, dtype=choice.dtype, task=memory_task(recipe)
     )

@@ -29,6 +29,7 @@ from pruning.measure.passes import (
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.sizes import Task
+from pruning.planning.checks import check_recipe
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
 from pruning.surgery.apply import Applied, apply
@@ -189,6 +190,8 @@ def prune(
     never changed.
     """
     started = time.perf_counter()
+    if plan is None:
+        check_recipe(recipe, loaded.adapter.model_shape(loaded.model))
     # augmentations take a forward pass: measuring and recovery share them
     fit_windows = cache(
         partial(recovery_windows, loaded, recipe, progress=progress, should_cancel=should_cancel)

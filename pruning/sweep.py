@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.recipe import Recipe
+from pruning.planning.checks import check_recipe
 from pruning.presets import PRESETS, with_preset
 from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import UsageError
@@ -103,6 +104,9 @@ def sweep(
     is being computed.
     Raises what :func:`pruning.pipeline.prune` and :func:`pruning.evaluate.perplexity` raise.
     """
+    shape = loaded.adapter.model_shape(loaded.model)
+    for point in wanted.points():
+        check_recipe(wanted.recipe_at(*point), shape)
     store = _Store(loaded, wanted)
     tasks: list[tuple[str, float | None]] = [("dense", None), *wanted.points()]
     points = []

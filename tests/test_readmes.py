@@ -13,7 +13,7 @@ import pytest
 
 from pruning import registries
 from pruning.artifacts.recipe import Recipe
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 README = ROOT / "README.md"
@@ -88,7 +88,7 @@ def test_the_recipe_of_the_readme_is_one():
 
 @pytest.mark.parametrize(
     "block",
-    [block for block in blocks(ENGINE) if block.words.startswith("python")],
+    [block for block in blocks(ENGINE) if block.words.startswith("python file=pruning")],
     ids=lambda block: block.words.rpartition("/")[2],
 )
 def test_the_files_that_add_something_add_it(block, monkeypatch):
@@ -99,6 +99,26 @@ def test_the_files_that_add_something_add_it(block, monkeypatch):
     exec(compile(block.text, block.words, "exec"), {"__name__": name})
     assert set(registry.names()) - set(known) == {name}
     assert registry.entry(name).source == "an example"
+
+
+def test_the_page_that_is_added_is_found_and_drawn(tmp_path, monkeypatch):
+    testing = pytest.importorskip("streamlit.testing.v1")
+    from app import pages
+
+    (block,) = [b for b in blocks(ENGINE) if b.words.startswith("python file=app/views/")]
+    script = tmp_path / block.words.rpartition("/")[2]
+    script.write_text(block.text, encoding="utf-8")
+    (page,) = pages.pages_in(tmp_path)
+    assert (page.name, page.title) == ("widths", "Widths")
+    monkeypatch.chdir(ROOT)
+    drawn = testing.AppTest.from_file(str(script), default_timeout=PATIENCE).run()
+    assert not drawn.exception and len(drawn.dataframe[0].value) == 30
+
+
+def test_every_block_is_run_by_a_test_here():
+    assert {block.words for block in blocks(README)} == {"", "yaml", "python"}
+    engine = [block.words for block in blocks(ENGINE)]
+    assert all(words.startswith(("python file=pruning", "python file=app")) for words in engine[1:])
 
 
 @pytest.mark.parametrize("words", command_lines(BENCHMARKS), ids=shlex.join)

@@ -9,9 +9,12 @@ from pruning.checkpoint.card import model_card
 from pruning.checkpoint.forms import FORMS, FormOptions
 from pruning.checkpoint.parts import Parts, parts_from, parts_of
 from pruning.checkpoint.records import MARKER, Evaluation
+from pruning.checkpoint.rewrite.shards import write_weights
+from pruning.models.fingerprint import fingerprint
 from pruning.surgery.result import PruneRun
-from pruning.utils.atomic_dir import file_aside, written_aside
-from pruning.utils.errors import UsageError
+from pruning.utils.atomic_dir import check_place, file_aside, written_aside
+from pruning.utils.errors import UsageError, described
+from pruning.utils.files import cache_root
 
 DEFAULT_FORM = "compact"
 
@@ -62,16 +65,52 @@ def write(
     return remarks
 
 
+def rescue(parts: Parts, out: Path, form: str) -> str:
+    """Keep a model that could not be written to ``out``: compact there or else in the cache folder,
+    or at least its weights with all that says how it came about. Returns the sentence that says
+    where."""
+    spare = cache_root() / "rescued" / f"{out.stem}-{fingerprint(parts.model)[:12]}"
+    here = out.with_suffix("") if out.suffix == FORMS[form].single_file else out
+    for place in [here, spare] if form != DEFAULT_FORM else [spare]:
+        try:
+            check_target(place)
+            write(parts, place)
+            return f"The compact form was written to {place} instead."
+        except Exception:  # the next place, or the next way
+            continue
+    try:
+        _write_weights(parts, spare)
+        return f"Its weights and records were kept in {spare}."
+    except Exception as error:
+        return f"Nothing could be kept in {spare} either: {described(error)}."
+
+
+def _write_weights(parts: Parts, place: Path) -> None:
+    """Weights under the live model's names and the records, without the rest, which may be what
+    cannot be saved."""
+    with written_aside(place) as folder:
+        write_weights(parts.model, parts.adapter.blocks(parts.model), folder)
+        parts.records.write(folder)
+
+
 def check_target(out: Path, form: str = DEFAULT_FORM) -> None:
-    """Raise UsageError when ``out`` must not be replaced or the form is unknown."""
+    """Raise UsageError when ``out`` must not be replaced or the form is unknown, HeadroomError when
+    nothing can be written there: what takes hours must not end so."""
     single = FORMS[form].single_file
     if single and out.suffix == single:
         if out.is_dir():
             raise UsageError(f"{out} is a folder; name a file, or a folder of another name.")
+        check_place(out)
         return
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise UsageError(
+            f"{out} is the working folder or one above it, which a saved model would replace; "
+            "name a new folder, like out/pruned."
+        )
     if out.is_file():
         raise UsageError(f"{out} is a file; name a folder for the pruned model.")
     if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
         raise UsageError(
             f"{out} is not empty and was not saved by Headroom; choose another folder."
         )
+    check_place(out)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message}\n")
         raise SystemExit(2)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0], found.command))
+        return found
+
+    def _unknown(self, word: str, command: str) -> str:
+        """The line for an argument that ``command`` does not take, with the nearest option."""
+        (commands,) = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        options = commands.choices[command]._option_string_actions
+        near = get_close_matches(word.partition("=")[0], options, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"Unknown argument {word!r}{hint}; see '{self.prog} {command} --help'."
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         # the one hook that sees options and commands alike
@@ -52,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Wrong use that the parser itself sees raises SystemExit(2).
     """
-    arguments = build_parser().parse_args(argv)
-    command = COMMANDS[arguments.command]
     try:
+        arguments = build_parser().parse_args(argv)
+        command = COMMANDS[arguments.command]
         with Console() as console:
             result = command.run(arguments, console)
         text = json.dumps(result, allow_nan=False) if arguments.json else command.text(result)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint.gguf.types import GGUF_TYPES
@@ -21,6 +23,7 @@ from pruning.registries import (
 if TYPE_CHECKING:
     from pruning.models.loading.loaded import LoadedModel
     from pruning.models.loading.sizes import Task
+    from pruning.preflight import Forecast
 
 PLACEMENT_HELP = (
     "where blocks that are not in use wait: whole (on the device), spread (over all cards), memory "
@@ -103,6 +106,32 @@ def parse_names(text: str) -> tuple[str, ...]:
 def parse_numbers(text: str) -> tuple[float, ...]:
     """``1,2,...``; raises ValueError, which the parser turns into one line."""
     return tuple(float(part) for part in parse_names(text))
+
+
+def checked(
+    arguments: Namespace,
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    form: str | None = None,
+    texts: Sequence[str] = (),
+    **more: Any,
+) -> Forecast:
+    """What a run of ``recipe`` would do; raises HeadroomError, before weights are read, when it
+    cannot work. ``more``: what :func:`pruning.preflight.preflight` takes besides."""
+    from pruning.preflight import check_request, preflight
+
+    check_request(recipe, out=out, form=form, texts=texts)
+    silence_libraries()
+    return preflight(
+        recipe,
+        out=out,
+        form=form,
+        texts=texts,
+        device=arguments.device,
+        placement=arguments.placement,
+        **more,
+    )
 
 
 def load_model(

@@ -14,8 +14,7 @@ def read(path: Path) -> str:
     """Text of a file: plain files as they are, rows of ``.jsonl`` and ``.parquet`` joined with
     two line breaks. Raises SourceError in one line when it is absent, corrupt or empty."""
     path = Path(path)
-    if not path.is_file():
-        raise SourceError(f"{path} is neither a corpus name nor a file; check the path.")
+    check_file(path)
     try:
         if path.suffix in (".jsonl", ".ndjson"):
             # not splitlines(): JSON strings may hold other Unicode line ends
@@ -36,6 +35,14 @@ def read(path: Path) -> str:
     if not text.strip():
         raise SourceError(f"{path} contains no text; choose another file.")
     return text
+
+
+def check_file(path: Path) -> None:
+    """Raise SourceError when there is no file at ``path``, or an empty one."""
+    if not path.is_file():
+        raise SourceError(f"{path} is neither a corpus name nor a file; check the path.")
+    if not path.stat().st_size:
+        raise SourceError(f"{path} contains no text; choose another file.")
 
 
 def _text_of(row: object, path: Path) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
+from pruning.data.files import check_file
 from pruning.data.files import read as read_file
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import SourceError, UsageError
+from pruning.utils.registry import unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,19 +36,26 @@ class Windows:
 
 def read_text(source: str, split: Split) -> str:
     """Text of a named corpus' split or of a file; raises SourceError, UsageError."""
+    check_source(source, tokens=False)
     if source in CORPORA:
-        corpus = CORPORA[source]
-        if not isinstance(corpus, TextCorpus):
+        return CORPORA[source].read(split)
+    return read_file(Path(source).expanduser())
+
+
+def check_source(source: str, *, tokens: bool = True) -> None:
+    """Raise UsageError or SourceError, before any work, when ``source`` is neither a corpus (one of
+    token ids only with ``tokens``) nor a file that is there."""
+    if source in CORPORA:
+        if not tokens and not isinstance(CORPORA[source], TextCorpus):
             raise UsageError(
                 f"The corpus {source!r} is made of tokens, not of text; evaluate on a text corpus."
             )
-        return corpus.read(split)
+        return
     path = Path(source).expanduser()
     if not path.exists() and not path.suffix and "/" not in source:
-        raise UsageError(
-            f"Unknown corpus {source!r}; choose one of {', '.join(CORPORA.names())}, or a path."
-        )
-    return read_file(path)
+        known = str(unknown_name("corpus", source, CORPORA.names()))
+        raise UsageError(f"{known.rstrip('.')}, or a path.")
+    check_file(path)
 
 
 def tokens_of(tokenizer: Any, text: str) -> tuple[Tensor, bool]:

@@ -33,8 +33,15 @@ def plan_heads(
     marked = recipe.marks.get(index)
     marks = HeadMarks(marked.keep, marked.drop) if marked else HeadMarks()
     request = HeadRequest(index, shape, measured.divergence, scores, recipe.heads, sparsity, marks)
-    chosen = policy_for(policy or recipe.heads.policy, shape)
+    return replace(select_heads(request, policy), held=marks.keep)
+
+
+def select_heads(request: HeadRequest, policy: str | None = None) -> ModulePlan:
+    """Heads by ``policy`` (None: the rule's), or by ``query`` where that does not fit or pay.
+    Raises UsageError when the marks cannot be honoured."""
+    shape = request.shape
+    chosen = policy_for(policy or request.rule.policy, shape)
     plan = chosen.select(request) if chosen.fits(shape) else None
     if plan is None or not chosen.pays(plan, shape):
         plan = policy_for(FALLBACK, shape).select(request)
-    return replace(plan, held=marks.keep)
+    return plan

@@ -10,21 +10,10 @@ from pruning.artifacts.recipe import Recipe
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.planning.allocation import ALLOCATIONS, BlockSparsity
 from pruning.planning.channels import plan_channels
+from pruning.planning.checks import block_range, cuttable
 from pruning.planning.heads import plan_heads
 from pruning.planning.marks import check_marks
 from pruning.planning.selection import keep_all
-from pruning.utils.errors import UsageError
-
-
-def block_range(recipe: Recipe, count: int) -> range:
-    """The blocks that may be cut; raises UsageError when the range leaves the model."""
-    end = count if recipe.blocks.end is None else recipe.blocks.end
-    if end > count or recipe.blocks.start >= end:
-        raise UsageError(
-            f"The block range [{recipe.blocks.start}, {end}) does not fit a model of {count} "
-            f"blocks; choose 0 <= start < end <= {count}."
-        )
-    return range(recipe.blocks.start, end)
 
 
 def needs_gradients(recipe: Recipe) -> bool:
@@ -42,8 +31,7 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
     """Decide what goes. Raises UsageError when the block range or the marks do not fit the model,
     and NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
     whole = measurement.shape
-    if recipe.budget.given and recipe.budget.spare_heads:
-        measurement = ffn_only(measurement)
+    measurement = replace(measurement, shape=cuttable(whole, recipe))
     blocks = block_range(recipe, len(whole.blocks))
     check_marks(recipe, measurement.shape, blocks)
     allocated = ALLOCATIONS[recipe.allocation].allocate(measurement, recipe, blocks)
@@ -70,13 +58,3 @@ def plan_block(
         index, shape, scores, recipe.ffn.score, sparsity.ffn, recipe.ffn.multiple
     )
     return BlockPlan(heads, channels)
-
-
-def ffn_only(measurement: Measurement) -> Measurement:
-    """``measurement`` of a model whose heads cannot go."""
-    reason = "the recipe's budget spares the heads."
-    blocks = tuple(
-        replace(block, attention=replace(block.attention, fixed=reason))
-        for block in measurement.shape.blocks
-    )
-    return replace(measurement, shape=replace(measurement.shape, blocks=blocks))

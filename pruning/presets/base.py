@@ -67,7 +67,7 @@ def read_preset(path: Path) -> Entry[Preset]:
             raise UsageError(
                 f"{section} is among what a preset leaves alone (model, text, blocks, size, seed)."
             )
-    cost = _cost(_with_settings(Recipe(), preset.settings, "its recipe"))
+    cost = cost_of(_with_settings(Recipe(), preset.settings, "its recipe"))
     return Entry(
         preset.name,
         preset.title,
@@ -92,7 +92,8 @@ def _with_settings(recipe: Recipe, settings: Preset, origin: str = "The recipe")
     return Recipe.parse(data, origin)
 
 
-def _cost(recipe: Recipe) -> Cost:
+def cost_of(recipe: Recipe) -> Cost:
+    """The cost of the dearest thing that ``recipe`` uses."""
     used = (
         registries.CRITERIA.entry(recipe.heads.score),
         registries.CRITERIA.entry(recipe.ffn.score),

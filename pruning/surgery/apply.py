@@ -26,7 +26,7 @@ from pruning.artifacts.shapes import KINDS, ModuleKind, ModuleShape, Widths
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.data.windows import Windows
 from pruning.measure.forward_pass import ModuleSums
-from pruning.planning.planner import block_range
+from pruning.planning.checks import block_range
 from pruning.planning.rescore import rescored
 from pruning.recovery import RECOVERIES
 from pruning.surgery.cut import shared_copy

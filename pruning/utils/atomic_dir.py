@@ -43,6 +43,22 @@ def file_aside(target: Path) -> Iterator[Path]:
         os.replace(temporary / target.name, target)
 
 
+def check_place(target: Path) -> None:
+    """Raise HeadroomError before long work when nothing could be written beside ``target``, which
+    is tried; folders above it that are missing are not made."""
+    try:
+        folder = target.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{_prefix(target)}{os.getpid()}."):
+            pass
+    except OSError as error:
+        raise HeadroomError(
+            f"{target} cannot be written: {error.strerror or error}; name a folder that you may "
+            "write to."
+        ) from None
+
+
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     temporary: Path | None = None

@@ -12,9 +12,10 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Budget, Marks, Recipe
 from pruning.criteria import CRITERIA
+from pruning.planning.checks import block_range
 from pruning.planning.graph import block_graph
 from pruning.planning.loss_curves import has_loss_curves, plan_losses
-from pruning.planning.planner import block_range, make_plan
+from pruning.planning.planner import make_plan
 from pruning.utils.errors import HeadroomError, NeedsMeasurement
 
 FIRST_LOOK = 0.10

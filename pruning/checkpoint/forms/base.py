@@ -19,7 +19,10 @@ from pruning.utils.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
+    from pruning.artifacts.recipe import Recipe
     from pruning.checkpoint.parts import Parts
+    from pruning.models.loading.outline import Outline
+    from pruning.planning.checks import Outlook
 
 SHARD = "5GB"
 
@@ -47,6 +50,11 @@ class Form(ABC):
         Returns remarks for the card and the user. Raises Unsupported with the reason when the
         form cannot hold this model; nothing of what was written then stays.
         """
+
+    def check(self, outline: Outline, recipe: Recipe, outlook: Outlook) -> tuple[str, ...]:
+        """What can be said before any work: raises Unsupported when the form cannot hold what
+        ``recipe`` makes of the model; returns remarks on what cannot be known yet."""
+        return ()
 
     @abstractmethod
     def loading(self, parts: Parts) -> str:

@@ -10,6 +10,12 @@ class Gguf(Form):
 
     single_file = ".gguf"
 
+    def check(self, outline, recipe, outlook):
+        from pruning.checkpoint.gguf.writer import check
+
+        check(outline)
+        return ()
+
     def write(self, parts, place, options):
         from pruning.checkpoint.base_model import short_name
         from pruning.checkpoint.gguf.writer import write_file

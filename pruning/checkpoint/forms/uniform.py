@@ -8,6 +8,11 @@ from pruning.checkpoint.forms.base import FORMS, Form, write_model
 class Uniform(Form):
     """A vanilla checkpoint of smaller sizes: no code, no key of ours."""
 
+    def check(self, outline, recipe, outlook):
+        from pruning.checkpoint.rewrite.resize import check_uniform
+
+        return check_uniform(outline, outlook)
+
     def write(self, parts, place, options):
         from pruning.checkpoint.rewrite.resize import uniform_model
 

@@ -22,6 +22,7 @@ from pruning.checkpoint.gguf.tokenizer import write_vocabulary
 from pruning.checkpoint.gguf.types import GgufType
 from pruning.checkpoint.parts import Parts
 from pruning.models.execution.offload import value_of
+from pruning.models.loading.outline import Outline
 from pruning.utils.errors import Unsupported
 
 ARCHITECTURE = "deci"
@@ -46,8 +47,9 @@ _ROPES = ("default", "linear", "llama3")
 _HALF_MAX = 65504.0
 
 
-def check(parts: Parts) -> None:
-    """Raise Unsupported with the reason when llama.cpp's graph would compute something else."""
+def check(parts: Parts | Outline) -> None:
+    """Raise Unsupported with the reason when llama.cpp's graph would compute something else; the
+    model's weights are not looked at."""
     model, config = parts.model, parts.model.config
     name = type(model).__name__
     if name not in COMPUTES_LIKE:
@@ -149,7 +151,7 @@ def _describe(writer: Any, parts: Parts, kind: GgufType) -> None:
     writer.add_string("headroom.versions", json.dumps(report.versions))
 
 
-def _head_width(parts: Parts) -> int:
+def _head_width(parts: Parts | Outline) -> int:
     return parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
 
 

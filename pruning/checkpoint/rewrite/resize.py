@@ -14,6 +14,8 @@ from pruning.checkpoint.rewrite.biases import config_with_biases
 from pruning.checkpoint.rewrite.pad import check_equivalent, copy_remaining
 from pruning.models.compact.config_key import plain_config
 from pruning.models.compact.load import skeleton
+from pruning.models.loading.outline import Outline
+from pruning.planning.checks import Outlook
 from pruning.utils.errors import Unsupported
 
 
@@ -72,6 +74,10 @@ def _one_shape(adapter: ModelAdapter, blocks: Iterable[nn.Module]) -> Shape:
         "FFN channels": {module.units for module in ffn if not module.mixture},
         "channels of an expert": {m.units // m.experts for m in ffn if m.mixture},
     }
+    return _shared(sizes_of)
+
+
+def _shared(sizes_of: dict[str, set[int]]) -> Shape:
     if all(len(sizes) <= 1 for sizes in sizes_of.values()):
         return Shape(*(max(sizes, default=0) for sizes in sizes_of.values()))
     spans = [
@@ -84,7 +90,39 @@ def _one_shape(adapter: ModelAdapter, blocks: Iterable[nn.Module]) -> Shape:
     )
 
 
-def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
+def check_uniform(outline: Outline, outlook: Outlook) -> tuple[str, ...]:
+    """Raise Unsupported when what a recipe leads to is sure to have no such config; returns a
+    remark where that depends on the measurement."""
+    shape = outline.shape
+    if outlook.widths is None:
+        if outlook.cuts and len(outlook.blocks) < len(shape.blocks):
+            raise Unsupported(
+                "Only some of the blocks are cut, and the uniform form needs the same widths in "
+                "every block: widen the block range to all, or use the compact form."
+            )
+        return (
+            "The uniform form needs the same widths in every block, which this recipe does not "
+            "promise; if they differ, the compact form is written instead.",
+        )
+    pairs = list(zip(shape.blocks, outlook.widths, strict=True))
+    sizes = _shared(
+        {
+            "heads": {width.heads for _, width in pairs},
+            "key/value heads": {width.kv_heads for _, width in pairs},
+            "FFN channels": {w.channels for block, w in pairs if block.ffn.experts == 1},
+            "channels of an expert": {
+                w.channels // block.ffn.experts for block, w in pairs if block.ffn.experts > 1
+            },
+        }
+    )
+    config = plain_config(outline.config)
+    built = _built(config, sizes, outline)
+    if isinstance(built, str):
+        raise Unsupported(f"{built.rstrip('.')}{_nearby(config, sizes, outline)}.")
+    return ()
+
+
+def _built(config: Any, shape: Shape, parts: Parts | Outline) -> nn.Module | str:
     """The model of these sizes without memory, or why there is none."""
     try:
         smaller = _resized(config, shape, parts)
@@ -106,7 +144,7 @@ def _built(config: Any, shape: Shape, parts: Parts) -> nn.Module | str:
     return model
 
 
-def _resized(config: Any, shape: Shape, parts: Parts) -> Any:
+def _resized(config: Any, shape: Shape, parts: Parts | Outline) -> Any:
     """The config of a smaller model of the same class; raises what its validators raise."""
     data = config.to_dict()
     width = parts.adapter.attention(parts.adapter.blocks(parts.model)[0]).unit_width
@@ -124,7 +162,7 @@ def _resized(config: Any, shape: Shape, parts: Parts) -> Any:
     return type(config).from_dict({**data, **changes})
 
 
-def _nearby(config: Any, shape: Shape, parts: Parts) -> str:
+def _nearby(config: Any, shape: Shape, parts: Parts | Outline) -> str:
     """The closest head counts that pruning can reach and the config class takes."""
     original = parts.adapter.attention(parts.adapter.blocks(skeleton(config, config.dtype))[0])
     tried = sorted(

@@ -18,8 +18,19 @@ SHARD_BYTES = 2 * 10**9
 def write_shards(
     model: nn.Module, blocks: Sequence[nn.Module], place: Path, limit: int = SHARD_BYTES
 ) -> None:
-    """Weights in shards of about ``limit`` bytes under the model's own names, config and
-    generation config; a tied weight is stored once. Raises OSError, SafetensorError."""
+    """Weights as :func:`write_weights` writes them, config and generation config."""
+    write_weights(model, blocks, place, limit)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(place)
+    if model.can_generate():
+        model.generation_config.save_pretrained(place)
+
+
+def write_weights(
+    model: nn.Module, blocks: Sequence[nn.Module], place: Path, limit: int = SHARD_BYTES
+) -> None:
+    """Weights in shards of about ``limit`` bytes under the model's own names; a tied weight is
+    stored once. Raises OSError, SafetensorError."""
     shards = list(_shards(model, limit))
     names = [SINGLE]
     if len(shards) > 1:
@@ -34,10 +45,6 @@ def write_shards(
         where = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         index = {"metadata": {"total_size": written}, "weight_map": where}
         (place / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(place)
-    if model.can_generate():
-        model.generation_config.save_pretrained(place)
 
 
 def _shards(model: nn.Module, limit: int) -> Iterator[dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console
-from pruning.cli.options import add_calibration, add_model, load_model
+from pruning.cli.options import add_calibration, add_model, checked, load_model
 from pruning.cli.recipe import recipe_from
 from pruning.utils.files import check_writable
 
@@ -35,6 +35,7 @@ class Measure(Command):
         recipe = recipe_from(arguments)
         out = Path(arguments.out)
         check_writable(out)
+        checked(arguments, recipe, prunes=False, loss_curves=arguments.curves)
         from pruning.pipeline import measure_model, memory_task
 
         task = memory_task(recipe, prunes=False, loss_curves=arguments.curves)

@@ -15,11 +15,12 @@ from pruning.cli.options import (
     add_decisions,
     add_form,
     add_model,
+    checked,
     load_model,
     preset_help,
 )
 from pruning.cli.recipe import recipe_from
-from pruning.utils.errors import HeadroomError, Unsupported
+from pruning.utils.errors import HeadroomError, Unsupported, described
 
 if TYPE_CHECKING:
     from pruning.checkpoint.parts import Parts
@@ -48,15 +49,15 @@ class Prune(Command):
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
         recipe = recipe_from(arguments)
+        out = Path(arguments.out)
+        before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
+        texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
+        forecast = checked(arguments, recipe, out=out, form=arguments.form, texts=texts)
         from pruning.checkpoint import parts_of
-        from pruning.checkpoint.saving import check_target
         from pruning.pipeline import memory_task, prune
 
-        out = Path(arguments.out)
-        check_target(out, arguments.form)
-        before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
         loaded = load_model(arguments, console, memory_task(recipe), recipe)
-        shape = loaded.adapter.model_shape(loaded.model)
+        shape = forecast.outline.shape
         for reason in (*shape.fixed.values(), *shape.whole):
             console.say("prune", reason)
         run = prune(loaded, recipe, progress=console.progress)
@@ -77,18 +78,18 @@ class Prune(Command):
 
 
 def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:
-    """Save in the form asked for; a run that this form cannot hold may have taken hours, so it is
-    kept in the form that holds every model."""
+    """Save in the form asked for. The run may have taken hours: what cannot be saved so is kept in
+    another form or place, which the error names."""
     from pruning.checkpoint import FormOptions, write
-    from pruning.checkpoint.saving import check_target
+    from pruning.checkpoint.saving import rescue
 
     try:
         return write(parts, out, arguments.form, FormOptions(gguf_type=arguments.gguf_type))
-    except Unsupported as error:
-        kept = out.with_suffix("") if out.suffix == ".gguf" else out
-        check_target(kept)
-        write(parts, kept)
-        raise Unsupported(f"{error} The compact form was written to {kept} instead.") from None
+    except Exception as error:
+        kept = rescue(parts, out, arguments.form)
+        said = str(error) if isinstance(error, HeadroomError) else f"{described(error)}."
+        kind = type(error) if isinstance(error, Unsupported) else HeadroomError
+        raise kind(f"{said} {kept}") from error
 
 
 def _evaluation(run: PruneRun, arguments: Namespace, console: Console) -> Evaluation | None:
@@ -110,8 +111,9 @@ def _evaluation(run: PruneRun, arguments: Namespace, console: Console) -> Evalua
             )
             for side in (run.dense, run.pruned)
         )
-    except HeadroomError as error:
-        console.warn(f"the card has no perplexity: {error}")
+    except Exception as error:  # the model that is there counts more than its number
+        said = error if isinstance(error, HeadroomError) else described(error)
+        console.warn(f"the card has no perplexity: {said}")
         return None
     if not math.isfinite(before.perplexity) or not math.isfinite(after.perplexity):
         console.warn(

@@ -13,6 +13,7 @@ from pruning.cli.options import (
     add_calibration,
     add_decisions,
     add_model,
+    checked,
     load_model,
     parse_names,
     parse_numbers,
@@ -54,6 +55,8 @@ class SweepCommand(Command):
             arguments.text_seq_len,
             arguments.windows,
         )
+        variants = [wanted.recipe_at(*point) for point in wanted.points()]
+        checked(arguments, variants[0], variants=variants[1:], texts=(wanted.text,))
         from pruning.pipeline import memory_task
 
         loaded = load_model(arguments, console, memory_task(wanted.recipe), wanted.recipe)

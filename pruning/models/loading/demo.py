@@ -27,10 +27,15 @@ def gguf_file() -> Path:
     return files[0]
 
 
+def target_of(source: Path) -> Path:
+    """The folder that the GGUF file ``source`` is converted to."""
+    return cache_root() / "models" / f"{source.stem}-{source.stat().st_size}"
+
+
 def folder() -> Path:
     """The converted safetensors folder, made on first use (about 540 MB, float32)."""
     source = gguf_file()
-    target = cache_root() / "models" / f"{source.stem}-{source.stat().st_size}"
+    target = target_of(source)
     if not (target / "config.json").is_file():
         convert(source, target)
     return target

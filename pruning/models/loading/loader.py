@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import load_compact
 from pruning.models.loading.from_disk import load_on_disk, placed, spread_map
 from pruning.models.loading.loaded import LoadedModel
-from pruning.models.loading.memory_estimate import PLACEMENTS, MemoryEstimate, of_config
+from pruning.models.loading.memory_estimate import PLACEMENTS, chosen_placement, of_config
 from pruning.models.loading.resolve import (
     DTYPES,
     compute_devices,
@@ -20,8 +19,9 @@ from pruning.models.loading.resolve import (
     locate,
     resolve_device,
 )
-from pruning.models.loading.sizes import EVALUATION, Task
-from pruning.utils.errors import OutOfMemory, SourceError, UsageError, one_line
+from pruning.models.loading.sizes import Task
+from pruning.utils.errors import OutOfMemory, SourceError, one_line
+from pruning.utils.registry import unknown_name
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
@@ -48,17 +48,15 @@ def load(
     place, commit = locate(source, revision)
     kind = resolve_device(device)
     if dtype not in DTYPES:
-        raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
+        raise unknown_name("dtype", dtype, DTYPES)
     if placement not in ("auto", *PLACEMENTS):
-        raise UsageError(
-            f"Unknown placement {placement!r}; choose one of: auto, {', '.join(PLACEMENTS)}."
-        )
+        raise unknown_name("placement", placement, ("auto", *PLACEMENTS))
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
     adapter = adapter_for(config)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     devices = compute_devices(kind)
     needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
-    placement = _choose(needs, placement, task)
+    placement = chosen_placement(needs, placement, task)
     try:
         if placement == "disk":
             model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
@@ -81,17 +79,6 @@ def load(
         identity(place, commit),
         placement,
     )
-
-
-def _choose(needs: MemoryEstimate, placement: str, task: Task | None) -> str:
-    """The placement to load with; raises OutOfMemory with the arithmetic when none will do."""
-    # a caller that does not say what it wants may only want to evaluate
-    for fits in (needs, replace(needs, task=EVALUATION))[: 2 if task is None else 1]:
-        if placement == "auto" and fits.placement():
-            return fits.placement()
-        if placement != "auto" and fits.fits_as(placement):
-            return placement
-    raise OutOfMemory(needs.sentence("whole" if placement == "auto" else placement))
 
 
 def _load_weights(

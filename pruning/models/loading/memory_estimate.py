@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
 from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
+from pruning.models.loading.outline import Outline, outline_of
 from pruning.models.loading.resolve import DTYPES, compute_devices, guarded, locate, resolve_device
-from pruning.models.loading.sizes import Sizes, Task
-from pruning.utils.errors import Unsupported, UsageError
+from pruning.models.loading.sizes import EVALUATION, Sizes, Task
+from pruning.utils.errors import OutOfMemory
+from pruning.utils.registry import unknown_name
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
 """Where blocks are while they are not used: on the device, on all devices in turn, in CPU memory,
@@ -211,6 +212,18 @@ class MemoryEstimate:
         return BYTES_PER_ELEMENT[self.dtype]
 
 
+def chosen_placement(needs: MemoryEstimate, placement: str, task: Task | None) -> str:
+    """The placement to load with for ``task`` (None: an evaluation will do where nothing more
+    fits); raises OutOfMemory with the arithmetic when there is none."""
+    # a caller that does not say what it wants may only want to evaluate
+    for fits in (needs, replace(needs, task=EVALUATION))[: 2 if task is None else 1]:
+        if placement == "auto" and (quickest := fits.placement()):
+            return quickest
+        if placement != "auto" and fits.fits_as(placement):
+            return placement
+    raise OutOfMemory(needs.sentence("whole" if placement == "auto" else placement))
+
+
 def estimate(
     source: str,
     *,
@@ -226,7 +239,7 @@ def estimate(
     from transformers import AutoConfig
 
     if dtype not in DTYPES:
-        raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
+        raise unknown_name("dtype", dtype, DTYPES)
     place, commit = locate(source, revision)
     where = resolve_device(device)
     config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
@@ -237,21 +250,12 @@ def of_config(
     config: Any, place: str, dtype: str, device: str, task: Task, cards: int = 1
 ) -> MemoryEstimate:
     """The same for a config in hand; raises Unsupported for another family."""
-    import torch
+    return of_outline(outline_of(config, place, dtype), device, task, cards)
 
-    from pruning.adapters import adapter_for
-    from pruning.models.compact.config_key import KEY
-    from pruning.models.compact.load import pruned_skeleton, skeleton
 
-    adapter = adapter_for(config)
-    if dtype == "auto":
-        dtype = str(config.dtype or torch.float32).removeprefix("torch.")
-    if dtype not in BYTES_PER_ELEMENT:
-        raise Unsupported(f"{place} is stored as {dtype}; choose --dtype float32.")
-    built, config = getattr(torch, dtype), copy.deepcopy(config)  # building a model changes it
-    pruned = getattr(config, KEY, None)
-    model = pruned_skeleton(config, built, place) if pruned else skeleton(config, built)
-    shape = adapter.model_shape(model)
+def of_outline(outline: Outline, device: str, task: Task, cards: int = 1) -> MemoryEstimate:
+    """The same for an outline in hand."""
+    model, adapter, shape = outline.model, outline.adapter, outline.shape
     blocks = [sum(p.numel() for p in block.parameters()) for block in adapter.blocks(model)]
     parallel = adapter.parallel(adapter.blocks(model)[0])
     modules = [block.module(kind) for block in shape.blocks for kind in KINDS]
@@ -270,7 +274,7 @@ def of_config(
         routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")
-    return MemoryEstimate(sizes, task, dtype, device, *free, cards)
+    return MemoryEstimate(sizes, task, outline.dtype, device, *free, cards)
 
 
 def free_bytes(device: str) -> int:

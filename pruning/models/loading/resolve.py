@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,26 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
     return source, _hub_commit(source, revision)
 
 
+def unconverted(source: str) -> Path | None:
+    """The GGUF file behind ``source``, if it is one that was not converted yet."""
+    file, target = Path(source).expanduser(), None
+    if source == "demo":
+        file = demo.gguf_file()
+        target = demo.target_of(file)
+    elif file.suffix == ".gguf":
+        check_header(file)
+        target = _target(file)
+    return file if target and not (target / "config.json").is_file() else None
+
+
+def _target(path: Path) -> Path:
+    stat = path.stat()
+    return cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+
+
 def _converted(path: Path) -> Path:
     check_header(path)
-    stat = path.stat()
-    target = cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
+    target = _target(path)
     if not (target / "config.json").is_file():
         convert(path, target)
     return target
@@ -99,7 +116,11 @@ def resolve_device(device: str) -> str:
     }
     if not there.get(kind, False):
         names = ", ".join(name for name, present in there.items() if present)
-        raise UsageError(f"The device {device!r} is not present; choose auto or one of: {names}.")
+        near = get_close_matches(kind, ("auto", *there), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near and near[0] != kind else ""
+        raise UsageError(
+            f"The device {device!r}{hint} is not present; choose auto or one of: {names}."
+        )
     return device
 
 

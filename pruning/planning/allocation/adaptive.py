@@ -15,7 +15,7 @@ def over_layers(measurement: Measurement, recipe: Recipe, blocks: range) -> list
     kept = kept_parameters(measurement, recipe, blocks)
     sparsity = recipe.heads.ratio
     if recipe.budget.given:
-        sparsity = 1.0 - kept / module_parameters(measurement, blocks)
+        sparsity = 1.0 - kept / module_parameters(measurement.shape, blocks)
     to_remove = 0.0
     for index in blocks:
         heads = sparsity * measurement.shape.blocks[index].attention.units
@@ -26,11 +26,13 @@ def over_layers(measurement: Measurement, recipe: Recipe, blocks: range) -> list
 
 def over_modules(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
     """Every block gives up the same share of its parameters; of what kind depends on the scores."""
-    share = kept_parameters(measurement, recipe, blocks) / module_parameters(measurement, blocks)
+    share = kept_parameters(measurement, recipe, blocks) / module_parameters(
+        measurement.shape, blocks
+    )
     sparsities: list[BlockSparsity] = []
     for index in blocks:
         block = range(index, index + 1)
-        kept = int(share * module_parameters(measurement, block))
+        kept = int(share * module_parameters(measurement.shape, block))
         sparsities += _ranked_together(measurement, recipe, block, kept)
     return sparsities
 
@@ -44,7 +46,7 @@ def over_both(measurement: Measurement, recipe: Recipe, blocks: range) -> list[B
 def _ranked_together(
     measurement: Measurement, recipe: Recipe, blocks: range, kept: int
 ) -> list[BlockSparsity]:
-    to_remove = module_parameters(measurement, blocks) - kept
+    to_remove = module_parameters(measurement.shape, blocks) - kept
     heads = ranked_heads(measurement, recipe, blocks, to_remove, channels=True)
     return ranked_ffn(measurement, recipe, blocks, heads, kept)
 

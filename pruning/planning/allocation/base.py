@@ -29,10 +29,12 @@ class BlockSparsity:
 @dataclass(frozen=True)
 class Allocation:
     """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
-    ``needs_loss_curves``: it reads them, so the measurement must have them."""
+    ``needs_loss_curves``: it reads them, so the measurement must have them. ``check``: ``(recipe,
+    blocks in range)``, raises UsageError for what can be refused before anything is measured."""
 
     allocate: Callable[[Measurement, Recipe, range], list[BlockSparsity]]
     needs_loss_curves: bool = False
+    check: Callable[[Recipe, range], None] = lambda recipe, blocks: None
 
 
 ALLOCATIONS: Registry[Allocation] = registries.ALLOCATIONS

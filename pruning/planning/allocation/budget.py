@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, lcm
 
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Budget, Recipe
+from pruning.artifacts.shapes import ModelShape, ModuleShape
+from pruning.planning.head_policies.base import FALLBACK, alternatives
 from pruning.planning.heads import plan_heads
 from pruning.planning.selection import attention_parameters, dense_parameters, removed_channels
 from pruning.utils.errors import UsageError
 
 
-def module_parameters(measurement: Measurement, blocks: range) -> int:
+def module_parameters(shape: ModelShape, blocks: range) -> int:
     """Parameters of both modules of all ``blocks`` before any cut."""
-    shapes = (measurement.shape.blocks[index] for index in blocks)
-    return sum(dense_parameters(shape.attention) + dense_parameters(shape.ffn) for shape in shapes)
+    of_range = (shape.blocks[index] for index in blocks)
+    return sum(
+        dense_parameters(block.attention) + dense_parameters(block.ffn) for block in of_range
+    )
 
 
 def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> int:
     """Parameters that the modules of ``blocks`` may keep: by the recipe's budget, or as many as
     its two ratios would leave. Raises UsageError when the budget cannot be met."""
-    before = module_parameters(measurement, blocks)
+    shape = measurement.shape
     if not recipe.budget.given:
-        return before - _removed_by_ratios(measurement, recipe, blocks)
-    in_blocks = module_parameters(measurement, range(len(measurement.shape.blocks)))
-    in_blocks += sum(block.other_parameters for block in measurement.shape.blocks)
+        return module_parameters(shape, blocks) - _removed_by_ratios(measurement, recipe, blocks)
+    return within_budget(shape, recipe, blocks)
+
+
+def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
+    """Parameters that the recipe's budget leaves to the modules of ``blocks``, told by the sizes of
+    the model alone. Raises UsageError when it cannot be met."""
+    before = module_parameters(shape, blocks)
+    in_blocks = module_parameters(shape, range(len(shape.blocks)))
+    in_blocks += sum(block.other_parameters for block in shape.blocks)
     # rounded up: a budget is a limit
-    kept = before - max(0, ceil(_over_budget(measurement, recipe.budget, in_blocks)))
-    least = _least(measurement, blocks)
+    kept = before - max(0, ceil(_over_budget(shape, recipe.budget, in_blocks)))
+    least = _least(shape, recipe, blocks)
     if kept < least:
         share = 1.0 - (before - least) / in_blocks
-        heads = "all heads" if recipe.budget.spare_heads else "one head"
+        heads = "all heads" if recipe.budget.spare_heads else "the fewest heads"
         raise UsageError(
             f"The budget is too small: with {heads} and one channel left in every block of the "
             f"range, {share:.1%} of the block parameters stay; allow more or widen the range."
@@ -38,23 +49,24 @@ def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> 
     return kept
 
 
-def _over_budget(measurement: Measurement, budget: Budget, in_blocks: int) -> float:
+def _over_budget(shape: ModelShape, budget: Budget, in_blocks: int) -> float:
     """Parameters by which the dense model, with so many in its blocks, exceeds ``budget``."""
-    shape = measurement.shape
     everything = in_blocks + shape.other_parameters
     if budget.megabytes is not None:
         return everything - budget.megabytes * 1e6 / shape.bytes_per_element
     return (1.0 - (budget.kept or 0.0)) * (in_blocks if budget.of == "blocks" else everything)
 
 
-def _least(measurement: Measurement, blocks: range) -> int:
-    """Parameters of ``blocks`` when nothing more can go."""
+def _least(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
+    """Parameters of ``blocks`` when nothing more can go by the recipe's head policy."""
     total = 0
     for index in blocks:
-        block = measurement.shape.blocks[index]
-        for module in (block.attention, block.ffn):
-            least = (module.experts * module.step, min(1, module.groups))
-            total += dense_parameters(module) if module.fixed else module.parameters(*least)
+        attention, ffn = shape.blocks[index].attention, shape.blocks[index].ffn
+        policies = alternatives(recipe.heads.policy, attention) or alternatives(FALLBACK, attention)
+        fewest = (p.parameters_left(attention, p.step(attention)) for p in policies.values())
+        total += dense_parameters(attention) if attention.fixed else min(fewest)
+        each = min(lcm(recipe.ffn.multiple, ffn.step), ffn.units_per_expert)
+        total += dense_parameters(ffn) if ffn.fixed else ffn.parameters(ffn.experts * each, 0)
     return total
 
 
@@ -65,7 +77,7 @@ def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) 
         total += dense_parameters(block.attention)
         total -= attention_after(measurement, recipe, index, recipe.heads.ratio)
         gone = 0 if block.ffn.fixed else removed_channels(recipe.ffn.ratio, block.ffn)
-        total += gone * channel_parameters(measurement, index)
+        total += gone * channel_parameters(block.ffn)
     return total
 
 
@@ -76,7 +88,6 @@ def attention_after(measurement: Measurement, recipe: Recipe, index: int, sparsi
     return attention_parameters(plan, measurement.shape.blocks[index].attention)
 
 
-def channel_parameters(measurement: Measurement, index: int) -> int:
-    """Parameters of one FFN channel of block ``index``."""
-    shape = measurement.shape.blocks[index].ffn
+def channel_parameters(shape: ModuleShape) -> int:
+    """Parameters of one channel of an FFN."""
     return shape.unit_weights + shape.unit_biases

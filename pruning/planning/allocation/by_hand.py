@@ -9,8 +9,20 @@ from pruning.utils.errors import UsageError
 
 
 def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[BlockSparsity]:
-    """``recipe.by_hand`` where it names the block, else the recipe's two ratios. Raises
-    UsageError for blocks outside the range and when there is a budget as well."""
+    """``recipe.by_hand`` where it names the block, else the recipe's two ratios. Raises what
+    :func:`check` raises."""
+    check(recipe, blocks)
+    return [
+        BlockSparsity(rule.heads, rule.ffn)
+        for rule in (
+            recipe.by_hand.get(index) or BlockSparsity(recipe.heads.ratio, recipe.ffn.ratio)
+            for index in blocks
+        )
+    ]
+
+
+def check(recipe: Recipe, blocks: range) -> None:
+    """Raise UsageError for blocks outside the range and when there is a budget as well."""
     if recipe.budget.given:
         raise UsageError(
             "The allocation by_hand takes ratios and knows no budget; remove the budget, or choose "
@@ -22,18 +34,11 @@ def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[Bl
             f"by_hand names block {outside[0]}, which is not among the blocks that may be cut "
             f"({blocks.start} to {blocks.stop - 1}); remove it or widen the range."
         )
-    return [
-        BlockSparsity(rule.heads, rule.ffn)
-        for rule in (
-            recipe.by_hand.get(index) or BlockSparsity(recipe.heads.ratio, recipe.ffn.ratio)
-            for index in blocks
-        )
-    ]
 
 
 ALLOCATIONS.add(
     "by_hand",
-    Allocation(allocate),
+    Allocation(allocate, check=check),
     title="By hand",
     summary="A ratio for each block, as set in the recipe; the others take the common ratios.",
     source="ML-MM of the paper's tables",

@@ -65,7 +65,7 @@ def uniform_ffn_sparsity(
     """The same share of channels for all blocks, such that ``kept`` parameters stay in all."""
     to_remove = ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept)
     sizes = [
-        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement, i)
+        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement.shape.blocks[i].ffn)
         for i in blocks
         if not measurement.shape.blocks[i].ffn.fixed
     ] or [1]
@@ -92,7 +92,7 @@ def ranked_ffn(
     """``heads`` as given and, for the rest, one ranking of the channels of all ``blocks``."""
     counts = weakest(
         [standardised(measurement, recipe, index, "ffn") for index in blocks],
-        [channel_parameters(measurement, index) for index in blocks],
+        [channel_parameters(measurement.shape.blocks[index].ffn) for index in blocks],
         ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept),
     )
     return [
@@ -120,7 +120,7 @@ def ranked_heads(
     costs = [head_parameters(measurement, recipe, index) for index in blocks]
     if channels:
         scores += [standardised(measurement, recipe, index, "ffn") for index in blocks]
-        costs += [channel_parameters(measurement, index) for index in blocks]
+        costs += [channel_parameters(shape.ffn) for shape in shapes]
     counts = weakest(scores, costs, to_remove)[: len(blocks)]
     return [
         nearest_heads(count, shape.attention, recipe.heads.policy) / shape.attention.units

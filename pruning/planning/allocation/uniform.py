@@ -18,7 +18,7 @@ def allocate(measurement: Measurement, recipe: Recipe, blocks: range) -> list[Bl
     if not recipe.budget.given:
         return [BlockSparsity(recipe.heads.ratio, recipe.ffn.ratio) for _ in blocks]
     kept = kept_parameters(measurement, recipe, blocks)
-    sparsity = 1.0 - kept / module_parameters(measurement, blocks)
+    sparsity = 1.0 - kept / module_parameters(measurement.shape, blocks)
     shapes = [measurement.shape.blocks[index].attention for index in blocks]
     heads = [_within(sparsity, shape, recipe.heads.policy) for shape in shapes]
     channels = uniform_ffn_sparsity(measurement, recipe, blocks, heads, kept)
