@@ -131,7 +131,7 @@ class Measurement:
     samples: int
     seq_len: int
     seed: int
-    seconds: float
+    seconds: FiniteFloat
     shape: ModelShape
     blocks: tuple[BlockMeasurement, ...]
 

@@ -206,9 +206,10 @@ def _chosen(rows: list[Any]) -> str:
     raise _Refused(_no_field("text field", names))
 
 
-def _no_field(what: str, names: list[str]) -> str:
+def _no_field(what: str, names: list[str], wanted: str | None = None) -> str:
     found = shortened(", ".join(names), 60) or "none"
-    return f"has no {what} of the names {', '.join(FIELDS)} (it has {found}); name one"
+    which = short_repr(wanted, 40) if wanted else f"of the names {', '.join(FIELDS)}"
+    return f"has no {what} {which} (it has {found}); name one as text_field"
 
 
 def _check_characters(value: str, row: int) -> None:
@@ -241,11 +242,12 @@ def _parquet(path: Path, field: str | None) -> Iterator[str | None]:
                 field = next((f for f in FIELDS if f in kinds and is_text(kinds[f])), None)
                 field = field or next((f for f in FIELDS if f in kinds), None)
             if field not in kinds:
-                raise _Refused(_no_field("text column", list(kinds)))
+                raise _Refused(_no_field("text column", list(kinds), field))
             if not is_text(kinds[field]):
                 kind = shortened(str(kinds[field]), 60)
                 raise _Refused(
-                    f"has {kind}, not text, in the column {short_repr(field, 40)}; name another"
+                    f"has {kind}, not text, in the column {short_repr(field, 40)}; "
+                    "name another as text_field"
                 )
             left = most_unpacked(path.stat().st_size)
             for batch in file.iter_batches(batch_size=1024, columns=[field]):
