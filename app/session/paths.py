@@ -25,7 +25,7 @@ def inside_roots() -> str:
 
 def allowed(text: str) -> Path:
     """The resolved path; raises UsageError when links or '..' lead it out of every root."""
-    path = Path(text).expanduser().resolve()
+    path = Path(os.path.expanduser(text)).resolve()  # this one takes any name
     if not any(path.is_relative_to(root) for root in roots()):
         places = " or ".join(str(root) for root in roots())
         raise UsageError(
@@ -39,7 +39,7 @@ def is_path(source: str) -> bool:
     if source == "demo":
         return False
     looks_local = source.startswith((".", "/", "~")) or source.endswith(".gguf")
-    return looks_local or source.count("/") != 1 or Path(source).expanduser().exists()
+    return looks_local or source.count("/") != 1 or os.path.exists(os.path.expanduser(source))
 
 
 def check_model(source: str) -> None:

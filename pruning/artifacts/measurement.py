@@ -46,7 +46,7 @@ from pydantic_core import CoreSchema, core_schema
 from pruning.artifacts.shapes import KINDS, ModelShape, ModuleKind
 from pruning.artifacts.stored import Matrix, Stored, Vector
 from pruning.utils.errors import SourceError, one_line
-from pruning.utils.files import write_bytes
+from pruning.utils.files import unpacked, write_bytes
 
 MEASUREMENT_VERSION = 2
 LOG_BASE = "e"
@@ -131,7 +131,7 @@ class Measurement:
     samples: int
     seq_len: int
     seed: int
-    seconds: float
+    seconds: FiniteFloat
     shape: ModelShape
     blocks: tuple[BlockMeasurement, ...]
 
@@ -158,9 +158,8 @@ class Measurement:
     def read(cls, path: Path) -> Measurement:
         """Read a file; raises SourceError."""
         try:
-            data = Path(path).read_bytes()
-            text = gzip.decompress(data) if Path(path).suffix == ".gz" else data
-        except (OSError, EOFError, zlib.error) as error:
+            text = unpacked(Path(path).read_bytes())
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise SourceError(
                 f"The measurement {path} cannot be read: {one_line(error)}."
             ) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pruning.utils import plain_yaml
 from pruning.utils.errors import UsageError, one_line
 
 SECTION = "provenance"
@@ -35,8 +36,8 @@ class Provenance(BaseModel):
     def read(cls, path: Path) -> Provenance | None:
         """The section of a recipe file, or None when it has none; raises UsageError."""
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            data = plain_yaml.parse(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise UsageError(f"The recipe {path} cannot be read: {one_line(error)}.") from None
         section = data.get(SECTION) if isinstance(data, dict) else None
         if section is None:

@@ -13,13 +13,15 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from pruning.artifacts.provenance import SECTION as PROVENANCE_SECTION
 from pruning.registries import ALLOCATIONS, CRITERIA, HEAD_POLICIES, RECOVERIES
-from pruning.utils.errors import UsageError, one_line
+from pruning.utils import plain_yaml
+from pruning.utils.errors import UsageError, one_line, short_repr, shortened
 from pruning.utils.registry import Registry, unknown_name
 
 LN2 = math.log(2.0)
@@ -49,6 +51,7 @@ RecoveryName = Annotated[str, _known(RECOVERIES)]
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compute = Literal["model", "bfloat16", "auto"]
+Bos = Literal["auto", "every", "first", "none"]
 
 
 def _form(group: str, **more: Any) -> dict[str, Any]:
@@ -61,13 +64,32 @@ def _form(group: str, **more: Any) -> dict[str, Any]:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        values = value if isinstance(value, list | tuple) else (value,)
+        wants_bool = cls.model_fields[info.field_name or ""].annotation is bool
+        if not wants_bool and any(isinstance(each, bool) for each in values):
+            raise ValueError("true and false are neither a number nor a name")
+        return value
+
+
+def _path_or_name(source: str) -> str:
+    """No system names a file or a repository with such characters."""
+    if not source.isprintable() and any(ord(letter) < 32 for letter in source):
+        raise ValueError("it holds control characters")
+    return source
+
+
+Source = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path_or_name)]
 
 
 class ModelChoice(_Strict):
     """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file."""
 
-    source: str = Field("demo", min_length=1)
+    source: Source = "demo"
     revision: str | None = None
     dtype: Dtype = "float32"
 
@@ -76,11 +98,16 @@ class Calibration(_Strict):
     """Windows of text that the measurement and the recovery see.
 
     ``source``: a corpus name or a path; ``samples`` windows of ``seq_len`` tokens each.
+    ``text_field``: column of a JSON or parquet file (None: the first of its usual names).
+    ``bos``: the beginning-of-sequence token leads ``every`` window, the text (``first``) or none;
+    ``auto`` is every where the tokenizer adds one by default, else none.
     ``gradient_*``: the same for the gradient pass, which only some criteria need; its windows
     are never longer than the model's positions.
     """
 
-    source: str = Field("sample", min_length=1)
+    source: Source = "sample"
+    text_field: str | None = Field(None, min_length=1, max_length=200)
+    bos: Bos = "auto"
     samples: int = Field(
         32,
         ge=1,
@@ -396,6 +423,17 @@ class Recipe(_Strict):
         json_schema_extra=_form("calibration"),
     )
 
+    @field_validator("by_hand", "marks", mode="before")
+    @classmethod
+    def _each_block_once(cls, blocks: Any) -> Any:
+        if isinstance(blocks, dict):
+            # JSON has block numbers as text, so that 1 and "1" are one block
+            if any(not isinstance(key, int | str) or isinstance(key, bool) for key in blocks):
+                raise ValueError("blocks are named by whole numbers")
+            if len({str(key).strip().lstrip("+0") for key in blocks}) < len(blocks):
+                raise ValueError("a block is there twice")
+        return blocks
+
     @field_validator("marks")
     @classmethod
     def _only_marked_blocks(cls, marks: dict[int, Marks]) -> dict[int, Marks]:
@@ -411,34 +449,42 @@ class Recipe(_Strict):
         version = data.get("version", RECIPE_VERSION)
         if version != RECIPE_VERSION:
             raise UsageError(
-                f"{origin} has version {version!r}, this Headroom reads version "
+                f"{origin} has version {short_repr(version, 40)}, this Headroom reads version "
                 f"{RECIPE_VERSION}; use a matching release."
             )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "recipe"
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(shortened(str(part), 40) for part in first["loc"]) or "recipe"
             message = first["msg"].removeprefix("Value error, ")
             raise UsageError(
-                f"{origin} is not valid at {where}: {message} (got {first['input']!r:.80})."
+                f"{origin} is not valid at {where}: {message} (got {short_repr(first['input'])})."
             ) from None
 
     @classmethod
-    def from_yaml(cls, text: str, origin: str = "The recipe") -> Recipe:
-        """Parse YAML (or JSON); raises UsageError."""
+    def from_yaml(cls, text: str | bytes, origin: str = "The recipe") -> Recipe:
+        """Parse YAML (or JSON) of at most :data:`plain_yaml.LARGEST` characters; raises
+        UsageError, also for an empty text, which would remove nothing."""
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            data = plain_yaml.parse(text if isinstance(text, str) else text.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{origin} is not UTF-8 text (byte {error.start}); save it as UTF-8."
+            ) from None
+        except ValueError as error:
             raise UsageError(f"{origin} is not valid YAML: {one_line(error)}.") from None
-        return cls.parse(data if data is not None else {}, origin)
+        if data is None:
+            raise UsageError(f"{origin} is empty; see the README's example.")
+        return cls.parse(data, origin)
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Read a YAML file; raises UsageError."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with open(path, "rb") as file:
+                text = file.read(4 * plain_yaml.LARGEST + 1)  # a character has at most 4 bytes
+        except (OSError, ValueError) as error:
             raise UsageError(f"The recipe {path} cannot be read: {one_line(error)}.") from None
         return cls.from_yaml(text, f"The recipe {path}")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from pruning.utils.errors import HeadroomError, shortened
+from pruning.utils.errors import HeadroomError, short_repr, shortened
 
 T = TypeVar("T")
 
@@ -73,8 +73,8 @@ class Stored(Generic[T]):
         first = error.errors(include_url=False)[0]
         if first["loc"] == ("version",) and first["type"] == "literal_error":
             return (
-                f"{origin} has version {first['input']!r:.40}, this Headroom reads version "
-                f"{self._header['version']}; {self._advice}."
+                f"{origin} has version {short_repr(first['input'], 40)}, this Headroom reads "
+                f"version {self._header['version']}; {self._advice}."
             )
         return f"{origin} {self._wrong} ({first_problem(error)}); {self._advice}."
 

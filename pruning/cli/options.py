@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recipe import Bos, Recipe
 from pruning.checkpoint.gguf.types import GGUF_TYPES
 from pruning.cli.console import Console, silence_libraries
 from pruning.registries import (
@@ -48,9 +48,20 @@ def add_model(parser: ArgumentParser) -> None:
 def add_calibration(parser: ArgumentParser) -> None:
     """The calibration set of the recipe."""
     parser.add_argument("--calibration", metavar="SRC", help=text_help())
+    add_reading(parser)
     parser.add_argument("--samples", type=int, metavar="N", help="calibration windows")
     parser.add_argument("--seq-len", type=int, metavar="N", help="tokens per window")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything that is sampled")
+
+
+def add_reading(parser: ArgumentParser) -> None:
+    """How that text is read."""
+    parser.add_argument("--text-field", metavar="NAME", help="column of a JSON or parquet file")
+    parser.add_argument(
+        "--bos",
+        choices=get_args(Bos),
+        help="what a BOS token leads (auto: every window, where the tokenizer adds one)",
+    )
 
 
 def add_decisions(parser: ArgumentParser) -> None:

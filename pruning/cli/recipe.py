@@ -15,6 +15,8 @@ _FIELDS = {
     "revision": ("model", "revision"),
     "dtype": ("model", "dtype"),
     "calibration": ("calibration", "source"),
+    "text_field": ("calibration", "text_field"),
+    "bos": ("calibration", "bos"),
     "samples": ("calibration", "samples"),
     "seq_len": ("calibration", "seq_len"),
     "head_threshold": ("heads", "threshold"),

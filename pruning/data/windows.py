@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pruning.data.bos import Bos, Leading, adds_bos, leading
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.data.files import check_file
 from pruning.data.files import read as read_file
@@ -21,95 +23,152 @@ if TYPE_CHECKING:
 class Windows:
     """Token ids [n, s] (int64, CPU) and where they come from.
 
-    ``fingerprint``: hash of the text (or of the sampled tokens); ``bos``: the text's first token
-    is a beginning-of-sequence token; ``group``: so many windows in a row are one piece of text
-    and its augmentations, and are held out together or not at all.
+    ``fingerprint``: hash of the text (or of the sampled tokens) and of ``bos`` where it is not
+    the tokenizer's own way; ``bos``: what a beginning-of-sequence token leads; ``group``: so many
+    windows in a row are one piece of text and its augmentations, and are held out together or not
+    at all.
     """
 
     ids: Tensor
     source: str
     fingerprint: str
     seed: int
-    bos: bool
+    bos: Leading
     group: int = 1
 
 
-def read_text(source: str, split: Split) -> str:
-    """Text of a named corpus' split or of a file; raises SourceError, UsageError."""
-    check_source(source, tokens=False)
+def read_text(source: str, split: Split, field: str | None = None) -> str:
+    """Text of a named corpus' split or of a file, there from its column ``field``; raises
+    SourceError, UsageError."""
+    check_source(source, field=field, tokens=False)
     if source in CORPORA:
         return CORPORA[source].read(split)
-    return read_file(Path(source).expanduser())
+    return read_file(Path(os.path.expanduser(source)), field)
 
 
-def check_source(source: str, *, tokens: bool = True) -> None:
+def check_source(source: str, *, field: str | None = None, tokens: bool = True) -> None:
     """Raise UsageError or SourceError, before any work, when ``source`` is neither a corpus (one of
-    token ids only with ``tokens``) nor a file that is there."""
+    token ids only with ``tokens``) nor a file that is there; a ``field`` is named for files only."""
     if source in CORPORA:
         if not tokens and not isinstance(CORPORA[source], TextCorpus):
             raise UsageError(
                 f"The corpus {source!r} is made of tokens, not of text; evaluate on a text corpus."
             )
+        if field is not None:
+            raise UsageError(
+                f"The corpus {source!r} has its own text field; name one only for a file."
+            )
         return
-    path = Path(source).expanduser()
-    if not path.exists() and not path.suffix and "/" not in source:
+    # these functions, unlike Path's, take any name
+    path = Path(os.path.expanduser(source))
+    if not path.suffix and "/" not in source and not os.path.exists(path):
         known = str(unknown_name("corpus", source, CORPORA.names()))
         raise UsageError(f"{known.rstrip('.')}, or a path.")
     check_file(path)
 
 
-def tokens_of(tokenizer: Any, text: str) -> tuple[Tensor, bool]:
-    """All token ids [t] of ``text``, tokenised once, and whether a BOS token leads them."""
+def tokens_of(tokenizer: Any, text: str) -> Tensor:
+    """All token ids [t] of ``text``, tokenised once, without the BOS token that some add."""
     import torch
 
-    if tokenizer is None:
-        raise SourceError("The model has no tokenizer, so text cannot be read; use 'random'.")
     ids = tokenizer(text, verbose=False)["input_ids"]
-    bos = bool(ids) and ids[0] == tokenizer.bos_token_id
-    return torch.tensor(ids, dtype=torch.long), bos
+    return torch.tensor(ids[1:] if adds_bos(tokenizer) else ids, dtype=torch.long)
 
 
 def calibration_windows(
-    source: str, model: Any, tokenizer: Any, samples: int, seq_len: int, seed: int
+    source: str,
+    model: Any,
+    tokenizer: Any,
+    samples: int,
+    seq_len: int,
+    seed: int,
+    *,
+    bos: Bos = "auto",
+    text_field: str | None = None,
 ) -> Windows:
     """``samples`` windows of ``seq_len`` tokens at random places of the training split, or
-    those of a token corpus. Raises SourceError when the text is too short."""
+    those of a token corpus; ``bos`` as in :func:`pruning.data.bos.leading`, its token counted.
+    Raises SourceError when the text is too short."""
     import torch
 
     check_length(model, seq_len)
     if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
-        ids = CORPORA[source].draw(model, tokenizer, samples, seq_len, seed)
-        return Windows(ids, source, _digest(ids.numpy().tobytes()), seed, False)
-    text = read_text(source, "train")
-    ids, bos = tokens_of(tokenizer, text)
-    if len(ids) < seq_len:
-        raise SourceError(
-            f"{source} has only {len(ids)} tokens, fewer than one window of {seq_len}; "
-            "choose a longer text or a smaller --seq-len."
-        )
+        led = "every" if leading(bos, tokenizer) == "every" else "none"
+        own = seq_len - (led == "every")
+        ids = CORPORA[source].draw(model, tokenizer, samples, own, seed)
+        ids = _led(ids, tokenizer) if led == "every" else ids
+        return Windows(ids, source, _digest(ids.numpy().tobytes()), seed, led)
+    if tokenizer is None:
+        raise SourceError(f"The model has no tokenizer, so {source} cannot be read; use 'random'.")
+    text = read_text(source, "train", text_field)
+    ids, led, own = _pieces(text, tokenizer, bos, seq_len)
+    _check_one_window(ids, own, source, seq_len)
     generator = torch.Generator().manual_seed(seed)
-    starts = torch.randint(0, len(ids) - seq_len + 1, (samples,), generator=generator)
-    windows = ids[starts[:, None] + torch.arange(seq_len)]
-    return Windows(windows, source, _digest(text.encode()), seed, bos)
+    starts = torch.randint(0, len(ids) - own + 1, (samples,), generator=generator)
+    windows = ids[starts[:, None] + torch.arange(own)]
+    windows = _led(windows, tokenizer) if led == "every" else windows
+    return Windows(windows, source, _fingerprint(text, led, tokenizer), seed, led)
 
 
 def evaluation_windows(
-    source: str, model: Any, tokenizer: Any, seq_len: int, count: int | None
+    source: str,
+    model: Any,
+    tokenizer: Any,
+    seq_len: int,
+    count: int | None,
+    *,
+    bos: Bos = "auto",
+    text_field: str | None = None,
 ) -> Windows:
     """The first ``count`` (None: all) non-overlapping windows of the test split, tail dropped
-    (method section 5). Raises SourceError when there is not one whole window."""
+    (method section 5); ``bos`` as in :func:`pruning.data.bos.leading`, its token counted. Raises
+    SourceError when there is not one whole window."""
     check_length(model, seq_len)
-    text = read_text(source, "test")
-    ids, bos = tokens_of(tokenizer, text)
-    whole = len(ids) // seq_len
-    if whole == 0:
+    text = read_text(source, "test", text_field)
+    if tokenizer is None:
+        raise SourceError(
+            "The model has no tokenizer, so no text can be evaluated; put the tokenizer's files "
+            "into the model's folder."
+        )
+    ids, led, own = _pieces(text, tokenizer, bos, seq_len)
+    whole = _check_one_window(ids, own, source, seq_len)
+    used = whole if count is None else min(count, whole)
+    windows = ids[: used * own].reshape(used, own)
+    windows = _led(windows, tokenizer) if led == "every" else windows
+    return Windows(windows, source, _fingerprint(text, led, tokenizer), 0, led)
+
+
+def _pieces(text: str, tokenizer: Any, bos: Bos, seq_len: int) -> tuple[Tensor, Leading, int]:
+    """Token ids [t] of the text, what BOS leads, and how many of them a window takes."""
+    led, ids = leading(bos, tokenizer), tokens_of(tokenizer, text)
+    if led == "first":
+        ids = _led(ids[None], tokenizer)[0]
+    return ids, led, seq_len - 1 if led == "every" else seq_len
+
+
+def _led(windows: Tensor, tokenizer: Any) -> Tensor:
+    """``windows`` [n, s - 1] behind a BOS token each [n, s]."""
+    import torch
+
+    return torch.nn.functional.pad(windows, (1, 0), value=tokenizer.bos_token_id)
+
+
+def _check_one_window(ids: Tensor, own: int, source: str, seq_len: int) -> int:
+    """Whole windows in the text; raises UsageError and SourceError when there is none."""
+    if own < 1:
+        raise UsageError(f"A window of {seq_len} tokens is BOS alone; choose a larger --seq-len.")
+    if len(ids) < own:
         raise SourceError(
             f"{source} has only {len(ids)} tokens, fewer than one window of {seq_len}; "
             "choose a longer text or a smaller --seq-len."
         )
-    used = whole if count is None else min(count, whole)
-    windows = ids[: used * seq_len].reshape(used, seq_len)
-    return Windows(windows, source, _digest(text.encode()), 0, bos)
+    return len(ids) // own
+
+
+def _fingerprint(text: str, led: Leading, tokenizer: Any) -> str:
+    """The text's own digest where windows are cut from what the tokenizer gives as it is."""
+    as_it_is = "first" if adds_bos(tokenizer) else "none"
+    return _digest(text.encode() + (b"" if led == as_it_is else f"\0bos:{led}".encode()))
 
 
 def check_length(model: Any, seq_len: int) -> None:

@@ -12,11 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.data.bos import Bos, Leading
 from pruning.data.windows import evaluation_windows
 from pruning.models.execution.blockwise import batched_logits
 from pruning.utils.errors import UsageError
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
+
+_BOS = {
+    "every": "a BOS token before every window, counted in it",
+    "first": "with a BOS token first",
+    "none": "no BOS token",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,12 @@ class Perplexity:
     seconds: float
     corpus: str
     split: str
-    bos: bool
+    bos: Leading
     fingerprint: str
 
     def protocol(self) -> str:
         """The sentence that belongs beside the number."""
-        bos = "with a BOS token first" if self.bos else "no BOS token"
+        bos = _BOS[self.bos]
         return (
             f"{self.corpus} ({self.split}), tokenised once ({bos}), {self.windows} consecutive "
             f"windows of {self.seq_len} tokens, tokens 2 to {self.seq_len} of each predicted, "
@@ -57,11 +64,16 @@ def perplexity(
     *,
     seq_len: int = 128,
     windows: int | None = None,
+    bos: Bos = "auto",
+    text_field: str | None = None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Perplexity:
     """Perplexity of ``model`` on the first ``windows`` (None: all) windows of ``source``.
 
+    ``bos``: what a BOS token leads: ``every`` window (it counts among ``seq_len`` and is not
+    predicted), the text's ``first`` token alone (as published tables have it, which tokenise once),
+    ``none``; ``auto``: every window where the tokenizer adds one. ``text_field``: column of a file.
     Logits are taken in the model's dtype, the likelihood in float32, the sum in float64.
     Raises UsageError, SourceError (text too short or absent) and Cancelled.
     """
@@ -70,7 +82,9 @@ def perplexity(
     if windows is not None and windows < 1:
         raise UsageError(f"{windows} windows leave nothing to evaluate; choose at least 1.")
     started = time.perf_counter()
-    text = evaluation_windows(source, model, tokenizer, seq_len, windows)
+    text = evaluation_windows(
+        source, model, tokenizer, seq_len, windows, bos=bos, text_field=text_field
+    )
     total, count, done = 0.0, len(text.ids), 0
     stop_if(should_cancel)
     for losses in batched_losses(model, text.ids, should_cancel):

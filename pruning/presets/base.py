@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pruning import registries
 from pruning.artifacts.recipe import Recipe
-from pruning.utils.errors import UsageError
+from pruning.utils import plain_yaml
+from pruning.utils.errors import UsageError, one_line
 from pruning.utils.registry import COSTS, LAST, Cost, Entry, Registry
 
 Preset = Mapping[str, Any]
@@ -54,13 +54,13 @@ def read_preset(path: Path) -> Entry[Preset]:
     """The preset of a YAML file, whose cost is that of the dearest thing it uses. Raises
     UsageError, one sentence, when a key or a setting is unknown or wrong."""
     try:
-        preset = PresetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UsageError(f"it is not valid YAML: {str(error).splitlines()[0]}.") from None
+        preset = PresetFile.model_validate(plain_yaml.parse(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise UsageError(f"{where}: {first['msg']}.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"it is not valid YAML: {one_line(error)}.") from None
     for section, value in preset.settings.items():
         fields = _KEPT.get(section, ())
         if fields is None or (isinstance(value, Mapping) and not value.keys().isdisjoint(fields)):

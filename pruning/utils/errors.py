@@ -1,10 +1,23 @@
 """Errors that reach a user: each carries one sentence that says what to do."""
 
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+LONGEST = 300
+"""Characters of a sentence; what users give may be of any length."""
+
 
 class HeadroomError(Exception):
-    """Base of every error whose message is meant for the user as it stands."""
+    """Base of every error whose message is meant for the user as it stands: one line of at most
+    ``longest`` characters, of which the middle goes first, for the advice stands at the end."""
 
     exit_code = 1
+    longest = LONGEST
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_sentence(str(message), self.longest))
 
 
 class UsageError(HeadroomError):
@@ -37,6 +50,8 @@ class SourceError(HeadroomError):
 class BrokenExtension(HeadroomError):
     """A file or package that adds to Headroom cannot be used (it fails, or its name is taken)."""
 
+    longest = 1200  # names the files of both, for whoever installed them
+
 
 class OutOfMemory(HeadroomError):
     """The work does not fit into the device's memory."""
@@ -62,3 +77,29 @@ def described(error: BaseException, limit: int = 160) -> str:
 def shortened(text: str, limit: int) -> str:
     """``text``, with an ellipsis at its end where it is longer than ``limit`` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def short_repr(value: Any, limit: int = 80) -> str:
+    """``repr`` in ``limit`` characters at most, in a time that does not grow with ``value``."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 3, limit, limit
+    try:
+        text = brief.repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        text = f"a very long {type(value).__name__}"
+    return shortened(text, limit)
+
+
+def _sentence(text: str, limit: int) -> str:
+    """``text`` without what a terminal or a page could stumble over."""
+    if len(text) > limit:
+        end = limit // 2
+        text = f"{text[: limit - end - 1]}…{text[-end:]}"
+    if text.isprintable():
+        return text
+    shown = (letter if letter.isprintable() else _escaped(letter) for letter in text)
+    return shortened("".join(shown), limit)
+
+
+def _escaped(letter: str) -> str:
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode("ascii")

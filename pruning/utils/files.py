@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -34,6 +36,28 @@ def write_bytes(path: Path, data: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise HeadroomError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+GZIP = b"\x1f\x8b"
+_SMALL, _RATIO = 2**28, 20
+
+
+def most_unpacked(packed: int) -> int:
+    """Bytes that ``packed`` ones may unpack to: text shrinks to a third, a bomb to a thousandth."""
+    return max(_SMALL, _RATIO * packed)
+
+
+def unpacked(data: bytes) -> bytes:
+    """``data``, unpacked where it is gzip by its first bytes; raises OSError, EOFError and
+    zlib.error where it is damaged, and ValueError where it is out of all proportion."""
+    if not data.startswith(GZIP):
+        return data
+    most = most_unpacked(len(data))
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise ValueError(f"it unpacks to more than {most >> 20} MiB")
+    return text
 
 
 def check_writable(path: Path) -> None:

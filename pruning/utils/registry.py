@@ -20,7 +20,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError
+from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError, short_repr
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -40,7 +40,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     known = list(known)
     near = get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"Unknown {kind} {name!r}{hint}; choose one of: {', '.join(known)}.")
+    return UsageError(
+        f"Unknown {kind} {short_repr(name)}{hint}; choose one of: {', '.join(known)}."
+    )
 
 
 @dataclass(frozen=True)

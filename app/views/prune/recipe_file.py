@@ -41,10 +41,8 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        recipe = Recipe.from_yaml(file.getvalue().decode("utf-8"), f"The recipe {file.name}")
+        recipe = Recipe.from_yaml(file.getvalue(), f"The recipe {file.name}")
         paths.check_recipe(recipe)
-    except UnicodeDecodeError:
-        state.set_problem(f"{file.name} is not a text file.")
     except HeadroomError as error:
         state.set_problem(str(error))
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console
-from pruning.cli.options import add_model, load_model, text_help
+from pruning.cli.options import add_model, add_reading, load_model, text_help
 from pruning.utils.errors import HeadroomError
 
 SOME_WINDOWS = 64
@@ -21,6 +21,7 @@ class Evaluate(Command):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
         parser.add_argument("--text", required=True, metavar="SRC", help=text_help())
+        add_reading(parser)
         parser.add_argument("--seq-len", type=int, default=128, metavar="N")
         parser.add_argument(
             "--windows", type=int, metavar="N", help="first N windows (default all)"
@@ -38,6 +39,8 @@ class Evaluate(Command):
             arguments.text,
             seq_len=arguments.seq_len,
             windows=arguments.windows,
+            bos=arguments.bos or "auto",
+            text_field=arguments.text_field,
             progress=console.progress,
         )
         if math.isinf(result.perplexity):

@@ -61,6 +61,8 @@ class Prune(Command):
         for reason in (*shape.fixed.values(), *shape.whole):
             console.say("prune", reason)
         run = prune(loaded, recipe, progress=console.progress)
+        if run.report.kept_block_parameters == 1.0:
+            console.warn("The recipe removes nothing, so this is a copy; give --keep or a ratio.")
         evaluation = _evaluation(run, arguments, console)
         parts = parts_of(run, evaluation)
         if before is not None:

@@ -55,3 +55,22 @@ def test_a_recipe_from_the_future_is_one_line(visit):
     (error,) = at.error
     assert "r.yaml" in error.value and "version 99" in error.value
     assert "\n" not in error.value and not at.exception
+
+
+ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [ALIASES, "seed: " + "[" * 3000, "seed: " + "9" * 5000, b"\xff\xfe", "seed: true", "# empty"],
+)
+def test_an_odd_recipe_is_one_line_at_once(visit, content):
+    at = visit("prune")
+    upload = labelled(at.file_uploader, "Upload a recipe")
+    upload.upload("odd.yaml", content if isinstance(content, bytes) else content.encode()).run()
+    (error,) = at.error
+    assert "odd.yaml" in error.value and len(error.value) <= 300
+    assert "\n" not in error.value and not at.exception

@@ -14,6 +14,8 @@ FULL = {
     "model": {"source": "some/model", "revision": "abc", "dtype": "bfloat16"},
     "calibration": {
         "source": "wikitext2",
+        "text_field": "abstract",
+        "bos": "first",
         "samples": 16,
         "seq_len": 64,
         "gradient_samples": 4,
@@ -62,7 +64,8 @@ def test_every_given_value_arrives():
 
 def test_json_is_yaml_too_and_an_empty_file_is_the_default():
     assert Recipe.from_yaml(json.dumps(FULL)) == Recipe.parse(FULL)
-    assert Recipe.from_yaml("") == Recipe() == Recipe.from_yaml("# nothing\n")
+    with pytest.raises(UsageError, match="empty"):
+        Recipe.from_yaml("# nothing\n")
 
 
 BAD = {

@@ -40,13 +40,14 @@ def test_evaluation_windows_are_consecutive_and_drop_the_tail(model, letters):
     first = evaluation_windows(letters, model, Letters(), 10, 4)
     assert torch.equal(first.ids, found.ids[:4])
     assert evaluation_windows(letters, model, Letters(), 10, 99).ids.shape == (9, 10)
-    assert found.bos is False
+    assert found.bos == "none"
 
 
-def test_a_leading_bos_token_is_noticed(model, letters):
+def test_a_text_that_begins_with_the_bos_token_is_no_tokenizer_that_adds_one(model, letters):
     tokenizer = Letters()
     tokenizer.bos_token_id = 32
-    assert evaluation_windows(letters, model, tokenizer, 10, None).bos is True
+    found = evaluation_windows(letters, model, tokenizer, 10, None)
+    assert found.bos == "none" and found.ids[0, 0] == 32
 
 
 def test_calibration_windows_are_random_stretches(model, letters):
