@@ -8,7 +8,8 @@ from typing import Any
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
 from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
-from pruning.models.loading.resolve import DTYPES, compute_devices, guarded, locate, resolve_device
+from pruning.models.loading.config import read_config
+from pruning.models.loading.resolve import DTYPES, compute_devices, locate, resolve_device
 from pruning.models.loading.sizes import Sizes, Task
 from pruning.utils.errors import Unsupported, UsageError
 
@@ -223,13 +224,11 @@ def estimate(
 
     Raises what :func:`pruning.load` raises for a wrong source.
     """
-    from transformers import AutoConfig
-
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}; choose one of: {', '.join(DTYPES)}.")
     place, commit = locate(source, revision)
     where = resolve_device(device)
-    config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    config = read_config(source, place, commit)
     return of_config(config, place, dtype, where, task or Task(), len(compute_devices(where)))
 
 

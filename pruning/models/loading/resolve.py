@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.models.loading import demo
-from pruning.models.loading.gguf import check_header, convert
+from pruning.models.loading.content import content_key
+from pruning.models.loading.gguf import converted
 from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
-from pruning.utils.files import cache_root
 
 if TYPE_CHECKING:
     import torch
+
+_FULL = 64 << 20
+"""Bytes of a file up to which all of it tells it from others: every load asks."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -20,11 +23,16 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
     """``(folder or hub id, hub commit or None)``; raises SourceError, UsageError."""
     if not source.strip():
         raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
+    path = Path(source).expanduser()
+    if revision is not None and (source == "demo" or path.suffix == ".gguf" or path.is_dir()):
+        raise UsageError(
+            f"{source} is no model of the hub, so it has no revision {revision!r}; leave the "
+            "revision out, or give the hub id."
+        )
     if source == "demo":
         return str(demo.folder()), None
-    path = Path(source).expanduser()
     if path.suffix == ".gguf":
-        return str(_converted(path)), None
+        return str(converted(path)), None
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SourceError(f"{path} has no config.json; it is not a model folder.")
@@ -35,15 +43,6 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
             "or 'demo'; check the spelling."
         )
     return source, _hub_commit(source, revision)
-
-
-def _converted(path: Path) -> Path:
-    check_header(path)
-    stat = path.stat()
-    target = cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
-    if not (target / "config.json").is_file():
-        convert(path, target)
-    return target
 
 
 def _hub_commit(source: str, revision: str | None) -> str | None:
@@ -113,7 +112,7 @@ def compute_devices(device: str) -> list[torch.device]:
 
 
 def identity(place: str, commit: str | None) -> str:
-    """What tells these weights from others: hub commit, or names, sizes and times of files."""
+    """What tells these weights from others: hub commit, or names and content of files."""
     if commit is not None:
         return f"{place}@{commit}"
     folder = Path(place)
@@ -121,5 +120,5 @@ def identity(place: str, commit: str | None) -> str:
         return place
     kinds = ("*.safetensors", "*.json", "*.model", "*.txt")  # weights, config, tokenizer
     files = sorted(file for kind in kinds for file in folder.glob(kind))
-    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files]
+    stamps = [f"{file.name}:{content_key(file, _FULL)}" for file in files]
     return f"{folder.resolve()}|{'|'.join(stamps)}"
