@@ -84,18 +84,21 @@ def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    where = {
-        "pretrained_model_name_or_path": str(whole.parent),
-        "gguf_file": whole.name,
-        "trust_remote_code": False,
-    }
-    config = applied(source, header, _reading(source, lambda: AutoConfig.from_pretrained(**where)))
-    tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(**where))
+    where = {"pretrained_model_name_or_path": str(whole.parent), "gguf_file": whole.name}
+    config = applied(
+        source,
+        header,
+        _reading(source, lambda: AutoConfig.from_pretrained(**where, trust_remote_code=False)),
+    )
+    tokenizer = _reading(
+        source, lambda: AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+    )
     model, loading = _reading(
         source,
         lambda: AutoModelForCausalLM.from_pretrained(
             **where,
             config=config,
+            trust_remote_code=False,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
