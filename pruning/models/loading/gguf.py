@@ -2,42 +2,72 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from pruning.models.loading.checks import check_finite, check_names, check_shape, settle_ties
+from pruning.models.loading.content import content_key
+from pruning.models.loading.gguf_header import Header, applied, read_header
 from pruning.utils.atomic_dir import written_aside
-from pruning.utils.errors import SourceError, Unsupported, one_line
+from pruning.utils.digest import sha256_of
+from pruning.utils.errors import HeadroomError, SourceError, Unsupported, one_line
+from pruning.utils.files import cache_root
+
+_PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
+_READER = 1
+"""Counted up when files are read otherwise than before, so that nothing read before is used."""
 
 
-def convert(source: Path, target: Path) -> None:
-    """Dequantise ``source`` to float32 safetensors in ``target``, whole or not at all.
+def converted(source: Path) -> Path:
+    """The safetensors folder of a ``.gguf`` file (any part of a split one), made on first use and
+    known by the content of all parts.
 
-    Raises SourceError when the file is not a readable GGUF.
+    Raises SourceError when the file is not a readable GGUF or a part is missing, Unsupported when
+    something in it would not be computed with.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    check_header(source)
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    except ValueError as error:
-        raise Unsupported(
-            f"{source} holds a model that cannot be read here: {one_line(error)}."
-        ) from None
-    except Exception as error:
-        raise SourceError(f"{source} is not a readable GGUF file: {one_line(error)}.") from None
-    # transformers refuses to save a model that still says it is quantised
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.config._name_or_path = source.stem
-    with written_aside(target) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    parts, target = _conversion(source)
+    if not _is_whole(target):
+        convert(parts, target)
+    return target
 
 
-def check_header(source: Path) -> None:
+def is_converted(source: Path) -> bool:
+    """Whether :func:`converted` would find its work done; raises what that raises."""
+    return _is_whole(_conversion(source)[1])
+
+
+def _conversion(source: Path) -> tuple[list[Path], Path]:
+    """All parts of a file and the folder that they are converted to."""
+    parts = parts_of(source)
+    for part in parts:
+        check_magic(part)
+    key = sha256_of([content_key(part).encode() for part in parts], 16)
+    return parts, cache_root() / "models" / f"{parts[0].stem}-{key}-{_READER}"
+
+
+def _is_whole(target: Path) -> bool:
+    return (target / "config.json").is_file() and any(target.glob("*.safetensors"))
+
+
+def parts_of(source: Path) -> list[Path]:
+    """All parts of a split file, in order; raises SourceError that names the first one missing."""
+    match = _PART.fullmatch(source.name)
+    if match is None:
+        return [source]
+    count = int(match["parts"])
+    names = (f"{match['stem']}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1))
+    parts = []
+    for name in names:
+        part = source.with_name(name)
+        if not part.is_file():
+            raise SourceError(f"{part} is missing; put all {count} parts into one folder.")
+        parts.append(part)
+    return parts
+
+
+def check_magic(source: Path) -> None:
     """Raise SourceError when the file does not begin as a GGUF file does."""
     try:
         with open(source, "rb") as file:
@@ -46,3 +76,76 @@ def check_header(source: Path) -> None:
         raise SourceError(f"{source} cannot be read: {error.strerror or error}.") from None
     if magic != b"GGUF":
         raise SourceError(f"{source} is not a GGUF file; check the path.")
+
+
+def convert(parts: list[Path], target: Path) -> None:
+    """Dequantise ``parts`` to float32 safetensors in ``target``, whole or not at all."""
+    source = parts[0]
+    header = _reading(source, read_header, parts)
+    with written_aside(target) as folder:
+        whole = source
+        if len(parts) > 1:
+            whole = folder / "whole.gguf"
+            _reading(source, header.write_whole, whole)
+        model, tokenizer = _read(source, whole, header)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if len(parts) > 1:
+            whole.unlink()
+
+
+def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(whole.parent), "gguf_file": whole.name}
+    config = applied(
+        source,
+        header,
+        _reading(source, lambda: AutoConfig.from_pretrained(**where, trust_remote_code=False)),
+    )
+    tokenizer = _reading(
+        source, lambda: AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
+    )
+    model, loading = _reading(
+        source,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            **where,
+            config=config,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        ),
+    )
+    for name, stored, wanted in sorted(loading["mismatched_keys"]):
+        check_shape(str(source), name, stored, wanted)
+    unexpected = {*loading["unexpected_keys"], *_reading(source, header.without_place, model)}
+    check_names(str(source), model, loading["missing_keys"], unexpected)
+    for name, parameter in model.named_parameters():
+        check_finite(str(source), name, parameter)
+    # transformers refuses to save a model that still says it is quantised
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config._name_or_path = source.stem
+    settle_ties(model)
+    return model, tokenizer
+
+
+def _reading(source: Path, call: Callable[..., Any], *args: Any) -> Any:
+    """Call a reader; raises Unsupported or SourceError in one sentence that names the file."""
+    try:
+        return call(*args)
+    except HeadroomError:
+        raise
+    except ValueError as error:
+        raise Unsupported(
+            f"{source} holds a model that cannot be read here: {one_line(error, 120)}; use the "
+            "safetensors model that it was made from."
+        ) from None
+    except Exception as error:
+        raise SourceError(
+            f"{source} is not a readable GGUF file: {one_line(error, 120)}; download or make it "
+            "again."
+        ) from None

@@ -8,6 +8,15 @@ from typing import Any
 from pruning.adapters import adapter_for
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import load_compact
+from pruning.models.loading.checks import (
+    check_finite,
+    check_names,
+    check_shape,
+    check_tokenizer,
+    settle_ties,
+)
+from pruning.models.loading.config import read_config
+from pruning.models.loading.files import check_full_precision, headers, weight_files
 from pruning.models.loading.from_disk import load_on_disk, placed, spread_map
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.memory_estimate import PLACEMENTS, chosen_placement, of_config
@@ -43,7 +52,6 @@ def load(
     cannot be had, Unsupported for another family, OutOfMemory when it does not fit.
     """
     import torch
-    from transformers import AutoConfig
 
     place, commit = locate(source, revision)
     kind = resolve_device(device)
@@ -51,7 +59,7 @@ def load(
         raise unknown_name("dtype", dtype, DTYPES)
     if placement not in ("auto", *PLACEMENTS):
         raise unknown_name("placement", placement, ("auto", *PLACEMENTS))
-    config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    config = read_config(source, place, commit)
     adapter = adapter_for(config)
     wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
     devices = compute_devices(kind)
@@ -64,20 +72,17 @@ def load(
             spread = spread_map(config, adapter, devices) if placement == "spread" else None
             model = _load_weights(source, place, commit, config, wanted, spread)
             model = placed(model, adapter, devices, placement)
+        settle_ties(model)
         model = adapter.prepared(model).eval().requires_grad_(False)
     except (torch.OutOfMemoryError, MemoryError):
         raise OutOfMemory(
             f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
             "or a smaller model."
         ) from None
+    tokenizer = _tokenizer(place, commit)
+    check_tokenizer(source, tokenizer, model)
     return LoadedModel(
-        model,
-        _tokenizer(place, commit),
-        adapter,
-        source,
-        commit,
-        identity(place, commit),
-        placement,
+        model, tokenizer, adapter, source, commit, identity(place, commit), placement
     )
 
 
@@ -89,17 +94,39 @@ def _load_weights(
     dtype: Any,
     device_map: dict[str, str] | None,
 ) -> Any:
+    files = guarded(source, weight_files, place, commit)
+    known = guarded(source, headers, files)
+    check_full_precision(source, known)
+    if getattr(config, KEY, None):
+        model = load_compact(files, config, dtype)
+    else:
+        model = _from_pretrained(source, place, commit, config, dtype, device_map)
+    narrowed = any(stored.dtype in ("F32", "BF16", "F64") for stored in known.values())
+    for name, parameter in model.named_parameters():
+        check_finite(source, name, parameter, narrowed)
+    return model
+
+
+def _from_pretrained(
+    source: str,
+    place: str,
+    commit: str | None,
+    config: Any,
+    dtype: Any,
+    device_map: dict[str, str] | None,
+) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if getattr(config, KEY, None):
-        return load_compact(Path(place), config, dtype)
     model, loading = guarded(
         source,
         AutoModelForCausalLM.from_pretrained,
         place,
+        config=config,
         revision=commit,
         dtype=dtype,
         use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # only so that it names them; none is accepted
         output_loading_info=True,
         device_map=device_map,
     )
@@ -107,9 +134,9 @@ def _load_weights(
         from accelerate.hooks import remove_hook_from_submodules
 
         remove_hook_from_submodules(model)  # blocks align their inputs themselves
-    if loading["missing_keys"]:
-        name = sorted(loading["missing_keys"])[0]
-        raise SourceError(f"{source} lacks weight {name!r}; download or save the model again.")
+    for name, stored, wanted in sorted(loading["mismatched_keys"]):
+        check_shape(source, name, stored, wanted)
+    check_names(source, model, loading["missing_keys"], loading["unexpected_keys"])
     return model
 
 
@@ -119,7 +146,7 @@ def _tokenizer(place: str, commit: str | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=commit, trust_remote_code=False)
         # where there are no files some classes make one that knows their special tokens only
         if len(tokenizer) > len(set(tokenizer.all_special_ids)):
             return tokenizer

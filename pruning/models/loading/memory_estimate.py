@@ -7,8 +7,9 @@ from typing import Any
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
 from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
+from pruning.models.loading.config import read_config
 from pruning.models.loading.outline import Outline, outline_of
-from pruning.models.loading.resolve import DTYPES, compute_devices, guarded, locate, resolve_device
+from pruning.models.loading.resolve import DTYPES, compute_devices, locate, resolve_device
 from pruning.models.loading.sizes import EVALUATION, Sizes, Task
 from pruning.utils.errors import OutOfMemory
 from pruning.utils.registry import unknown_name
@@ -236,13 +237,11 @@ def estimate(
 
     Raises what :func:`pruning.load` raises for a wrong source.
     """
-    from transformers import AutoConfig
-
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
     place, commit = locate(source, revision)
     where = resolve_device(device)
-    config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
+    config = read_config(source, place, commit)
     return of_config(config, place, dtype, where, task or Task(), len(compute_devices(where)))
 
 

@@ -10,7 +10,8 @@ from pruning.adapters import ModelAdapter, adapter_for
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, ModelShape
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
-from pruning.models.loading.resolve import guarded, locate, unconverted
+from pruning.models.loading.config import read_config
+from pruning.models.loading.resolve import locate, unconverted
 from pruning.utils.errors import SourceError, Unsupported, one_line
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def outline(source: str, revision: str | None = None, dtype: str = "auto") -> Ou
     file = unconverted(source)
     if file is None:
         place, commit = locate(source, revision)
-        config = guarded(source, AutoConfig.from_pretrained, place, revision=commit)
-        return outline_of(config, place, dtype)
+        return outline_of(read_config(source, place, commit), place, dtype)
     try:
-        config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+        config = AutoConfig.from_pretrained(
+            str(file.parent), gguf_file=file.name, trust_remote_code=False
+        )
     except Exception as error:  # the reader's errors are many
         raise SourceError(f"{file} is not a readable GGUF file: {one_line(error)}.") from None
     return outline_of(config, str(file), dtype)

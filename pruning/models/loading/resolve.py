@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.models.loading import demo
-from pruning.models.loading.gguf import check_header, convert
+from pruning.models.loading.content import content_key
+from pruning.models.loading.gguf import converted, is_converted
 from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
-from pruning.utils.files import cache_root
 
 if TYPE_CHECKING:
     import torch
+
+_FULL = 64 << 20
+"""Bytes of a file up to which all of it tells it from others: every load asks."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -21,11 +24,16 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
     """``(folder or hub id, hub commit or None)``; raises SourceError, UsageError."""
     if not source.strip():
         raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
+    path = Path(source).expanduser()
+    if revision is not None and (source == "demo" or path.suffix == ".gguf" or path.is_dir()):
+        raise UsageError(
+            f"{source} is no model of the hub, so it has no revision {revision!r}; leave the "
+            "revision out, or give the hub id."
+        )
     if source == "demo":
         return str(demo.folder()), None
-    path = Path(source).expanduser()
     if path.suffix == ".gguf":
-        return str(_converted(path)), None
+        return str(converted(path)), None
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SourceError(f"{path} has no config.json; it is not a model folder.")
@@ -40,27 +48,8 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
 
 def unconverted(source: str) -> Path | None:
     """The GGUF file behind ``source``, if it is one that was not converted yet."""
-    file, target = Path(source).expanduser(), None
-    if source == "demo":
-        file = demo.gguf_file()
-        target = demo.target_of(file)
-    elif file.suffix == ".gguf":
-        check_header(file)
-        target = _target(file)
-    return file if target and not (target / "config.json").is_file() else None
-
-
-def _target(path: Path) -> Path:
-    stat = path.stat()
-    return cache_root() / "models" / f"{path.stem}-{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def _converted(path: Path) -> Path:
-    check_header(path)
-    target = _target(path)
-    if not (target / "config.json").is_file():
-        convert(path, target)
-    return target
+    file = demo.gguf_file() if source == "demo" else Path(source).expanduser()
+    return file if file.suffix == ".gguf" and not is_converted(file) else None
 
 
 def _hub_commit(source: str, revision: str | None) -> str | None:
@@ -134,7 +123,7 @@ def compute_devices(device: str) -> list[torch.device]:
 
 
 def identity(place: str, commit: str | None) -> str:
-    """What tells these weights from others: hub commit, or names, sizes and times of files."""
+    """What tells these weights from others: hub commit, or names and content of files."""
     if commit is not None:
         return f"{place}@{commit}"
     folder = Path(place)
@@ -142,5 +131,5 @@ def identity(place: str, commit: str | None) -> str:
         return place
     kinds = ("*.safetensors", "*.json", "*.model", "*.txt")  # weights, config, tokenizer
     files = sorted(file for kind in kinds for file in folder.glob(kind))
-    stamps = [f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files]
+    stamps = [f"{file.name}:{content_key(file, _FULL)}" for file in files]
     return f"{folder.resolve()}|{'|'.join(stamps)}"

@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 import pruning
 from pruning.checkpoint import FORMS, FormOptions, export, parts_of, save
 from pruning.checkpoint.rewrite.pad import padded_model
-from pruning.models.loading.loaded import LoadedModel
 from pruning.pipeline import prune
 from pruning.utils.errors import SourceError, UsageError
 from tests.helpers import families
@@ -49,21 +48,17 @@ def test_half_precision_of_every_family(family, tiny_model, tmp_path, dtype):
         assert torch.equal(logits, families.logits(model, ids)), form
 
 
-def test_half_precision_and_generation_settings_are_kept(tiny_model, tokenizer, tmp_path):
-    dense = tiny_model("llama_grouped", 2, torch.bfloat16)
-    tokenizer.chat_template = "{{ messages }}"
-    try:
-        dense = LoadedModel(**{**vars(dense), "tokenizer": tokenizer})
-        run = prune(dense, families.recipe(**FFN_ONLY))
-        run.pruned.model.generation_config.max_length = 33
-        for form in ("compact", "padded", "uniform"):
-            folder = save(run, tmp_path / form, form)
-            loaded = pruning.load(str(folder), device="cpu")
-            assert loaded.dtype == "bfloat16", form
-            assert loaded.model.generation_config.max_length == 33, form
-            assert loaded.tokenizer.chat_template == "{{ messages }}", form
-    finally:
-        tokenizer.chat_template = None
+def test_half_precision_and_generation_settings_are_kept(model_folder, tmp_path):
+    dense = pruning.load(str(model_folder), dtype="bfloat16", device="cpu")
+    dense.tokenizer.chat_template = "{{ messages }}"
+    run = prune(dense, families.recipe(**FFN_ONLY))
+    run.pruned.model.generation_config.max_length = 33
+    for form in ("compact", "padded", "uniform"):
+        folder = save(run, tmp_path / form, form)
+        loaded = pruning.load(str(folder), device="cpu")
+        assert loaded.dtype == "bfloat16", form
+        assert loaded.model.generation_config.max_length == 33, form
+        assert loaded.tokenizer.chat_template == "{{ messages }}", form
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,0 +1,57 @@
+"""The config of a model, without what only says how some earlier process ran it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pruning.models.loading.resolve import guarded
+from pruning.utils.errors import Unsupported
+
+
+def read_config(source: str, place: str, commit: str | None) -> Any:
+    """The config in ``place``; raises SourceError, Unsupported for a quantised model.
+
+    The authors' attention kernel and output switches are dropped: the engine reads logits by
+    name and chooses the kernel itself.
+    """
+    from transformers import AutoConfig, PreTrainedConfig
+
+    raw, _ = guarded(source, PreTrainedConfig.get_config_dict, place, revision=commit)
+    for name in ("quantization_config", "compression_config"):
+        if raw.get(name):
+            raise Unsupported(
+                f"{source} is quantised ({_method(raw[name])}); name the model that it was made "
+                "from, in float32, bfloat16 or float16."
+            )
+    own_code = raw.get("auto_map") and guarded(source, _is_foreign, raw)
+    if own_code:
+        raise Unsupported(
+            f"{source} needs code of its authors (auto_map in its config), which is never run "
+            "here; name a model of a family that transformers itself knows."
+        )
+    switches = {"output_attentions": False} if raw.get("output_attentions") else {}
+    config = guarded(
+        source,
+        AutoConfig.from_pretrained,
+        place,
+        revision=commit,
+        trust_remote_code=False,
+        attn_implementation=None,
+        **switches,
+    )
+    config._attn_implementation = None
+    for name, value in {"return_dict": True, "output_hidden_states": False}.items():
+        if getattr(config, name, value) != value:
+            setattr(config, name, value)
+    return config
+
+
+def _is_foreign(raw: dict[str, Any]) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return raw.get("model_type") not in CONFIG_MAPPING
+
+
+def _method(settings: Any) -> str:
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    return str(method or "of a method that its config does not name")[:60]
