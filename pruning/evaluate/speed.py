@@ -47,6 +47,8 @@ def _now(model: nn.Module) -> float:
     """The clock, once the device has finished what was asked of it."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
+    elif model.device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 

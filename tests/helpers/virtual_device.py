@@ -24,7 +24,7 @@ KINDS = ("cuda", "mps")
 _PLACES = ("device", "is_cuda", "is_cpu", "is_mps")
 _WAITS = (
     "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy", "nonzero",
-    "masked_select", "unique", "equal", "allclose", "__contains__",
+    "masked_select", "unique", "equal", "allclose", "__contains__", "bincount", "argwhere",
 )  # fmt: skip
 _ACROSS = ("copy_", "to", "cpu", "cuda", "type_as", "detach", "__deepcopy__", "set_", "data")
 """Operations that may see two devices."""
@@ -169,7 +169,8 @@ def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
     if not homes and (target is None or target.type not in KINDS):
         return func(*args, **kwargs)
     _check(name, args, kwargs)
-    if homes and (name in _WAITS or (name == "to" and target == CPU)):
+    places = name == "where" and len(args) + len(kwargs) == 1
+    if homes and (name in _WAITS or places or (name == "to" and target == CPU)):
         _wait(homes[0])
     if name == "numpy":
         raise WrongDevice("can't convert a tensor on a device to numpy; use .cpu() first")
@@ -189,6 +190,8 @@ def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
 def _real_call(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
     if name == "cuda":
         return args[0]
+    if name == "__deepcopy__":  # torch's own makes no tensor of a subclass
+        return args[1].setdefault(id(args[0]), args[0].detach().clone())
     if name == "to" and isinstance(args[1] if len(args) > 1 else None, Tensor):
         return args[0].to(args[1].dtype)
     if name == "Generator":

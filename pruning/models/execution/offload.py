@@ -48,11 +48,11 @@ class BlockStore:
         return self
 
     def value(self, tensor: Tensor) -> Tensor:
-        """What ``tensor`` of a model holds, in CPU memory."""
+        """What ``tensor`` of a model holds, where that is; in CPU memory if it is in a file."""
         tensor = self._here.get(tensor, [tensor])[0]
         if tensor.device.type == "meta":
             return self._source(tensor).read(tensor.dtype)
-        return tensor.detach().to(_CPU)
+        return tensor.detach()
 
     def _source(self, tensor: Tensor) -> TensorRef:
         """Where a tensor on the meta device is stored."""
@@ -221,9 +221,14 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
 
 def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
     """What a tensor of the model with these ``blocks`` holds, in CPU memory, wherever it is."""
+    return located(blocks, tensor).cpu()
+
+
+def located(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
+    """The same where it is; in CPU memory if it is in a file."""
     if isinstance(blocks[0], PlacedBlock):
         return blocks[0].placement.store.value(tensor)
-    return tensor.detach().cpu()
+    return tensor.detach()
 
 
 def moved(value: Any, device: torch.device) -> Any:
