@@ -84,11 +84,13 @@ class ModuleTask(Task[Pair]):
         for place, (batch, *_) in enumerate(self.streams.batches()):
             held = self.streams.held_out(batch)
             output = torch.empty_like(self.streams.dense[batch])
-            for buffer, windows in zip(collected.buffers, (~held, held), strict=True):
-                x = buffer.parts[place][0].index_select(1, kept)
-                with self.pair.autocast():
-                    given = module.out_proj(x)
-                output[windows] = given.unflatten(0, (-1, output.shape[1])).to(output)
+            with self.pair.autocast():
+                given = [
+                    module.out_proj(buffer.parts[place][0].index_select(1, kept))
+                    for buffer in collected.buffers
+                ]
+            together = torch.cat(given).unflatten(0, (-1, output.shape[1])).to(output)
+            output[~held], output[held] = together.split([int((~held).sum()), int(held.sum())])
             yield batch, output
 
     def _no_equations(self, inputs: int, outputs: int) -> Pair:

@@ -9,11 +9,4 @@ from tests.helpers.fixtures import (
     uneven_run,
 )
 
-__all__ = [
-    "model_folder",
-    "only_new_objects",
-    "own_cache",
-    "tiny_model",
-    "tokenizer",
-    "uneven_run",
-]
+__all__ = ["model_folder", "only_new_objects", "own_cache", "tiny_model", "tokenizer", "uneven_run"]

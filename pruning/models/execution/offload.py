@@ -199,6 +199,12 @@ def device_of(block: nn.Module) -> torch.device:
     return next(block.parameters()).device
 
 
+def devices_of(model: nn.Module) -> set[torch.device]:
+    """Everywhere that ``model`` computes."""
+    blocks = (module for module in model.modules() if isinstance(module, PlacedBlock))
+    return {model.device, *map(device_of, blocks)}
+
+
 @contextmanager
 def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[None]:
     """Have ``blocks`` on their devices inside the ``with`` statement, and meanwhile read from disk

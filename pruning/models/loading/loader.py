@@ -22,6 +22,7 @@ from pruning.models.loading.resolve import (
 )
 from pruning.models.loading.sizes import EVALUATION, Task
 from pruning.utils.errors import OutOfMemory, SourceError, UsageError, one_line
+from pruning.utils.memory import memory_guard
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
@@ -59,7 +60,10 @@ def load(
     devices = compute_devices(kind)
     needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
     placement = _choose(needs, placement, task)
-    try:
+    with memory_guard(
+        f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
+        "or a smaller model."
+    ):
         if placement == "disk":
             model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
         else:
@@ -67,11 +71,6 @@ def load(
             model = _load_weights(source, place, commit, config, wanted, spread)
             model = placed(model, adapter, devices, placement)
         model = adapter.prepared(model).eval().requires_grad_(False)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise OutOfMemory(
-            f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
-            "or a smaller model."
-        ) from None
     return LoadedModel(
         model,
         _tokenizer(place, commit),
