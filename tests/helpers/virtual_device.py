@@ -245,6 +245,21 @@ def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
     return module
 
 
+class _Event:
+    """Marks a place in a device's work, which is done at once here."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        """Of whatever device."""
+
+    def record(self, *_args: Any) -> None:
+        """Nothing to mark."""
+
+    wait = synchronize = record
+
+    def query(self) -> bool:
+        return True
+
+
 @contextmanager
 def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
     """``kind`` is there, with so many cards; gives the waits by line of the engine."""
@@ -268,6 +283,7 @@ def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
         patch.setattr(torch.mps, "recommended_max_memory", lambda: room[0])
         for name in ("current_allocated_memory", "driver_allocated_memory"):
             patch.setattr(torch.mps, name, lambda: 0)
+    patch.setattr(torch, "Event", _Event)
     # copies in threads of their own are tested elsewhere: a mode serves one thread
     patch.setattr("pruning.models.execution.prefetch.Sender.serves", lambda *_: False)
     WAITS.clear()
