@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -18,7 +18,7 @@ from pruning.artifacts.recipe import ENOUGH_WINDOWS, Recipe
 from pruning.artifacts.report import make_report
 from pruning.data import Windows, calibration_windows
 from pruning.data.augment import resampled
-from pruning.evaluate.speed import peak_memory_bytes
+from pruning.evaluate.speed import peak_memory_bytes, reset_peak_memory
 from pruning.measure.passes import (
     MeasuringPass,
     forward_pass,
@@ -26,6 +26,7 @@ from pruning.measure.passes import (
     loss_curve_pass,
     run_passes,
 )
+from pruning.models.execution.offload import devices_of
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.sizes import Task
@@ -35,7 +36,7 @@ from pruning.recovery import RECOVERIES
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.result import PruneRun
 from pruning.utils.digest import sha256_of
-from pruning.utils.errors import OutOfMemory
+from pruning.utils.memory import memory_guard
 from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
 
@@ -197,7 +198,8 @@ def prune(
     Raises UsageError, SourceError, Unsupported, OutOfMemory and Cancelled; the dense model is
     never changed.
     """
-    started = time.perf_counter()
+    started, devices = time.perf_counter(), devices_of(loaded.model)
+    reset_peak_memory(devices)
     if plan is None:
         check_recipe(recipe, loaded.adapter.model_shape(loaded.model))
     # augmentations take a forward pass: measuring and recovery share them
@@ -232,7 +234,7 @@ def prune(
         recipe=recipe.model_dump(),
         device=loaded.device,
         seconds=seconds,
-        peak_memory_bytes=peak_memory_bytes(loaded.model.device),
+        peak_memory_bytes=peak_memory_bytes(*devices),
     )
     pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
     return PruneRun(
@@ -249,17 +251,9 @@ def _identity(dense: LoadedModel, applied: Applied) -> str:
     return f"{dense.identity}|pruned:{plan}:{fingerprint(applied.model)}"
 
 
-@contextmanager
-def _memory_guard(loaded: LoadedModel) -> Iterator[None]:
+def _memory_guard(loaded: LoadedModel) -> AbstractContextManager[None]:
     """Turns running out of memory into one clear sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # the CPU allocator raises a plain RuntimeError
-        refused = "not enough memory" in str(error)
-        if not (refused or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
-            raise
-        raise OutOfMemory(
-            f"The memory of {loaded.device} is exhausted; use fewer or shorter calibration "
-            "samples, bfloat16, or another device."
-        ) from None
+    return memory_guard(
+        f"The memory of {loaded.device} is exhausted; use fewer or shorter calibration samples, "
+        "bfloat16, or another device."
+    )

@@ -15,19 +15,19 @@ from pruning.adapters.experts import ExpertLayer
 @dataclass(frozen=True)
 class Projection:
     """Output channels ``rows`` [out] of ``layer`` (an ``nn.Linear``, a transposed Conv1D, or the
-    same layer of all experts)."""
+    same layer of all experts), on its device unless that is ``meta``."""
 
     layer: nn.Module | ExpertLayer
     rows: Tensor
 
     @classmethod
     def whole(cls, layer: nn.Module) -> Projection:
-        return cls(layer, torch.arange(layer_shape(layer)[0]))
+        return cls(layer, _rows(layer, layer_shape(layer)[0]))
 
     @classmethod
     def in_turn(cls, layer: nn.Module, sizes: Mapping[str, int]) -> dict[str, Projection]:
         """Projections fused one after the other: name -> number of rows, in order."""
-        rows = torch.arange(sum(sizes.values())).split(list(sizes.values()))
+        rows = _rows(layer, sum(sizes.values())).split(list(sizes.values()))
         return {name: cls(layer, part) for name, part in zip(sizes, rows, strict=True)}
 
     @classmethod
@@ -37,7 +37,7 @@ class Projection:
         """Query, key and value fused group by group: ``per_group`` query heads, then the key and
         the value head that they share, ``width`` rows each."""
         heads = per_group + 2
-        rows = torch.arange(groups * heads * width).reshape(groups, heads, width)
+        rows = _rows(layer, groups * heads * width).reshape(groups, heads, width)
         return {
             "query": cls(layer, rows[:, :-2].reshape(-1)),
             "key": cls(layer, rows[:, -2].reshape(-1)),
@@ -55,6 +55,12 @@ class Projection:
         """Bias [out] or None."""
         bias = self.layer.bias
         return None if bias is None else bias[self.rows.to(bias.device)]
+
+
+def _rows(layer: nn.Module | ExpertLayer, count: int) -> Tensor:
+    """The numbers of the first ``count`` rows, where they pick without a copy."""
+    device = layer_like(layer).device
+    return torch.arange(count, device="cpu" if device.type == "meta" else device)
 
 
 def layer_matrix(layer: nn.Module | ExpertLayer) -> Tensor:

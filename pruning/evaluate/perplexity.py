@@ -16,6 +16,7 @@ from pruning.data.bos import Bos, Leading
 from pruning.data.windows import evaluation_windows
 from pruning.models.execution.blockwise import batched_logits
 from pruning.utils.errors import UsageError
+from pruning.utils.precision import to_float64
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
 
@@ -88,7 +89,7 @@ def perplexity(
     total, count, done = 0.0, len(text.ids), 0
     stop_if(should_cancel)
     for losses in batched_losses(model, text.ids, should_cancel):
-        total += losses.double().sum().item()
+        total += to_float64(losses).sum().item()
         done += len(losses)
         progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
         stop_if(should_cancel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,23 @@ def _now(model: nn.Module) -> float:
     """The clock, once the device has finished what was asked of it."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
+    elif model.device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory held so far: the process's on the CPU, the allocator's on a GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def reset_peak_memory(devices: Iterable[torch.device]) -> None:
+    """Let the peak of GPUs begin anew; that of the process cannot."""
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(*devices: torch.device) -> int:
+    """Most memory held so far: the process's on the CPU, the allocator's on a GPU, of several the
+    sum."""
+    if any(device.type == "cuda" for device in devices):
+        return sum(torch.cuda.max_memory_allocated(d) for d in devices if d.type == "cuda")
     try:
         # Linux: ru_maxrss would also count the process that started this one
         status = Path("/proc/self/status").read_text(encoding="ascii")

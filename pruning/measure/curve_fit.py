@@ -16,6 +16,7 @@ from torch import Tensor
 from pruning.adapters.base import PrunableModule
 from pruning.artifacts.measurement import CURVE_POINTS
 from pruning.recovery.solvers.normal_equations import DAMPINGS, damped_factor
+from pruning.utils.precision import to_float64, zeros_float64
 
 CURVE_DAMPINGS = DAMPINGS[::2]
 CHOOSING = 4096
@@ -62,7 +63,7 @@ class ProbedPart:
             if factor is not None:
                 repaired = _repaired(inputs, by_channel, factor.to(inputs), kept)
             effects.append(repaired - lost)
-        return torch.stack(effects).double()
+        return to_float64(torch.stack(effects))
 
 
 def loss_curves(
@@ -105,11 +106,11 @@ def _losses(parts: _Ordered, kept: list[int], dampings: Sequence[float], probes:
     """The same without a repair and with each of the ``dampings``, on the first ``probes`` only
     [1 + dampings, kept]."""
     size = (1 + len(dampings), len(kept), probes)
-    effects = torch.zeros(size, dtype=torch.float64, device=parts[0][0].inputs.device)
+    effects = zeros_float64(*size, device=parts[0][0].inputs.device)
     for part, channels in parts:
         here = int((part.places < probes).sum())  # in the order of the text
         added = part.effects(channels, kept, dampings, here)
-        effects.index_add_(2, part.places[:here], added)
+        effects.index_add_(2, part.places[:here].to(effects.device), added)
     return 0.5 * effects.square().mean(2)
 
 

@@ -198,9 +198,9 @@ def _plain(tensor: Tensor) -> np.ndarray:
 def _summary(total: MagnitudeSum) -> ActivationSummary:
     channels, values = total.largest_channels()
     return ActivationSummary(
-        mean=_short(total.total / total.count),
-        mean_absolute=_short(float(total.absolute.sum()) / total.count),
-        rms=_short((total.squares / total.count) ** 0.5),
+        mean=_short(total.mean),
+        mean_absolute=_short(total.mean_absolute),
+        rms=_short(total.rms),
         maximum=_short(total.maximum),
         levels=LEVELS,
         quantiles=tuple(map(_short, total.quantiles())),

@@ -30,6 +30,7 @@ from pruning.data.windows import Windows
 from pruning.models.execution.blockwise import Frame, batches, block_contexts, embed, run_block
 from pruning.models.execution.offload import device_of, resident
 from pruning.utils.errors import Unsupported
+from pruning.utils.precision import to_float64, zeros_float64
 
 TAYLOR = ("taylor_vector", "taylor_element1", "taylor_element2")
 
@@ -177,8 +178,8 @@ class GradientSums:
         self.totals = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
         self.squares = [torch.zeros_like(total) for total in self.totals]
         self.windows = self.predicted = 0
-        self.output = 0.0
-        self.units = torch.zeros(module.units, dtype=torch.float64)
+        # the squared gradient by the output, then the effect of each unit
+        self.effects = zeros_float64(1 + module.units, device=self.totals[0].device)
 
     def add_layer(self, place: int, x: Tensor, gradient: Tensor) -> None:
         """Add a batch of what a layer read [n, s, in] and the gradient [n, s, out] of the summed
@@ -194,9 +195,10 @@ class GradientSums:
         n, s, _ = outer.shape
         self.windows += n
         self.predicted += n * (s - 1)
-        self.output += outer.float().square().sum().item()
+        output = outer.float().square().sum()
         effect = (out_proj_input.float() * gradient.float()).unflatten(-1, (self.module.units, -1))
-        self.units += effect.sum(-1).square().sum((0, 1)).cpu()
+        units = effect.sum(-1).square().sum((0, 1))
+        self.effects += to_float64(torch.cat([output[None], units]))
 
     def result(self) -> dict[str, np.ndarray]:
         """Vectors per channel [units·w], and ``fisher_output`` [1]; float64."""
@@ -208,8 +210,9 @@ class GradientSums:
             for projection, vectors in self._projections(reduced):
                 rows[f"{projection}_{name}"] = vectors[name]
             statistics[name] = in_proj_sum(rows, shape, name) + reduced[-1][name]
-        statistics["fisher_output"] = np.array([self.output / self.predicted])
-        shares = self.units.numpy() / (self.predicted * width)
+        effects = self.effects.cpu().numpy()
+        statistics["fisher_output"] = effects[:1] / self.predicted
+        shares = effects[1:] / (self.predicted * width)
         statistics["fisher_unit"] = shares.repeat(width)
         return statistics
 
@@ -223,9 +226,9 @@ class GradientSums:
         scale = self.windows / self.predicted**2
         second = weight.square() * self.squares[place] * scale
         return {
-            "taylor_vector": _double(first.sum(direction).abs()),
-            "taylor_element1": _double(first.abs().sum(direction)),
-            "taylor_element2": _double(second.sum(direction)),
+            "taylor_vector": _plain(first.sum(direction).abs()),
+            "taylor_element1": _plain(first.abs().sum(direction)),
+            "taylor_element2": _plain(second.sum(direction)),
         }
 
     def _projections(
@@ -234,12 +237,12 @@ class GradientSums:
         """The in_proj projections by name with their rows of what their layer gave."""
         for name, projection in self.module.in_proj.items():
             place = next(i for i, layer in enumerate(self.layers) if layer is projection.layer)
-            rows = projection.rows.numpy()
+            rows = projection.rows.cpu().numpy()
             yield name, {key: values[rows] for key, values in reduced[place].items()}
 
 
-def _double(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().double().numpy()
+def _plain(tensor: Tensor) -> np.ndarray:
+    return to_float64(tensor).cpu().numpy()
 
 
 def _merged(

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pruning.utils.precision import sum_float64, zeros_float64
+
 _ENTRIES = {True: 2**18, False: 2**26}
 """Entries of patterns at once: on the CPU what its caches hold, elsewhere what fills the device."""
 
@@ -20,8 +22,8 @@ class DivergenceSum:
     """
 
     def __init__(self, heads: int) -> None:
-        self.entropy = torch.zeros(heads, dtype=torch.float64)
-        self.mixture = torch.zeros(heads, heads, dtype=torch.float64)
+        self.entropy = zeros_float64(heads)
+        self.mixture = zeros_float64(heads, heads)
         self.rows = 0
 
     def add(self, probabilities: Tensor) -> None:
@@ -36,11 +38,18 @@ class DivergenceSum:
 
     def _add(self, patterns: Tensor) -> None:
         """Add patterns [n, heads, entries]."""
-        heads = patterns.shape[1]
-        self.entropy += _entropy(patterns.clone()).cpu()
+        n, heads, _ = patterns.shape
+        found = [_entropies(patterns.clone())]
         for i in range(heads - 1):
             mixed = patterns[:, i + 1 :] + patterns[:, i : i + 1]
-            self.mixture[i, i + 1 :] += _entropy(mixed.mul_(0.5)).cpu()
+            found.append(_entropies(mixed.mul_(0.5)))
+        # one copy, for each waits for the device
+        together = torch.cat([part.flatten() for part in found]).cpu()
+        parts = together.split([part.numel() for part in found])
+        entropy, *mixtures = (sum_float64(part.view(n, -1), 0) for part in parts)
+        self.entropy += entropy
+        for i, mixture in enumerate(mixtures):
+            self.mixture[i, i + 1 :] += mixture
 
     def result(self) -> Tensor:
         """Divergence [heads, heads], float64: symmetric, zero diagonal, within [0, ln 2]."""
@@ -49,8 +58,8 @@ class DivergenceSum:
         return upper + upper.T
 
 
-def _entropy(patterns: Tensor) -> Tensor:
-    """Sum of entropies per head [heads] of patterns [n, heads, entries], which are used up."""
+def _entropies(patterns: Tensor) -> Tensor:
+    """Sum of entropies [n, heads] of patterns [n, heads, entries], which are used up."""
     # torch.special.entr takes eight times as long on a CPU: it is not vectorised
     logs = patterns.clamp_min(torch.finfo(patterns.dtype).tiny).log_()
-    return -patterns.mul_(logs).sum(dim=2).sum(dim=0, dtype=torch.float64)
+    return patterns.mul_(logs).sum(dim=2).neg_()

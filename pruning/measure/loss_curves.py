@@ -29,7 +29,7 @@ from pruning.models.execution.offload import device_of, resident
 from pruning.models.execution.tap import Part, Tap
 from pruning.models.limits import probe_token_bytes, probe_windows
 from pruning.recovery.solvers.gram import gram
-from pruning.recovery.solvers.normal_equations import sum_dtype
+from pruning.utils.precision import sum_dtype, to_float64
 from pruning.utils.stopwatch import Stopwatch
 
 
@@ -165,11 +165,10 @@ class _PartSums:
     def probed(self, weight: Tensor, by_output: Tensor, mean: float) -> ProbedPart:
         """For out_proj columns ``weight`` [units·w, d], gradients ``by_output`` [probes, d] and
         ``mean`` tokens of a part."""
-        solver = "cpu" if self.gram.device.type == "mps" else self.gram.device
-        gram = self.gram.to(solver, torch.float64)
+        gram = to_float64(self.gram)
         inputs, places = torch.cat(self.inputs), torch.cat(self.places)
         weight = weight.to(inputs)
-        importance = gram.diagonal() * weight.to(gram).square().sum(1)
+        importance = gram.diagonal() * to_float64(weight).square().sum(1)
         return ProbedPart(
             gram=gram,
             # the same ridge for all experts: see pruning.recovery.solvers.expert_fit

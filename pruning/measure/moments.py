@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pruning.utils.precision import to_float64, zeros_float64
+
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 TOP_CHANNELS = 8
 _BINS = 2**15  # bfloat16 numbers without a sign
@@ -21,8 +23,7 @@ class MomentSum:
     def __init__(self) -> None:
         self.count = 0
         self.centre: Tensor | None = None
-        self._total: Tensor | float = 0.0
-        self._squares: Tensor | float = 0.0
+        self._sums: Tensor | float = 0.0  # [2, channels]: of what differs, and of its squares
 
     def add(self, values: Tensor) -> None:
         """Add tokens [..., channels]; there may be none."""
@@ -31,19 +32,19 @@ class MomentSum:
             self.centre = flat.sum(0) / max(len(flat), 1)
         self.count += flat.shape[0]
         apart = flat - self.centre
-        self._total = self._total + _double(apart.sum(0))
-        self._squares = self._squares + _double(apart.square_().sum(0))
+        self._sums = self._sums + to_float64(torch.stack([apart.sum(0), apart.square_().sum(0)]))
 
     def mean(self) -> Tensor:
-        return _double(self.centre) + self._total / self.count
+        return to_float64(self.centre) + self._sums[0] / self.count
 
     def second_moment(self) -> Tensor:
-        centre = _double(self.centre)
-        return (self._squares + 2.0 * centre * self._total) / self.count + centre.square()
+        centre, (total, squares) = to_float64(self.centre), self._sums
+        return (squares + 2.0 * centre * total) / self.count + centre.square()
 
     def variance(self) -> Tensor:
         """Unbiased variance; zero for a single token."""
-        centred = self._squares / self.count - (self._total / self.count).square()
+        total, squares = self._sums
+        centred = squares / self.count - (total / self.count).square()
         return centred.clamp_min(0.0) * (self.count / max(self.count - 1, 1))
 
 
@@ -56,12 +57,12 @@ class MagnitudeSum:
 
     def __init__(self) -> None:
         self.count = 0
-        self.total = 0.0
-        self.squares = 0.0
-        self.maximum = 0.0
-        self.absolute: Tensor | float = 0.0
-        self.rows: Tensor | float = 0.0
-        self.histogram = torch.zeros(_BINS, dtype=torch.int64)
+        self._total: Tensor | float = 0.0
+        self._squares: Tensor | float = 0.0
+        self._maximum: Tensor | float = 0.0
+        self._absolute: Tensor | float = 0.0  # [channels]
+        self._rows: Tensor | float = 0.0  # [channels], CPU
+        self._histogram: Tensor | int = 0
 
     def add(self, values: Tensor, first: int = 0, of: int | None = None) -> None:
         """Add [..., channels]: all channels, or those from ``first`` on out of ``of``."""
@@ -71,31 +72,56 @@ class MagnitudeSum:
         size = flat.abs()
         here = slice(first, first + flat.shape[-1])
         if self.count == 0:
-            self.absolute = torch.zeros(of or flat.shape[-1], dtype=torch.float64)
-            self.rows = torch.zeros_like(self.absolute)
-        self.rows[here] += flat.shape[0]
+            self._absolute = zeros_float64(of or flat.shape[-1], device=flat.device)
+            self._rows = zeros_float64(of or flat.shape[-1])
+        self._rows[here] += flat.shape[0]
         self.count += flat.numel()
-        self.total += _double(flat.sum(0)).sum().item()
-        self.squares += _double(flat.square().sum(0)).sum().item()
-        self.maximum = max(self.maximum, size.max().item())
-        self.absolute[here] += _double(size.sum(0)).cpu()
+        # all sums stay on the device, so that nothing waits for it
+        sums = to_float64(torch.stack([flat.sum(0), flat.square().sum(0), size.sum(0)]))
+        self._total = self._total + sums[0].sum()
+        self._squares = self._squares + sums[1].sum()
+        self._absolute[here] += sums[2]
+        largest = size.max()
+        self._maximum = torch.fmax(largest, torch.as_tensor(self._maximum, device=largest.device))
         numbers = size.bfloat16().view(torch.int16).flatten()  # no sign, so in order of size
-        self.histogram += torch.bincount(numbers, minlength=_BINS).cpu()
+        self._histogram = self._histogram + _counts(numbers)
+
+    @property
+    def mean(self) -> float:
+        return float(self._total) / self.count
+
+    @property
+    def mean_absolute(self) -> float:
+        return float(self._absolute.sum()) / self.count
+
+    @property
+    def rms(self) -> float:
+        return (float(self._squares) / self.count) ** 0.5
+
+    @property
+    def maximum(self) -> float:
+        """The largest ``|x|``."""
+        return float(self._maximum)
 
     def quantiles(self) -> tuple[float, ...]:
         """``|x|`` at LEVELS."""
-        cumulative = self.histogram.cumsum(0) / self.histogram.sum()
+        histogram, maximum = self._histogram.cpu(), self.maximum
+        cumulative = histogram.cumsum(0) / histogram.sum()
         places = torch.searchsorted(cumulative, torch.tensor(LEVELS, dtype=cumulative.dtype))
-        values = places.to(torch.int16).view(torch.bfloat16).double()
-        return tuple(min(value, self.maximum) for value in values.tolist())
+        values = places.to(torch.int16).view(torch.bfloat16).float()
+        return tuple(min(value, maximum) for value in values.tolist())
 
     def largest_channels(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Channels with the largest mean ``|x|``, and that mean."""
-        mean = self.absolute / self.rows.clamp_min(1.0)
+        mean = self._absolute.cpu() / self._rows.clamp_min(1.0)
         top = mean.topk(min(TOP_CHANNELS, mean.numel()))
         return tuple(top.indices.tolist()), tuple(top.values.tolist())
 
 
-def _double(tensor: Tensor) -> Tensor:
-    """``tensor`` in float64; where the device has none, on the CPU."""
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+def _counts(numbers: Tensor) -> Tensor:
+    """How often each of _BINS numbers is among ``numbers`` [n]."""
+    if numbers.device.type != "cuda":
+        return torch.bincount(numbers, minlength=_BINS)
+    # there bincount waits for the device, to look for numbers out of range
+    counts = torch.zeros(_BINS, dtype=torch.int64, device=numbers.device)
+    return counts.index_add_(0, numbers.int(), counts.new_ones(()).expand(len(numbers)))

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from torch import nn
 
 from pruning.adapters import adapter_for
-from pruning.models.execution.offload import value_of
+from pruning.models.execution.offload import located
 from pruning.utils.digest import sha256_of
+from pruning.utils.precision import to_float64
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -22,10 +23,11 @@ def fingerprint(model: nn.Module) -> str:
 def _samples(model: nn.Module) -> Iterator[bytes]:
     blocks = adapter_for(model.config).blocks(model)
     for name, weight in model.named_parameters():
-        values = value_of(blocks, weight).reshape(-1)
-        values = values[:: max(1, values.numel() // 64)][:64].double().cpu()
+        values = located(blocks, weight).reshape(-1)
+        # sliced where it is: only these values are copied to the CPU
+        values = values[:: max(1, values.numel() // 64)][:64].cpu()
         yield f"{name} {tuple(weight.shape)} {weight.dtype}".encode()
-        yield values.numpy().tobytes()
+        yield to_float64(values).numpy().tobytes()
 
 
 def content_digest(model: nn.Module) -> str:

@@ -37,7 +37,7 @@ def cut_in_proj(module: PrunableModule, units: Sequence[int], groups: Sequence[i
     a group once per query head."""
     for layer in module.in_proj_layers():
         kept = [
-            projection.rows[expand(groups if name in GROUPED else units, module.unit_width)]
+            projection.rows.cpu()[expand(groups if name in GROUPED else units, module.unit_width)]
             for name, projection in module.in_proj.items()
             if projection.layer is layer
         ]

@@ -22,6 +22,7 @@ from pruning.recovery.solvers.expert_fit import ExpertFit
 from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import NormalEquations
 from pruning.surgery.task import Collected, Task
+from pruning.utils.precision import to_float64, zeros_float64
 
 Pairs = list[tuple[NormalEquations, NormalEquations]]
 """The equations of every expert: of the tokens to fit on and of the held-out ones."""
@@ -50,7 +51,7 @@ class ExpertTask(Task[Pairs]):
         streams, pair = self.streams, self.pair
         outputs, width = pair.pruned.out_proj.stored.shape[1:]
         pairs = self._no_equations(width, outputs)
-        dense_added, energy = torch.empty_like(streams.dense), 0.0
+        dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged
         for batch, dense_in, pruned_in in streams.batches():
             tap = pair.tap_pruned(pruned_in)
@@ -66,10 +67,10 @@ class ExpertTask(Task[Pairs]):
             missing = _missing(own, target, tap.routing)
             for e, part in enumerate(tap.parts()):
                 shares = part.shares[:, None]
-                energy += (shares * own[e]).double().square().sum().item()
+                energy += to_float64(shares * own[e]).square().sum()
                 goal = shares * (own[e] + missing[part.tokens])
                 self._add(pairs[e], batch, part.tokens, shares * part.out_proj_input, goal)
-        return Collected(pairs, dense_added, energy)
+        return Collected(pairs, dense_added, energy.item())
 
     def out_proj_fit(self, equations: Pairs, kept: Tensor) -> ExpertFit:
         stored = self.pair.pruned.out_proj.stored
@@ -117,13 +118,16 @@ class ExpertTask(Task[Pairs]):
         """Add ``tokens`` of a batch of windows, those that are held out to the second part."""
         held = self.streams.held_out(batch).to(tokens.device)
         held = held[tokens // self.streams.dense.shape[1]]
-        parts[0].add(x[~held], target[~held])
-        parts[1].add(x[held], target[held])
+        for part, chosen in zip(parts, (~held, held), strict=True):
+            places = chosen.nonzero()[:, 0]
+            part.add(x[places], target[places])
 
     def _fit(self, pairs: Pairs, stored: Tensor, kept: list[Tensor], dim: int) -> ExpertFit:
         """A fit of the weights ``stored`` [experts, out, in]."""
         layers = [
-            OutputProjectionFit.of(parts, weight.double().T, None, self.rule.damping, kept=channels)
+            OutputProjectionFit.of(
+                parts, to_float64(weight).T, None, self.rule.damping, kept=channels
+            )
             for parts, weight, channels in zip(pairs, stored, kept, strict=True)
         ]
         return ExpertFit(tuple(layers), dim)

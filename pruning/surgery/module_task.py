@@ -14,6 +14,7 @@ from pruning.recovery.solvers.activation_buffer import ActivationBuffer, Equatio
 from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.surgery.cut import expand
 from pruning.surgery.task import Collected, Task
+from pruning.utils.precision import to_float64, zeros_float64
 
 Pair = tuple[Equations, Equations]
 """The equations of the tokens to fit on and of the held-out ones."""
@@ -50,12 +51,12 @@ class ModuleTask(Task[Pair]):
         streams, pair, module = self.streams, self.pair, self.pair.pruned
         outputs, inputs = layer_matrix(module.out_proj).shape
         parts = self._no_equations(inputs, outputs)
-        dense_added, energy = torch.empty_like(streams.dense), 0.0
+        dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged and not module.normed
         for batch, dense_in, pruned_in in streams.batches():
             added, target = pair.dense_output(dense_in)
             dense_added[batch] = added.to(dense_added.device)
-            energy += target.float().square().sum(-1).double().sum().item()
+            energy += to_float64(target.float().square().sum(-1)).sum()
             if residual:
                 target = target.float() + streams.lost(batch).to(pair.device)
             tap = pair.tap_pruned(pruned_in)
@@ -63,7 +64,7 @@ class ModuleTask(Task[Pair]):
                 sums.add(tap)
             self._add(parts, batch, tap.out_proj_input, target)
         buffers = parts if isinstance(parts[0], ActivationBuffer) else None
-        return Collected(parts, dense_added, energy, buffers)
+        return Collected(parts, dense_added, energy.item(), buffers)
 
     def out_proj_fit(self, equations: Pair, kept: Tensor) -> OutputProjectionFit:
         weight, bias = _stacked([self.pair.pruned.out_proj])
@@ -83,11 +84,13 @@ class ModuleTask(Task[Pair]):
         for place, (batch, *_) in enumerate(self.streams.batches()):
             held = self.streams.held_out(batch)
             output = torch.empty_like(self.streams.dense[batch])
-            for buffer, windows in zip(collected.buffers, (~held, held), strict=True):
-                x = buffer.parts[place][0].index_select(1, kept)
-                with self.pair.autocast():
-                    given = module.out_proj(x)
-                output[windows] = given.unflatten(0, (-1, output.shape[1])).to(output)
+            with self.pair.autocast():
+                given = [
+                    module.out_proj(buffer.parts[place][0].index_select(1, kept))
+                    for buffer in collected.buffers
+                ]
+            together = torch.cat(given).unflatten(0, (-1, output.shape[1])).to(output)
+            output[~held], output[held] = together.split([int((~held).sum()), int(held.sum())])
             yield batch, output
 
     def _no_equations(self, inputs: int, outputs: int) -> Pair:
@@ -103,14 +106,14 @@ class ModuleTask(Task[Pair]):
             parts[0].add(x, target)
             parts[1].add(x[:0], target[:0])
             return
-        held = held.to(x.device)
-        parts[0].add(x[~held], target[~held])
-        parts[1].add(x[held], target[held])
+        for part, windows in zip(parts, (~held, held), strict=True):
+            places = windows.nonzero()[:, 0].to(x.device)  # a mask would wait for the device
+            part.add(x[places], target[places])
 
 
 def _stacked(layers: list[nn.Module]) -> tuple[Tensor, Tensor | None]:
     """Weight [in, out] and bias [out] of layers side by side, float64."""
-    weight = torch.cat([layer_matrix(layer) for layer in layers]).double().T
+    weight = to_float64(torch.cat([layer_matrix(layer) for layer in layers])).T
     if layers[0].bias is None:
         return weight, None
-    return weight, torch.cat([layer.bias for layer in layers]).double()
+    return weight, to_float64(torch.cat([layer.bias for layer in layers]))

@@ -101,6 +101,7 @@ class Task(ABC, Generic[E]):
         """Find the weights of the units that ``decision`` keeps by the recovery ``recovered``, and
         cut the module."""
         pair, module = self.pair, self.pair.pruned
+        like = layer_like(module.out_proj)
         out_proj = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
         _ = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
@@ -111,7 +112,7 @@ class Task(ABC, Generic[E]):
             module,
             decision.kept,
             decision.kept_groups,
-            fit.weight.T.to(pair.device),
-            None if fit.bias is None else fit.bias.to(pair.device),
+            fit.weight.T.to(like),
+            None if fit.bias is None else fit.bias.to(like),
         )
         return Finished(before, fit)

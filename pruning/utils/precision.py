@@ -1,8 +1,11 @@
-"""The number format in which the passes of recovery multiply.
+"""Number formats: the one in which the passes of recovery multiply, and every step to float64.
 
 A float32 model is fitted to its own outputs; these passes only look at what it does, and the
 equations that they fill are summed and solved as always. On hardware with bfloat16 matrix units
 they are quicker in that format.
+
+Sums and solves are in float64. Apple's ``mps`` has none: what must be float64 goes to the CPU
+there. No other module of the engine names torch's float64, so none can forget that.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,6 +44,33 @@ def autocast_in(dtype: torch.dtype | None, device: torch.device) -> AbstractCont
     if dtype is None:
         return nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """Where the float64 numbers of ``device`` are: there, or on the CPU where it has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """``tensor`` in float64, on :func:`float64_device` of its device. In two steps: ``mps`` casts
+    before it copies."""
+    return tensor.to(float64_device(tensor.device)).double()
+
+
+def sum_float64(tensor: Tensor, dim: int | None = None) -> Tensor:
+    """The sum of ``tensor``, over ``dim`` or all of it, taken in float64."""
+    return tensor.to(float64_device(tensor.device)).sum(dim, dtype=torch.float64)
+
+
+def zeros_float64(*size: int, device: torch.device | None = None) -> Tensor:
+    """Zeros for sums on ``device`` (None: the CPU), on its :func:`float64_device`."""
+    where = float64_device(device or torch.device("cpu"))
+    return torch.zeros(size, dtype=torch.float64, device=where)
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """float64 on the CPU; float32 on accelerators, where float64 is slow or absent."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def _has_bfloat16_units(device: torch.device) -> bool:

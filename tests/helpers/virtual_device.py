@@ -37,6 +37,8 @@ _WAITS = (
     "equal",
     "allclose",
     "__contains__",
+    "bincount",
+    "argwhere",
 )
 _ACROSS = ("copy_", "to", "cpu", "cuda", "type_as", "detach", "__deepcopy__", "set_", "data")
 """Operations that may see two devices."""
@@ -181,7 +183,8 @@ def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
     if not homes and (target is None or target.type not in KINDS):
         return func(*args, **kwargs)
     _check(name, args, kwargs)
-    if homes and (name in _WAITS or (name == "to" and target == CPU)):
+    places = name == "where" and len(args) + len(kwargs) == 1
+    if homes and (name in _WAITS or places or (name == "to" and target == CPU)):
         _wait(homes[0])
     if name == "numpy":
         raise WrongDevice("can't convert a tensor on a device to numpy; use .cpu() first")
@@ -201,6 +204,8 @@ def _handled(func: Any, args: tuple, kwargs: dict) -> Any:
 def _real_call(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
     if name == "cuda":
         return args[0]
+    if name == "__deepcopy__":  # torch's own makes no tensor of a subclass
+        return args[1].setdefault(id(args[0]), args[0].detach().clone())
     if name == "to" and isinstance(args[1] if len(args) > 1 else None, Tensor):
         return args[0].to(args[1].dtype)
     if name == "Generator":
@@ -254,6 +259,21 @@ def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
     return module
 
 
+class _Event:
+    """Marks a place in a device's work, which is done at once here."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        """Of whatever device."""
+
+    def record(self, *_args: Any) -> None:
+        """Nothing to mark."""
+
+    wait = synchronize = record
+
+    def query(self) -> bool:
+        return True
+
+
 @contextmanager
 def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
     """``kind`` is there, with so many cards; gives the waits by line of the engine."""
@@ -277,6 +297,7 @@ def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
         patch.setattr(torch.mps, "recommended_max_memory", lambda: room[0])
         for name in ("current_allocated_memory", "driver_allocated_memory"):
             patch.setattr(torch.mps, name, lambda: 0)
+    patch.setattr(torch, "Event", _Event)
     # copies in threads of their own are tested elsewhere: a mode serves one thread
     patch.setattr("pruning.models.execution.prefetch.Sender.serves", lambda *_: False)
     WAITS.clear()

@@ -24,6 +24,7 @@ from pruning.checkpoint.parts import Parts
 from pruning.models.execution.offload import value_of
 from pruning.models.loading.outline import Outline
 from pruning.utils.errors import Unsupported
+from pruning.utils.precision import to_float64
 
 ARCHITECTURE = "deci"
 COMPUTES_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
@@ -191,8 +192,8 @@ def _rope_factors(parts: Parts) -> Tensor | None:
     config = parts.model.config
     width = _head_width(parts)
     base = float(config.rope_parameters["rope_theta"])
-    plain = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    factors = plain / parts.model.model.rotary_emb.inv_freq.detach().cpu().double()
+    plain = base ** (-to_float64(torch.arange(0, width, 2)) / width)
+    factors = plain / to_float64(parts.model.model.rotary_emb.inv_freq.detach().cpu())
     return None if torch.allclose(factors, torch.ones_like(factors), rtol=1e-5) else factors.float()
 
 

@@ -158,7 +158,7 @@ def _fill(
             if projection.layer is not layer:
                 continue
             kept = groups if name in GROUPED else units
-            rows = projection.rows[expand(kept, width)]
+            rows = projection.rows.cpu()[expand(kept, width)]
             weight[rows] = narrow.in_proj[name].weight().cpu()
             given = narrow.in_proj[name].bias()
             if given is not None and bias is not None:

@@ -48,11 +48,11 @@ class BlockStore:
         return self
 
     def value(self, tensor: Tensor) -> Tensor:
-        """What ``tensor`` of a model holds, in CPU memory."""
+        """What ``tensor`` of a model holds, where that is; in CPU memory if it is in a file."""
         tensor = self._here.get(tensor, [tensor])[0]
         if tensor.device.type == "meta":
             return self._source(tensor).read(tensor.dtype)
-        return tensor.detach().to(_CPU)
+        return tensor.detach()
 
     def _source(self, tensor: Tensor) -> TensorRef:
         """Where a tensor on the meta device is stored."""
@@ -199,6 +199,12 @@ def device_of(block: nn.Module) -> torch.device:
     return next(block.parameters()).device
 
 
+def devices_of(model: nn.Module) -> set[torch.device]:
+    """Everywhere that ``model`` computes."""
+    blocks = (module for module in model.modules() if isinstance(module, PlacedBlock))
+    return {model.device, *map(device_of, blocks)}
+
+
 @contextmanager
 def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[None]:
     """Have ``blocks`` on their devices inside the ``with`` statement, and meanwhile read from disk
@@ -221,9 +227,14 @@ def resident(*blocks: nn.Module, then: Sequence[nn.Module] = ()) -> Iterator[Non
 
 def value_of(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
     """What a tensor of the model with these ``blocks`` holds, in CPU memory, wherever it is."""
+    return located(blocks, tensor).cpu()
+
+
+def located(blocks: Sequence[nn.Module], tensor: Tensor) -> Tensor:
+    """The same where it is; in CPU memory if it is in a file."""
     if isinstance(blocks[0], PlacedBlock):
         return blocks[0].placement.store.value(tensor)
-    return tensor.detach().cpu()
+    return tensor.detach()
 
 
 def moved(value: Any, device: torch.device) -> Any:

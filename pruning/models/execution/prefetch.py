@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pruning.utils.memory import is_out_of_memory
+
 
 class Sender:
     """Sends tensors to cards; one thread may use it."""
@@ -29,7 +31,9 @@ class Sender:
                 self._streams[device] = torch.cuda.Stream(device)
             with torch.cuda.stream(self._streams[device]):
                 return tensor.to(device)  # from pageable memory: waits for its end
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             return tensor
 
 

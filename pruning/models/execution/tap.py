@@ -71,8 +71,9 @@ class Tap:
         self.in_proj_input = inputs[0]
         for name, projection in self.module.in_proj.items():
             if projection.layer is layer:
-                whole = len(projection.rows) == output.shape[-1]
-                self.in_proj[name] = output if whole else output[..., projection.rows]
+                rows = projection.rows
+                whole = len(rows) == output.shape[-1]
+                self.in_proj[name] = output if whole else output[..., rows.to(output.device)]
 
     def _before_out_proj(self, _layer: nn.Module, inputs: tuple) -> None:
         self.out_proj_input = inputs[0]

@@ -29,7 +29,8 @@ from pruning.models.loading.resolve import (
     resolve_device,
 )
 from pruning.models.loading.sizes import Task
-from pruning.utils.errors import OutOfMemory, SourceError, one_line
+from pruning.utils.errors import SourceError, one_line
+from pruning.utils.memory import memory_guard
 from pruning.utils.registry import unknown_name
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -65,7 +66,10 @@ def load(
     devices = compute_devices(kind)
     needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
     placement = chosen_placement(needs, placement, task)
-    try:
+    with memory_guard(
+        f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
+        "or a smaller model."
+    ):
         if placement == "disk":
             model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
         else:
@@ -74,11 +78,6 @@ def load(
             model = placed(model, adapter, devices, placement)
         settle_ties(model)
         model = adapter.prepared(model).eval().requires_grad_(False)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise OutOfMemory(
-            f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
-            "or a smaller model."
-        ) from None
     tokenizer = _tokenizer(place, commit)
     check_tokenizer(source, tokenizer, model)
     return LoadedModel(

@@ -41,6 +41,8 @@ class MemoryEstimate:
     free_bytes: int
     free_cpu_bytes: int
     cards: int = 1
+    least_free_bytes: int | None = None
+    """Of several cards, on the one that has least; None: as on ``device``."""
 
     @property
     def parameters(self) -> int:
@@ -125,7 +127,13 @@ class MemoryEstimate:
 
     def fits_as(self, placement: str) -> bool:
         on_device, on_cpu = self.needs(placement)
-        return on_device <= self.free_bytes and on_cpu <= self.free_cpu_bytes
+        return on_device <= self._free(placement) and on_cpu <= self.free_cpu_bytes
+
+    def _free(self, placement: str) -> int:
+        """Bytes free on the device; on the fullest card, where all are used."""
+        if placement == "whole" or self.least_free_bytes is None:
+            return self.free_bytes
+        return self.least_free_bytes
 
     @property
     def fits(self) -> bool:
@@ -169,7 +177,7 @@ class MemoryEstimate:
             parts.append(f"pruned blocks up to {_gb(self.pruned_bytes)}")
         windows = f"{self.task.samples} x {self.task.seq_len} tokens"
         parts.append(f"activations of {windows} {_gb(self.activation_bytes)}")
-        free = f"{_gb(on_device)} of {self.device}, which has {_gb(self.free_bytes)} free"
+        free = f"{_gb(on_device)} of {self.device}, which has {_gb(self._free(placement))} free"
         if self.device != "cpu":
             on_cpu = self.needs(placement)[1]
             free += f", and {_gb(on_cpu)} of CPU memory, which has {_gb(self.free_cpu_bytes)}"
@@ -273,18 +281,25 @@ def of_outline(outline: Outline, device: str, task: Task, cards: int = 1) -> Mem
         routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")
-    return MemoryEstimate(sizes, task, outline.dtype, device, *free, cards)
+    least = min(free_bytes(f"cuda:{card}") for card in range(cards)) if cards > 1 else None
+    return MemoryEstimate(sizes, task, outline.dtype, device, *free, cards, least)
 
 
 def free_bytes(device: str) -> int:
-    """Bytes that can still be taken on ``device``; of several cards, on the first."""
+    """Bytes that can still be taken on ``device`` (of several cards, on the first). What torch's
+    allocator has in its cache is free."""
+    import psutil
     import torch
 
+    available = psutil.virtual_memory().available
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    if device.startswith("mps"):  # it shares the CPU's memory
+        held = torch.mps.current_allocated_memory()
+        cached = torch.mps.driver_allocated_memory() - held
+        return min(torch.mps.recommended_max_memory() - held, available + cached)
+    return available
 
 
 def _option(placement: str) -> str:

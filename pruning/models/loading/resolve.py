@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from pruning.models.loading import demo
 from pruning.models.loading.content import content_key
 from pruning.models.loading.gguf import converted, is_converted
 from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
+from pruning.utils.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +85,8 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = one_line(error)
         if "safetensors" in reason:
             reason = f"it has no safetensors weights ({reason})"
@@ -90,27 +94,46 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` becomes cuda, mps or cpu; raises UsageError for one that is not there."""
+    """``auto`` becomes cuda, mps or, without a GPU that works, with a warning, cpu. Raises
+    UsageError for a device that is not there or fails its first check."""
+    names = _present()
+    chosen = next(iter(names)) if device == "auto" else device
+    if chosen not in names:
+        near = get_close_matches(device, ("auto", *names), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UsageError(
+            f"The device {device!r}{hint} is not present; choose auto or one of: "
+            f"{', '.join(names)}."
+        )
+    wrong = _wrong_with(chosen)
+    if wrong is None:
+        return chosen
+    if device == "auto":
+        warnings.warn(f"The device {chosen} {wrong}; working on the CPU.", stacklevel=2)
+        return "cpu"
+    raise UsageError(f"The device {chosen} {wrong}; choose cpu, or update its driver and torch.")
+
+
+def _present() -> list[str]:
+    """Every name of a device that is there, the quickest kind first."""
     import torch
 
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = device.split(":")[0]
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(kind, False):
-        names = ", ".join(name for name, present in there.items() if present)
-        near = get_close_matches(kind, ("auto", *there), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near and near[0] != kind else ""
-        raise UsageError(
-            f"The device {device!r}{hint} is not present; choose auto or one of: {names}."
-        )
-    return device
+    names = []
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names += ["mps", "mps:0"]
+    return [*names, "cpu"]
+
+
+def _wrong_with(device: str) -> str | None:
+    """What the first check finds on any of the devices that ``device`` stands for."""
+    from pruning.models.loading.first_check import first_check
+
+    if device == "cpu":
+        return None
+    found = (first_check(one) for one in compute_devices(device))
+    return next((wrong for wrong in found if wrong), None)
 
 
 def compute_devices(device: str) -> list[torch.device]:

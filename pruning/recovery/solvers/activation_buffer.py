@@ -15,7 +15,8 @@ from pruning.models.execution.blockwise import TOKENS_PER_BATCH
 from pruning.models.limits import BUFFER_BYTES
 from pruning.recovery.solvers.dual import DualNormalEquations
 from pruning.recovery.solvers.gram import gram
-from pruning.recovery.solvers.normal_equations import NormalEquations, sum_dtype
+from pruning.recovery.solvers.normal_equations import NormalEquations
+from pruning.utils.precision import float64_device, sum_dtype
 
 
 class ActivationBuffer:
@@ -41,13 +42,14 @@ class ActivationBuffer:
     def inputs(self) -> Tensor:
         return self._sum
 
-    def double(self) -> ActivationBuffer:
+    def in_float64(self) -> ActivationBuffer:
         """On a device that has float64; numbers are as they came."""
-        if self.device.type != "mps":
+        device = float64_device(self.device)
+        if device == self.device:
             return self
-        buffer = ActivationBuffer(self.tokens, len(self._sum), self.outputs, torch.device("cpu"))
+        buffer = ActivationBuffer(self.tokens, len(self._sum), self.outputs, device)
         for x, target in self.parts:
-            buffer.add(x.cpu(), target.cpu())
+            buffer.add(x.to(device), target.to(device))
         return buffer
 
     def select(self, channels: Tensor) -> NormalEquations | DualNormalEquations:
@@ -57,7 +59,7 @@ class ActivationBuffer:
             rows = DualNormalEquations.zeros(len(channels), self.outputs, self.device)
             for x, target in self._batches(channels):
                 rows.add(x, target)
-            return rows.double()
+            return rows.in_float64()
         summed = NormalEquations.zeros(len(channels), self.outputs, self.device)
         summed.gram = gram(
             (x for x, _ in self._batches(channels)), len(channels), summed.gram.dtype, self.device
@@ -68,7 +70,7 @@ class ActivationBuffer:
             summed.cross += x.T @ target
             summed.targets += target.sum(0)
             summed.energy += target.square().sum(0).sum(dtype=summed.energy.dtype)
-        return summed.double()
+        return summed.in_float64()
 
     def _batches(self, channels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The ``channels`` of the inputs and the targets in float32, a few thousand tokens at a

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor
+from pruning.utils.precision import to_float64
 
 
 @dataclass
@@ -47,10 +48,9 @@ class DualNormalEquations:
     def __add__(self, other: DualNormalEquations) -> DualNormalEquations:
         return DualNormalEquations(torch.cat([self.x, other.x]), torch.cat([self.t, other.t]))
 
-    def double(self) -> DualNormalEquations:
+    def in_float64(self) -> DualNormalEquations:
         """The same in float64, on a device that has it."""
-        device = "cpu" if self.device.type == "mps" else self.device
-        return DualNormalEquations(*(rows.to(device, torch.float64) for rows in (self.x, self.t)))
+        return DualNormalEquations(to_float64(self.x), to_float64(self.t))
 
     def select(self, channels: Tensor) -> DualNormalEquations:
         """The equations of the input ``channels`` only."""

@@ -56,7 +56,7 @@ class OutputProjectionFit:
     ) -> OutputProjectionFit:
         """From ``equations`` (to fit on, held out) in any precision, all brought to the device
         that solves; ``kept`` None: all channels."""
-        fitting, held_out = (part.double() for part in equations)
+        fitting, held_out = (part.in_float64() for part in equations)
         device = fitting.device
         kept = torch.arange(len(weight)) if kept is None else kept
         bias = None if bias is None else bias.to(device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pruning.recovery.solvers.gram import gram
+from pruning.utils.precision import sum_dtype, sum_float64, to_float64
 
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT_DAMPING = 0.3
@@ -22,11 +23,6 @@ Solver = Callable[[float], tuple[Tensor, Tensor | None]]
 
 Trial = Callable[[float], float]
 """Held-out error ``‖X W + b − T‖²`` of the solution with a damping."""
-
-
-def sum_dtype(device: torch.device) -> torch.dtype:
-    """float64 on the CPU; float32 on accelerators, where float64 is slow or absent."""
-    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 @dataclass
@@ -76,11 +72,10 @@ class NormalEquations:
             self.energy + other.energy,
         )
 
-    def double(self) -> NormalEquations:
+    def in_float64(self) -> NormalEquations:
         """The same in float64, on a device that has it."""
-        device = "cpu" if self.gram.device.type == "mps" else self.gram.device
         tensors = (self.gram, self.cross, self.inputs, self.targets, self.energy)
-        return NormalEquations(self.count, *(t.to(device, torch.float64) for t in tensors))
+        return NormalEquations(self.count, *map(to_float64, tensors))
 
     def select(self, channels: Tensor) -> NormalEquations:
         """The equations of the input ``channels`` only."""
@@ -152,7 +147,7 @@ class NormalEquations:
                 return unchanged
             change = torch.cholesky_solve(left, factor)
             gained = change * (held_gram @ change - 2.0 * held_left)
-            return unchanged + scale * gained.sum(dtype=torch.float64).item()
+            return unchanged + scale * sum_float64(gained).item()
 
         return error
 

@@ -251,7 +251,7 @@ def test_few_tokens_told_by_themselves_give_the_same(with_bias, intercept):
     by_tokens = DualNormalEquations.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
     by_tokens.add(x[:5].reshape(5, 1, -1), target[:5].reshape(5, 1, -1))
     by_tokens.add(x[5:], target[5:])
-    rows, gram = by_tokens.double(), _exact(x, target)
+    rows, gram = by_tokens.in_float64(), _exact(x, target)
     kept = torch.tensor([0, 2, 3, 4, 5, 7, 8, 9, 10, 11])
     for one, other, start in (
         (rows, gram, present),
@@ -316,7 +316,7 @@ def test_a_trial_is_the_held_out_error_of_the_solution(form, with_bias, intercep
     if form == "sums":
         fitting, held_out = (_exact(*part) for part in ((x[40:], target[40:]), parts[1]))
     else:
-        fitting, held_out = (DualNormalEquations(*part).double() for part in parts)
+        fitting, held_out = (DualNormalEquations(*part).in_float64() for part in parts)
     trial = fitting.trial(held_out, present, bias, intercept)
     errors = {d: held_out.error(*fitting.solve(present, bias, d, intercept)) for d in DAMPINGS}
     assert max(errors.values()) > 1.01 * min(errors.values())
@@ -337,6 +337,6 @@ def test_silent_tokens_keep_the_weights(intercept):
     _, target, present, _ = _data(16)
     rows = DualNormalEquations.zeros(INPUTS, OUTPUTS, torch.device("cpu"))
     rows.add(torch.zeros(8, INPUTS), target[:8])
-    weight, bias = rows.double().solve(present, None, 0.1, intercept)
+    weight, bias = rows.in_float64().solve(present, None, 0.1, intercept)
     assert torch.equal(weight, present)
     assert not intercept or torch.isfinite(bias).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from pruning.models.execution.tap import run_tapped
 from pruning.pipeline import prune, recovery_windows
 from pruning.utils import precision
 from pruning.utils.precision import autocast_dtype_of, autocast_name
-from tests.helpers import families
+from tests.helpers import ROOT, families
 
 CUT = {"heads__ratio": 0.34, "ffn__ratio": 0.4, "calibration__samples": 40}
 
@@ -77,3 +78,38 @@ def test_copies_are_drawn_in_the_same_format(tiny_model):
     }
     same = (drawn["model"] == drawn["bfloat16"]).float().mean().item()
     assert 0.9 < same  # the odds hardly differ, and the seed is the same
+
+
+def _names_float64(node: ast.AST) -> bool:
+    """Whether an expression takes a tensor to float64; numpy's is another matter."""
+    if not isinstance(node, ast.Attribute):
+        return False
+    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+    return node.attr == "double" or (
+        node.attr in ("float64", "complex128") and owner not in ("np", "numpy")
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("x.double()", True),
+        ("x.sum(dtype=torch.float64)", True),
+        ("x.to(torch.double)", True),
+        ("x.astype(np.float64)", False),
+        ("in_float64(x)", False),
+    ],
+)
+def test_the_scan_knows_a_step_to_float64(code, found):
+    assert any(map(_names_float64, ast.walk(ast.parse(code)))) is found
+
+
+def test_only_one_module_takes_tensors_to_float64():
+    """Apple's GPUs have none: :func:`pruning.utils.precision.to_float64` knows what to do there."""
+    places = {
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in (ROOT / "pruning").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if _names_float64(node)
+    }
+    assert places and {place.split(":")[0] for place in places} == {"pruning/utils/precision.py"}

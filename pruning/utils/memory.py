@@ -1,0 +1,31 @@
+"""Running out of memory, whatever raises it, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pruning.utils.errors import OutOfMemory
+
+_SAID = ("out of memory", "not enough memory", "alloc_failed")
+"""CUDA and MPS; the CPU's allocator; cuBLAS, cuSOLVER and cuDNN. All but CUDA's own allocator
+raise a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that some memory is exhausted."""
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
+        text = f"{type(error).__name__} {error}".lower()
+        return "outofmemory" in text or any(words in text for words in _SAID)
+    return isinstance(error, MemoryError)
+
+
+@contextmanager
+def memory_guard(sentence: str) -> Iterator[None]:
+    """Raises OutOfMemory with ``sentence`` where the memory is exhausted inside."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(sentence) from None

@@ -1,0 +1,168 @@
+"""Broken engines that the pretended device finds out, and broken devices that the engine does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pruning.models.execution import blockwise
+from pruning.models.loading.first_check import first_check
+from pruning.models.loading.memory_estimate import free_bytes
+from pruning.models.loading.resolve import resolve_device
+from pruning.pipeline import measure_model, prune
+from pruning.surgery.streams import ModulePair
+from pruning.utils.errors import OutOfMemory, UsageError
+from tests.helpers import families
+from tests.helpers.on_device import CUT, moved
+from tests.helpers.virtual_device import WrongDevice, virtual_device
+
+MUTANTS = {
+    "float64 in one step": (
+        "mps",
+        "pruning.measure.moments.to_float64",
+        lambda tensor: tensor.to("cpu", torch.float64),
+    ),
+    "float64 where there is none": (
+        "mps",
+        "pruning.utils.precision.float64_device",
+        lambda device: device,
+    ),
+    "a stream that stays on the CPU": (
+        "cuda",
+        "pruning.surgery.streams.ModulePair._tapped",
+        lambda pair, block, module, hidden: _tapped_on_the_cpu(pair, block, module, hidden),
+    ),
+    "statistics straight to numpy": (
+        "cuda",
+        "pruning.measure.forward_pass._plain",
+        lambda tensor: tensor.detach().float().numpy(),
+    ),
+    "new weights that stay where they were solved": (
+        "mps",
+        "pruning.surgery.task.layer_like",
+        lambda layer: torch.zeros(0),
+    ),
+}
+
+
+def _tapped_on_the_cpu(pair: ModulePair, block, module, hidden):
+    from pruning.models.execution.tap import run_tapped
+
+    return run_tapped(pair.adapter, block, module, hidden, pair.context)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_engine_is_found_out(name, monkeypatch):
+    kind, place, broken = MUTANTS[name]
+    monkeypatch.setattr(place, broken)
+    with virtual_device(kind):
+        loaded = replace(moved("llama_grouped", kind), identity=name)
+        with pytest.raises(WrongDevice):
+            prune(loaded, families.recipe(**CUT))
+
+
+@pytest.mark.parametrize(("kind", "most"), [("cuda", 2), ("mps", 15)])
+def test_measuring_waits_for_the_device_a_few_times_per_batch(kind, most, monkeypatch):
+    """On cards for the divergence and for the stream that leaves the block."""
+    monkeypatch.setattr(blockwise, "TOKENS_PER_BATCH", 64)  # four windows
+    counts = []
+    for samples in (8, 16):
+        with virtual_device(kind) as waits:
+            loaded = replace(moved("llama_grouped", kind), identity=f"{kind}-waits-{samples}")
+            measure_model(loaded, families.recipe(calibration__samples=samples))
+            counts.append(sum(n for line, n in waits.items() if "blockwise" not in line))
+    more_batches = 2
+    assert 0 < (counts[1] - counts[0]) / (more_batches * families.BLOCKS) <= most
+
+
+@pytest.fixture
+def unchecked():
+    """Devices as if none had been checked yet, before and after."""
+    first_check.cache_clear()
+    yield
+    first_check.cache_clear()
+
+
+def test_devices_that_are_not_there_are_refused_with_those_that_are(unchecked):
+    with virtual_device("cuda", cards=2):
+        assert resolve_device("auto") == "cuda" and resolve_device("cuda:1") == "cuda:1"
+        for name in ("cuda:7", "cuda:x", "cuda:-1", "mps", "gpu"):
+            with pytest.raises(UsageError, match=r"choose auto or one of: cuda, cuda:0, cuda:1, c"):
+                resolve_device(name)
+    with virtual_device("mps"):
+        assert resolve_device("auto") == "mps"
+        with pytest.raises(UsageError, match=r"'mps:3' is not present; .*: mps, mps:0, cpu\.$"):
+            resolve_device("mps:3")
+
+
+def _fails(*_args, **_kwargs):
+    raise NotImplementedError("The operator 'aten::linalg_cholesky_ex' is not implemented")
+
+
+BROKEN = {
+    "fails at a small forward pass": ("torch.linalg.cholesky_ex", _fails),
+    "computes a small forward pass otherwise": (
+        "torch.nn.functional.silu",
+        lambda x: x if x.device.type == "cpu" else x * 0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_a_device_that_computes_wrongly_is_not_used(sentence, kind, unchecked, monkeypatch):
+    monkeypatch.setattr(*BROKEN[sentence])
+    with virtual_device(kind):
+        with pytest.raises(UsageError, match=f"{kind} {sentence}.*; choose cpu") as refused:
+            resolve_device(kind)
+        with pytest.warns(UserWarning, match=f"{kind} {sentence}.*; working on the CPU"):
+            assert resolve_device("auto") == "cpu"
+    assert len(str(refused.value)) <= 300
+
+
+def test_a_device_is_checked_once(unchecked):
+    with virtual_device("cuda"):
+        for _ in range(3):
+            assert resolve_device("cuda") == "cuda"
+    assert first_check.cache_info().misses == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB, max allowed: 9 GB)."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"),
+        MemoryError(),
+    ],
+)
+def test_every_exhausted_memory_is_one_sentence(error, monkeypatch):
+    loaded = families.loaded("gpt2")
+
+    def exhausted(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("pruning.pipeline.run_passes", exhausted)
+    with pytest.raises(OutOfMemory, match="The memory of cpu is exhausted; use fewer"):
+        prune(loaded, families.recipe())
+
+
+def test_other_errors_stay_what_they_are(monkeypatch):
+    def fails(*_args, **_kwargs):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("pruning.pipeline.run_passes", fails)
+    with pytest.raises(RuntimeError, match="shapes cannot"):
+        prune(families.loaded("gpt2"), families.recipe())
+
+
+def test_the_allocators_cache_is_free(monkeypatch):
+    with virtual_device("cuda"):
+        free = free_bytes("cuda")
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 5 << 30)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2 << 30)
+        assert free_bytes("cuda") == free + (3 << 30)
