@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from pruning.models.execution import blockwise
+from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.first_check import first_check
-from pruning.models.loading.memory_estimate import free_bytes
+from pruning.models.loading.memory_estimate import estimate, free_bytes
 from pruning.models.loading.resolve import resolve_device
 from pruning.pipeline import measure_model, prune
 from pruning.surgery.streams import ModulePair
 from pruning.utils.errors import OutOfMemory, UsageError
 from tests.helpers import families
+from tests.helpers import virtual_device as virtual_device_module
 from tests.helpers.on_device import CUT, moved
 from tests.helpers.virtual_device import WrongDevice, virtual_device
 
@@ -166,3 +168,41 @@ def test_the_allocators_cache_is_free(monkeypatch):
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 5 << 30)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2 << 30)
         assert free_bytes("cuda") == free + (3 << 30)
+
+
+def test_of_several_cards_the_fullest_decides(model_folder, monkeypatch):
+    room = {"cuda": 80 << 30, "cuda:0": 80 << 30, "cuda:1": 1 << 10}
+    with virtual_device("cuda", cards=2):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room[device], 80 << 30))
+        needed = estimate(str(model_folder), device="cuda")
+    assert needed.fits_as("whole") and not needed.fits_as("spread")
+    assert needed.placement() == "whole"
+    assert "has 0.00 GB free" in needed.sentence("spread")
+
+
+def test_the_peak_of_a_run_is_its_own_and_of_all_cards(monkeypatch):
+    peaks = {"cuda:0": 7, "cuda:1": 7}
+    with virtual_device("cuda", cards=2):
+        loaded = moved("llama_grouped", "cuda", cards=2)
+        patch = {"reset_peak_memory_stats": lambda d: peaks.update({str(d): 3})}
+        patch["max_memory_allocated"] = lambda d: peaks[str(d)]
+        for name, call in patch.items():
+            monkeypatch.setattr(torch.cuda, name, call)
+        run = prune(loaded, families.recipe(**CUT))
+    assert run.report.peak_memory_bytes == 6
+
+
+def test_a_fingerprint_brings_only_what_it_looks_at(monkeypatch):
+    sizes, handled = [], virtual_device_module._handled
+
+    def watched(func, args, kwargs):
+        if virtual_device_module._name(func) in ("cpu", "to"):
+            sizes.append(args[0].numel())
+        return handled(func, args, kwargs)
+
+    with virtual_device("cuda"):
+        loaded = moved("llama_grouped", "cuda")
+        monkeypatch.setattr(virtual_device_module, "_handled", watched)
+        there = fingerprint(loaded.model)
+    assert there == fingerprint(families.build("llama_grouped"))
+    assert sizes and max(sizes) <= 64

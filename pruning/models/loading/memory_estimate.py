@@ -281,7 +281,8 @@ def of_outline(outline: Outline, device: str, task: Task, cards: int = 1) -> Mem
         routes=max(m.active for m in modules),
     )
     free = free_bytes(device), free_bytes("cpu")
-    least = min(free_bytes(f"cuda:{card}") for card in range(cards)) if cards > 1 else None
+    others = [f"{device}:{card}" for card in range(cards)] if device == "cuda" else []
+    least = min(map(free_bytes, others), default=None)
     return MemoryEstimate(sizes, task, outline.dtype, device, *free, cards, least)
 
 
