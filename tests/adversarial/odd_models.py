@@ -74,26 +74,32 @@ def write_gguf(
     drop: str | None = None,
     extra: dict[str, Tensor] | None = None,
     parts: int = 1,
+    architecture: str = "llama",
 ) -> Path:
-    """``model`` as llama.cpp's converter writes Llama; ``settings``: further keys behind the
+    """``model`` as llama.cpp's converter writes it; ``settings``: further keys behind the
     architecture; ``drop``: a tensor left out; with ``parts`` several files, the first returned."""
     import gguf
 
     config = model.config
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers
+    )
     tensors = {}
     for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
         stem, _, last = name.rpartition(".")
         target = f"{names.get_name(stem)}.{last}"
-        if ".attn_q." in target or ".attn_k." in target:  # halves of a head become neighbours
+        if architecture == "gemma2" and "norm" in name:
+            tensor = tensor + 1
+        if architecture == "llama" and (".attn_q." in target or ".attn_k." in target):
+            # halves of a head become neighbours
             half = config.head_dim // 2
             split = tensor.reshape(-1, 2, half, *tensor.shape[1:])
             tensor = split.transpose(1, 2).reshape(tensor.shape)
         if target != drop:
             tensors[target] = tensor
     tensors |= extra or {}
-    if config.tie_word_embeddings:
-        tensors.pop("output.weight", None)
     values = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
@@ -117,10 +123,10 @@ def write_gguf(
             path.with_name(f"{path.stem}-{n:05}-of-{parts:05}.gguf") for n in range(1, parts + 1)
         ]
     for number, (file, share) in enumerate(zip(files, shares, strict=True)):
-        writer = gguf.GGUFWriter(file, "llama")
+        writer = gguf.GGUFWriter(file, architecture)
         if number == 0:
             for name, value in values.items():
-                getattr(writer, add[type(value)])(f"llama.{name}", value)
+                getattr(writer, add[type(value)])(f"{architecture}.{name}", value)
             write_vocabulary(writer, tokenizer(), VOCABULARY)
         if parts > 1:
             writer.add_uint16("split.no", number)

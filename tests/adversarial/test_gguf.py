@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import pruning
 from pruning.models.loading.gguf import converted
@@ -87,6 +88,30 @@ def test_what_the_file_says_is_computed(tmp_path, name):
     assert torch.allclose(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
     # what is kept for the next time says it as well, to plain transformers
     assert torch.equal(odd_models.plain_logits(converted(file)), found)
+
+
+OTHERS = {
+    "qwen3": {},
+    "gemma2": {
+        "attention.sliding_window": 8,
+        "attn_logit_softcapping": 20.0,
+        "final_logit_softcapping": 10.0,
+    },
+}
+"""Further architectures, with what their headers say beside sizes."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_settings_that_the_reader_of_transformers_passes_over(tmp_path, kind):
+    """Qwen3's width of heads, Gemma 2's soft caps: not at the defaults of their configs."""
+    names = {name.split(".")[-1]: value for name, value in OTHERS[kind].items()}
+    sizes = {"hidden_size": 48, "intermediate_size": 37, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
+    config = AutoConfig.for_model(kind, **sizes, **heads, **names, tie_word_embeddings=True)
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    families.randomise(model, 1)
+    file = odd_models.write_gguf(tmp_path / "m.gguf", model, OTHERS[kind], architecture=kind)
+    assert torch.equal(_logits(file), families.logits(model, odd_models.ids()))
 
 
 REFUSED = {
