@@ -37,13 +37,17 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 demo: setup
 	$(PY) -m streamlit run app/main.py --server.port $(PORT)
 
-# the fast tests first, on all cores; then, one at a time, those that need the machine to themselves
-test: test-fast
-	$(PY) -m pytest -m "slow or browser or gpu"
-
 # a file stays with one worker, so that its fixtures are built once
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+ALONE := slow or browser or gpu
+
+# on all cores what can be, then, one at a time, what needs the machine to itself
+test: setup-dev
+	$(PY) -m pytest $(PARALLEL) -m "not ($(ALONE)) and not llamacpp"
+	$(PY) -m pytest -m "($(ALONE)) and not llamacpp"
+
 test-fast: setup-dev
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not browser and not gpu and not llamacpp"
+	$(PY) -m pytest $(PARALLEL) -m "not ($(ALONE)) and not thorough and not llamacpp"
 
 fuzz: setup-dev
 	HEADROOM_FUZZ=50 $(PY) -m pytest tests/adversarial -k fuzz

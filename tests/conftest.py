@@ -12,6 +12,23 @@ NO_BROWSER = find_spec("playwright") is None
 collect_ignore = ["app", "browser"] if ALONE else ["browser"] if NO_BROWSER else []
 pytest.register_assert_rewrite("tests.helpers")
 
+THOROUGH = (
+    "tests/devices/",
+    "tests/adversarial/test_weights.py",
+    "tests/adversarial/test_gguf.py",
+    "tests/pruning/adapters/test_conformance.py",
+    "tests/pruning/checkpoint/test_forms.py",
+    "tests/pruning/checkpoint/test_plain_transformers.py",
+    "tests/test_readmes.py",
+)
+"""Wide matrices, and what starts many processes: not among the fast tests."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(THOROUGH):
+            item.add_marker(pytest.mark.thorough)
+
 
 def pytest_report_header() -> str | None:
     if ALONE:

@@ -20,7 +20,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError, short_repr
+from pruning.utils.errors import BrokenExtension, HeadroomError, UsageError, short_repr, shortened
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -40,9 +40,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     known = list(known)
     near = get_close_matches(str(name), known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(
-        f"Unknown {kind} {short_repr(name)}{hint}; choose one of: {', '.join(known)}."
-    )
+    # with a path before it, the sentence must stay within what is shown of one
+    choices = shortened(", ".join(known), 70 if near else 200)
+    return UsageError(f"Unknown {kind} {short_repr(name)}{hint}; choose one of: {choices}.")
 
 
 @dataclass(frozen=True)

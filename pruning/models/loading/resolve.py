@@ -99,8 +99,9 @@ def resolve_device(device: str) -> str:
     names = _present()
     chosen = next(iter(names)) if device == "auto" else device
     if chosen not in names:
-        near = get_close_matches(device, ("auto", *names), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        kind = device.split(":")[0]
+        near = get_close_matches(kind, ("auto", "cuda", "mps", "cpu"), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near and near[0] != kind else ""
         raise UsageError(
             f"The device {device!r}{hint} is not present; choose auto or one of: "
             f"{', '.join(names)}."

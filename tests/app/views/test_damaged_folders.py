@@ -29,7 +29,9 @@ def cut_short(weights):
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
-@pytest.mark.parametrize(("damage", "word"), [(cut_short, "damaged"), (Path.unlink, "missing")])
+@pytest.mark.parametrize(
+    ("damage", "word"), [(cut_short, "damaged"), (Path.unlink, "no safetensors weights")]
+)
 def test_a_broken_folder_is_one_line(visit, weights, monkeypatch, damage, word):
     monkeypatch.setenv("HEADROOM_ROOTS", str(weights.parent.parent))
     whole = weights.read_bytes()
