@@ -14,7 +14,8 @@ import torch
 from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
-from pruning.artifacts.recipe import ENOUGH_WINDOWS, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.artifacts.report import make_report
 from pruning.data import Windows, calibration_windows
 from pruning.data.augment import resampled

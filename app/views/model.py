@@ -13,8 +13,8 @@ from app.jobs import devices, tasks
 from app.jobs.job import Work
 from app.pages import Page
 from app.session import paths, state, visitor_jobs
-from pruning.artifacts.recipe import ModelChoice
 from pruning.artifacts.report import NAMES
+from pruning.artifacts.rules import ModelChoice
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
 
 PAGE = Page("Model", ":material/deployed_code:", place=10, jobs=("estimate", "load", "measure"))

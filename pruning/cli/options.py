@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from pruning.artifacts.recipe import Bos, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Bos
 from pruning.checkpoint.gguf.types import GGUF_TYPES
 from pruning.cli.console import Console, silence_libraries
 from pruning.registries import (

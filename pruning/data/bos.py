@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pruning.artifacts.recipe import Bos
+from pruning.artifacts.rules import Bos
 from pruning.utils.errors import UsageError
 from pruning.utils.registry import unknown_name
 

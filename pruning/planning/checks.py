@@ -12,7 +12,8 @@ from math import floor
 import numpy as np
 
 from pruning.artifacts.plan import ModulePlan
-from pruning.artifacts.recipe import LN2, Marks, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import LN2, Marks
 from pruning.artifacts.shapes import ModelShape, ModuleShape, Widths, footprint, full_widths
 from pruning.planning.allocation import ALLOCATIONS, BlockSparsity
 from pruning.planning.allocation.budget import module_parameters, within_budget

@@ -23,7 +23,8 @@ import numpy as np
 
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan, Plan
-from pruning.artifacts.recipe import Marks, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Marks
 from pruning.planning.analysis import SimilarityCount, head_importance, ranks
 from pruning.planning.similarity import edges
 

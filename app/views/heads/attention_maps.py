@@ -14,7 +14,7 @@ from app.jobs import tasks
 from app.jobs.job import Job
 from app.session import paths, state, visitor_jobs
 from app.views.heads.selection import on_pick
-from pruning.artifacts.recipe import ModelChoice
+from pruning.artifacts.rules import ModelChoice
 from pruning.utils.errors import HeadroomError
 
 SENTENCE = "The river carried the boat past the old mill, and the boat carried the children home."

@@ -9,7 +9,7 @@ from app.components.recipe_summary import group_note
 from app.components.widgets import drafted
 from app.session.state import current_measurement, draft_recipe, set_draft
 from app.views.heads.preview import FIRST_LOOK
-from pruning.artifacts.recipe import LN2
+from pruning.artifacts.rules import LN2
 
 TAU = "heads.tau"
 USE = "heads.use"

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 
 from pruning.artifacts.plan import ModulePlan
-from pruning.artifacts.recipe import HeadRule
+from pruning.artifacts.rules import HeadRule
 from pruning.artifacts.shapes import ModuleShape
 from pruning.criteria import CRITERIA
 from pruning.planning.analysis import nearest

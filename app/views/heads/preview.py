@@ -10,7 +10,8 @@ from app.components.widgets import needs_measurement
 from app.session.state import draft_recipe
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
-from pruning.artifacts.recipe import Budget, Marks, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Budget, Marks
 from pruning.criteria import CRITERIA
 from pruning.planning.checks import block_range
 from pruning.planning.graph import block_graph

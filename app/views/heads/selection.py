@@ -9,7 +9,7 @@ from app.charts.picks import picked
 from app.components.block_picker import PICK, open_block, pick_head
 from app.components.recipe_summary import marks_in_words
 from app.session.state import current_block, draft_recipe, set_draft
-from pruning.artifacts.recipe import Marks
+from pruning.artifacts.rules import Marks
 from pruning.planning.graph import DROP, KEEP
 
 MODE = "heads.mode"

@@ -10,7 +10,7 @@ from app.components import recipe_summary
 from app.components.recipe_fields import parameters, show_field, show_group
 from app.components.widgets import described, drafted
 from app.session import state
-from pruning.artifacts.recipe import LN2
+from pruning.artifacts.rules import LN2
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
 from pruning.presets import PRESETS, with_preset
 

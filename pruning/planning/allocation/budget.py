@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import ceil, lcm
 
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.recipe import Budget, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Budget
 from pruning.artifacts.shapes import ModelShape, ModuleShape
 from pruning.planning.head_policies.base import FALLBACK, alternatives
 from pruning.planning.heads import plan_heads

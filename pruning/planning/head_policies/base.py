@@ -13,7 +13,7 @@ import numpy as np
 
 from pruning import registries
 from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan
-from pruning.artifacts.recipe import HeadRule
+from pruning.artifacts.rules import HeadRule
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.marks import HeadMarks
 from pruning.planning.selection import (

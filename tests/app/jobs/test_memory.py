@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from app.jobs import memory
 from app.jobs.model_store import ModelStore
 from app.jobs.queue import JobManager
-from pruning.artifacts.recipe import ModelChoice
+from pruning.artifacts.rules import ModelChoice
 from pruning.utils.errors import Cancelled
 from tests.helpers import PATIENCE
 from tests.helpers.waiting import wait_for

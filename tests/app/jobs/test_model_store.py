@@ -10,7 +10,7 @@ import pytest
 
 from app.jobs.model_store import ModelStore
 from app.session import paths
-from pruning.artifacts.recipe import ModelChoice
+from pruning.artifacts.rules import ModelChoice
 from pruning.utils.errors import UsageError
 from tests.helpers import PATIENCE
 

@@ -14,7 +14,7 @@ from app.charts.pattern import pattern_rows
 from app.jobs import tasks
 from app.session import state, visitor_jobs
 from app.views.heads import preview
-from pruning.artifacts.recipe import LN2
+from pruning.artifacts.rules import LN2
 from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
 from pruning.planning.graph import block_graph, count_similar

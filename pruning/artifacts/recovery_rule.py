@@ -1,0 +1,109 @@
+"""The recovery section of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pruning.artifacts import fields
+
+ENOUGH_WINDOWS = 320
+"""Windows that ``copies: auto`` aims at."""
+
+
+class RecoveryRule(fields.Strict):
+    """How the loss is repaired (method section 4).
+
+    ``target``: ``residual`` makes each module also repair the drift before it; ``dense`` is the
+    paper's (the dense module's own output). ``damping``: relative ridge, or ``auto`` (chosen
+    on held-out tokens per module). ``rescore``: choose again with the updated weights.
+    ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
+    ``scope``: refit only modules that lose units, or every module downstream of a cut.
+    ``samples``: calibration windows for recovery (None: those of the measurement).
+    ``copies``: further copies of each window in which the dense model has rewritten half of the
+    tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
+    ENOUGH_WINDOWS windows in all.
+    ``compute``: number format of the products in the passes that a float32 model is fitted by:
+    the ``model``'s own, ``bfloat16``, or ``auto`` (bfloat16 where the hardware has units for it).
+    """
+
+    method: fields.RecoveryName = fields.setting(
+        "refit",
+        "Recovery",
+        "Recovery solves for new weights of the layers that stay, so that the block's output "
+        "stays close to the dense one. No training.",
+        "method",
+        registry="recoveries",
+    )
+    target: Literal["residual", "dense"] = fields.choice(
+        "residual",
+        "Repair toward",
+        "The first also repairs the error that earlier cuts left.",
+        "recovery",
+        residual="Output and the drift so far",
+        dense="The dense module's output (paper)",
+    )
+    damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = fields.setting(
+        "auto",
+        "Damping",
+        "Damping holds the solution near the present weights. Automatic: chosen for each module "
+        "on text held out from calibration.",
+        "recovery",
+        auto="Choose damping automatically",
+        start=0.3,
+        step=0.1,
+        digits=4,
+    )
+    rescore: bool = fields.setting(
+        True,
+        "Rank again before each cut",
+        "By the weights as already repaired. What goes may then differ a little from the preview.",
+        "recovery",
+    )
+    intercept: Literal["auto", "add"] = fields.choice(
+        "auto",
+        "Bias terms",
+        "An added bias carries the mean of what was cut.",
+        "recovery",
+        auto="Only where the layer has a bias",
+        add="Add a bias everywhere",
+    )
+    scope: Literal["pruned", "all"] = fields.choice(
+        "pruned",
+        "Modules to repair",
+        None,
+        "recovery",
+        pruned="Only modules that lose units",
+        all="Every module after a cut",
+    )
+    samples: int | None = fields.windows(
+        None,
+        "Samples for recovery",
+        "Windows of the calibration text to solve on; empty means as many as for measuring. More "
+        "give a better repair and take longer.",
+        "recovery",
+        step=32,
+        empty="as for calibration",
+    )
+    copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = fields.setting(
+        3,
+        "Augmentations of each sample",
+        "More text for the repair without more data: further copies of each sample in "
+        "which the model has resampled half of the tokens. More give a better repair and take "
+        f"longer. Automatic: as many as make about {ENOUGH_WINDOWS} windows.",
+        "recovery",
+        auto="Choose augmentations automatically",
+        start=3,
+        step=1,
+    )
+    compute: Literal["model", "bfloat16", "auto"] = fields.choice(
+        "model",
+        "Autocast",
+        "Number format of the passes over the text. bfloat16 is quicker on hardware made for it; "
+        "weights and equations stay as they are.",
+        "recovery",
+        model="The model's own number format",
+        bfloat16="bfloat16",
+        auto="bfloat16 where the hardware has units for it",
+    )

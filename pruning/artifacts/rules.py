@@ -1,0 +1,196 @@
+"""The sections of a recipe: text, blocks, heads, FFN, budget and marks."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pruning.artifacts import fields
+
+LN2 = math.log(2.0)
+
+Bos = Literal["auto", "every", "first", "none"]
+
+
+class ModelChoice(fields.Strict):
+    """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file."""
+
+    source: fields.Source = "demo"
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+
+
+class Calibration(fields.Strict):
+    """Windows of text that the measurement and the recovery see.
+
+    ``source``: a corpus name or a path; ``samples`` windows of ``seq_len`` tokens each.
+    ``text_field``: column of a JSON or parquet file (None: the first of its usual names).
+    ``bos``: the beginning-of-sequence token leads ``every`` window, the text (``first``) or none;
+    ``auto`` is every where the tokenizer adds one by default, else none.
+    ``gradient_*``: the same for the gradient pass, which only some criteria need; its windows
+    are never longer than the model's positions.
+    """
+
+    source: fields.Source = "sample"
+    text_field: str | None = Field(None, min_length=1, max_length=200)
+    bos: Bos = "auto"
+    samples: int = fields.windows(
+        32,
+        "Samples",
+        "Windows of text. More give steadier decisions and take longer.",
+        "calibration",
+        step=8,
+    )
+    seq_len: int = fields.tokens(
+        128,
+        "Tokens each",
+        "Length of one window in tokens; 128 is the usual choice for Llama models.",
+        "calibration",
+    )
+    gradient_samples: int = fields.windows(
+        10,
+        "Samples of the gradient pass",
+        "Windows of text that gradients are taken on; LLM-Pruner takes 10.",
+        "gradients",
+        step=2,
+    )
+    gradient_seq_len: int = fields.tokens(
+        64,
+        "Tokens of each",
+        "Length of one such window in tokens; LLM-Pruner takes 64.",
+        "gradients",
+    )
+
+
+class BlockRange(fields.Strict):
+    """Blocks ``[start, end)`` may be cut; ``end`` of None means the last block is included."""
+
+    start: int = Field(0, ge=0)
+    end: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BlockRange:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"the end ({self.end}) must be greater than the start ({self.start})")
+        return self
+
+
+class HeadRule(fields.Strict):
+    """Which attention heads go.
+
+    ``threshold`` is τ of Algorithm 2 in nats (None: similarity is not used); ``ratio`` is the
+    share that must go in each block: what similarity did not remove is filled up by ``score``.
+    ``policy`` under grouped-query attention: whole key/value groups, the same number of query
+    heads from every group, any heads of an ungrouped block, or whichever of these loses least.
+    ``drop``: of two like heads, drop the ``first`` (Algorithm 2 as written) or the ``weaker``
+    by ``score``.
+    """
+
+    threshold: float | None = Field(None, gt=0.0, le=LN2)
+    ratio: fields.Ratio = fields.share(
+        "Heads to remove",
+        "Share of attention heads that must go in each block. What similarity did not remove is "
+        "filled up with the heads that the criterion ranks lowest.",
+    )
+    score: fields.CriterionName = fields.criterion("second_moment", "Criterion for heads")
+    policy: fields.HeadPolicyName = fields.setting(
+        "query",
+        "Grouped queries",
+        "In this model several query heads share one key/value head. Whole groups can go, or the "
+        "same number of query heads from every group; or the block is rewritten so that any heads "
+        "can go, where that still saves parameters.",
+        "choosing",
+        registry="head_policies",
+    )
+    drop: Literal["first", "weaker"] = fields.choice(
+        "weaker",
+        "Of two heads that are alike, remove",
+        "Matters only when similarity is on.",
+        "choosing",
+        weaker="The weaker one, by criterion",
+        first="The first one (paper's Algorithm 2)",
+    )
+
+
+class FfnRule(fields.Strict):
+    """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block. ``multiple``:
+    the width that stays is rounded to a multiple of it (odd widths run slowly)."""
+
+    ratio: fields.Ratio = fields.share(
+        "FFN channels to remove",
+        "Share of the feed-forward network's inner channels that go in each block, those that the "
+        "criterion ranks lowest.",
+    )
+    score: fields.CriterionName = fields.criterion(
+        "second_moment_exact", "Criterion for FFN channels"
+    )
+    multiple: int = fields.setting(
+        1,
+        "Round FFN widths to a multiple of",
+        "Hardware runs odd widths slowly; 64 or 128 suits most.",
+        "choosing",
+        ge=1,
+        le=1024,
+        step=8,
+    )
+
+
+class Budget(fields.Strict):
+    """What may be left of the whole model; it then takes the place of the two ratios.
+
+    ``kept``: share of the parameters, ``of`` the Transformer blocks or of the whole model.
+    ``megabytes``: size of the whole model's weights in its dtype, in 10^6 bytes. Give one.
+    ``spare_heads``: it is taken from the FFN alone.
+    """
+
+    kept: float | None = Field(None, gt=0.0, le=1.0)
+    of: Literal["blocks", "model"] = "blocks"
+    megabytes: float | None = Field(None, gt=0.0)
+    spare_heads: bool = fields.setting(
+        False,
+        "Only FFN channels",
+        "Every head stays; all of the size is taken from the FFN. Heads hold few parameters, and "
+        "with little calibration text they are the harder part to repair.",
+        "budget",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if self.kept is not None and self.megabytes is not None:
+            raise ValueError("give either the share that is kept or megabytes, not both")
+        return self
+
+    @property
+    def given(self) -> bool:
+        return self.kept is not None or self.megabytes is not None
+
+
+class BlockRule(fields.Strict):
+    """Ratios of one block when the allocation is ``by_hand``."""
+
+    heads: fields.Ratio = 0.0
+    ffn: fields.Ratio = 0.0
+
+
+class Marks(fields.Strict):
+    """Heads of one block that a person marked; they win over every criterion.
+
+    ``keep``: these stay whatever their score; ``drop``: these go. Kept in order, each once.
+    """
+
+    keep: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    drop: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @field_validator("keep", "drop")
+    @classmethod
+    def _in_order(cls, heads: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(heads)))
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Marks:
+        both = sorted(set(self.keep) & set(self.drop))
+        if both:
+            raise ValueError(f"head {both[0]} is marked both keep and drop; choose one")
+        return self
