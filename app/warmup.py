@@ -40,13 +40,13 @@ def warm_up() -> None:
     from app import tour  # noqa: F401
     from app.charts.divergence import divergence_heatmap
     from app.charts.overview import blocks_overview
-    from app.charts.positions import node_positions
     from app.charts.sheet import sheet_of_graphs
     from app.session import (
         recipe_link,  # noqa: F401
         state,
         visitor_jobs,  # noqa: F401
     )
+    from app.session.positions import node_positions
     from app.views.heads import (
         all_blocks,  # noqa: F401
         open_block,  # noqa: F401

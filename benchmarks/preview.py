@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from app.charts.positions import node_positions
 from app.charts.sheet import sheet_of_graphs
 from app.session import state
+from app.session.positions import node_positions
 from pruning.artifacts.measurement import BlockMeasurement, Measurement, ModuleMeasurement
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleShape

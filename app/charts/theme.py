@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import plotly.graph_objects as go
-import streamlit as st
 
 # Okabe and Ito's palette: tells categories apart under every common colour blindness.
 ORANGE = "#E69F00"
@@ -32,28 +29,6 @@ SEQUENTIAL = "Cividis"
 
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
-
-PICTURE = "theme.picture"
-"""Where the session keeps the kind of file that a chart is saved as."""
-PICTURES = {"svg": "SVG", "png": "PNG"}
-
-
-def chart_config(name: str) -> dict[str, Any]:
-    """Passed as ``config=``: one button, which shows under the mouse or when the keyboard is on it,
-    and saves the chart as ``headroom-name``."""
-    kind = st.session_state.get(PICTURE, "svg")
-    picture = {"format": kind, "filename": f"headroom-{name}", "scale": 2 if kind == "png" else 1}
-    return {
-        "displaylogo": False,
-        "scrollZoom": False,
-        "modeBarButtons": [["toImage"]],
-        "toImageButtonOptions": picture,
-    }
-
-
-def paper() -> str:
-    """The page's own background. What is hollow is filled with it, so that lines pass behind."""
-    return st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")
 
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:

@@ -42,8 +42,6 @@ def _follow_address() -> None:
 
 
 PICK = "heads.pick"
-
-
 OPEN_WORDS = "A click on a block opens it on Heads and Activations."
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.charts import theme
 from app.charts.chart import Row
+from app.components.chart import PICTURE, PICTURES
 
 Rows = Sequence[Row]
 MakeRows = Callable[[], Rows]
@@ -43,11 +43,11 @@ def csv_row(*files: tuple[MakeRows, str, str]) -> None:
             csv_button(make, name, key)
         st.segmented_control(
             "Picture of a chart",
-            list(theme.PICTURES),
-            format_func=theme.PICTURES.get,
+            list(PICTURES),
+            format_func=PICTURES.get,
             default="svg",
             required=True,
-            key=theme.PICTURE,
+            key=PICTURE,
             persist_state="session",
             label_visibility="collapsed",
         )

@@ -1,1 +1,1 @@
-"""One visitor's state: draft, jobs, address, allowed paths."""
+"""One visitor's state: draft, jobs, address, allowed paths; and where heads are drawn."""

@@ -15,10 +15,8 @@ from app.charts.activations import (
     magnitude_rows,
     quantile_profile,
 )
-from app.charts.picks import picked
-from app.charts.theme import chart_config
-from app.components.block_picker import block_slider, open_block
-from app.components.chart import show_chart
+from app.components.block_picker import block_slider, on_open
+from app.components.chart import show_chart, show_figure
 from app.components.csv_export import csv_row
 from app.components.text import spans
 from app.components.widgets import page_header
@@ -33,26 +31,13 @@ RULE = (
     f"A channel is an **outlier** when its mean |x| is more than {OUTLIER_FACTOR:g} times the "
     "mean |x| of all channels at the same place."
 )
-CHART = "activations.blocks"
-
-
-def on_pick() -> None:
-    """Open the clicked block."""
-    block = picked(st.session_state.get(CHART), "block")
-    if block:
-        open_block(block[0])
 
 
 def show_all(measurement: Measurement, block: int) -> None:
     """Magnitude of every block at the three places."""
-    st.plotly_chart(
-        magnitude_per_block(measurement, open_block=block),
-        key=CHART,
-        on_select=on_pick,
-        selection_mode="points",
-        config=chart_config("magnitudes"),
-        alt=magnitude_alt(measurement),
-    )
+    drawn = magnitude_per_block(measurement, open_block=block)
+    alt = magnitude_alt(measurement)
+    show_figure(drawn, alt, "magnitudes", "activations.blocks", on_open)
     st.caption(
         "|x| is the absolute value of an activation, over all measured tokens and channels; "
         "bands are quantiles. Log axes, each with its own range. The line marks the open block: "

@@ -62,6 +62,14 @@ def nearest(divergence: np.ndarray, head: int) -> list[tuple[int, float]]:
     return [(int(other), float(divergence[head, other])) for other in order if other != head]
 
 
+def most_alike(divergence: np.ndarray) -> tuple[int, int]:
+    """The two heads of ``divergence`` [heads, heads] (nats) that differ least, the first such pair;
+    a head that is alone is its own pair."""
+    apart = divergence + 2.0 * np.eye(len(divergence))  # more than any divergence
+    first, second = np.unravel_index(apart.argmin(), apart.shape)
+    return int(first), int(second)
+
+
 def head_importance(measurement: Measurement, block: int, score: str, seed: int = 0) -> np.ndarray:
     """Importance per head [heads] of one block by the criterion ``score``; ``seed`` is the
     recipe's. Raises NeedsMeasurement."""

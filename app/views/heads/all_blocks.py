@@ -12,7 +12,7 @@ from app.charts.divergence import pair_rows
 from app.charts.overview import blocks_overview, overview_alt, overview_rows
 from app.charts.plan_map import head_rows
 from app.charts.sheet import ORDERS, ordered, sheet_alt, sheet_of_graphs
-from app.charts.theme import chart_config
+from app.components.chart import show_figure
 from app.components.csv_export import csv_row
 from app.components.text import amount, size
 from app.components.text import count as count_of
@@ -50,14 +50,8 @@ def show_overview(
         f"**{gone} of {total} heads** would go. {_saved(plan)}"
     )
     losses = losses_per_block(measurement, plan)
-    st.plotly_chart(
-        blocks_overview(plan, counts, open_block=block, selected=head, losses=losses),
-        key="heads.overview",
-        on_select=lambda: on_pick("heads.overview"),
-        selection_mode="points",
-        config=chart_config("blocks"),
-        alt=overview_alt(plan, counts),
-    )
+    drawn = blocks_overview(plan, counts, open_block=block, selected=head, losses=losses)
+    show_figure(drawn, overview_alt(plan, counts), "blocks", "heads.overview", on_pick)
     st.caption(
         "Click a mark or a bar to open its block. ✕ alike: within τ of another head. "
         "○ weak: low importance, taken by the ratio or to make every key/value group give up as "
@@ -96,14 +90,8 @@ def show_sheet(graphs: Sequence[nx.Graph], block: int, head: int) -> None:
             label_visibility="collapsed",
         )
     shown = ordered(graphs, chosen)
-    st.plotly_chart(
-        sheet_of_graphs(shown, open_block=block, selected=head),
-        key="heads.sheet",
-        on_select=lambda: on_pick("heads.sheet"),
-        selection_mode="points",
-        config=chart_config("sheet"),
-        alt=sheet_alt(shown),
-    )
+    drawn = sheet_of_graphs(shown, open_block=block, selected=head)
+    show_figure(drawn, sheet_alt(shown), "sheet", "heads.sheet", on_pick)
     st.caption("Click a graph to open its block; its frame shows the one that is open.")
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app.charts.pattern import block_mosaic, mosaic_alt, pattern_alt, pattern_map, pattern_rows
-from app.charts.theme import chart_config
+from app.components.chart import show_figure
 from app.components.csv_export import csv_button
 from app.components.job_progress import outcome, watch
 from app.jobs import tasks
@@ -89,22 +89,13 @@ def _draw(job: Job, block: int, head: int) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.caption(f"All heads of block {block}; click one to pick it")
-        st.plotly_chart(
-            block_mosaic(maps, selected=head),
-            key="heads.mosaic",
-            on_select=lambda: on_pick("heads.mosaic"),
-            selection_mode="points",
-            config=chart_config("attention-heads"),
-            alt=mosaic_alt(block, len(maps)),
-        )
+        drawn, alt = block_mosaic(maps, selected=head), mosaic_alt(block, len(maps))
+        show_figure(drawn, alt, "attention-heads", "heads.mosaic", on_pick)
     with right:
         st.caption(f"Head {head} of block {block}, word piece by word piece")
-        st.plotly_chart(
-            pattern_map(maps[head], patterns.tokens),
-            key="heads.pattern",
-            config=chart_config("attention"),
-            alt=pattern_alt(block, head, maps[head], patterns.tokens),
-        )
+        drawn = pattern_map(maps[head], patterns.tokens)
+        alt = pattern_alt(block, head, maps[head], patterns.tokens)
+        show_figure(drawn, alt, "attention", "heads.pattern")
     csv_button(
         partial(pattern_rows, patterns.tokens, maps[head]), "attention", "heads.attention.csv"
     )

@@ -8,12 +8,11 @@ import streamlit as st
 
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import similarity_alt, similarity_chart
-from app.charts.theme import chart_config, paper
+from app.components.chart import paper, show_figure
 from app.components.text import amount
 from app.views.heads import selection
 from app.views.heads.controls import TAU_HELP
 from app.views.heads.explain import explain_head
-from app.views.heads.selection import on_pick
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
@@ -40,27 +39,16 @@ def show_graph(graph: nx.Graph, head: int) -> None:
     title.markdown("**Alike heads**", help=TAU_HELP)
     with mode:
         selection.click_mode()
-    st.plotly_chart(
-        similarity_chart(graph, selected=head, paper=paper()),
-        key="heads.graph",
-        on_select=lambda: on_pick("heads.graph"),
-        selection_mode="points",
-        config=chart_config("graph"),
-        alt=similarity_alt(graph),
-    )
+    drawn = similarity_chart(graph, selected=head, paper=paper())
+    show_figure(drawn, similarity_alt(graph), "graph", "heads.graph", selection.on_pick)
 
 
 def show_map(divergence: np.ndarray, block: int, head: int, tau: float) -> None:
     """The divergence of every pair of one block's heads."""
     st.markdown("**Divergence of each pair**", help=DIVERGENCE_HELP)
-    st.plotly_chart(
-        divergence_heatmap(divergence, tau, selected=head),
-        key="heads.map",
-        on_select=lambda: on_pick("heads.map"),
-        selection_mode="points",
-        config=chart_config("divergence"),
-        alt=divergence_alt(block, divergence, tau),
-    )
+    drawn = divergence_heatmap(divergence, tau, selected=head)
+    alt = divergence_alt(block, divergence, tau)
+    show_figure(drawn, alt, "divergence", "heads.map", selection.on_pick)
 
 
 def show_count(graph: nx.Graph, block: int, plan: Plan) -> None:

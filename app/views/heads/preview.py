@@ -5,8 +5,8 @@ from __future__ import annotations
 import networkx as nx
 import streamlit as st
 
-from app.charts.positions import node_positions
 from app.components.widgets import needs_measurement
+from app.session.positions import node_positions
 from app.session.state import draft_recipe
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan

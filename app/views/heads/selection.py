@@ -10,6 +10,7 @@ from app.components.block_picker import PICK, open_block, pick_head
 from app.components.recipe_summary import marks_in_words
 from app.session.state import current_block, draft_recipe, set_draft
 from pruning.artifacts.rules import Marks
+from pruning.planning.analysis import most_alike
 from pruning.planning.graph import DROP, KEEP
 
 MODE = "heads.mode"
@@ -37,8 +38,7 @@ def selected_head(divergence: np.ndarray) -> int:
     pick = st.session_state.get(PICK)
     if pick is not None and pick < len(divergence):
         return pick
-    apart = divergence + 2 * np.eye(len(divergence))
-    return int(np.unravel_index(apart.argmin(), apart.shape)[0])
+    return most_alike(divergence)[0]
 
 
 def mark_of(block: int, head: int) -> str | None:

@@ -13,11 +13,11 @@ import pandas
 import streamlit as st
 
 from app.charts import feed as pictures
-from app.charts import recovery, theme
-from app.charts.positions import node_positions
-from app.components.chart import show_chart
+from app.charts import recovery
+from app.components.chart import paper, show_chart, show_figure
 from app.jobs.job import Job
 from app.session import state
+from app.session.positions import node_positions
 from app.views.prune import decisions
 from app.views.prune.decisions import Frame
 from pruning.artifacts.shapes import ModelShape
@@ -97,21 +97,13 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         if frame.attention is not None:
             add_decisions(graph, frame.attention)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
-        st.plotly_chart(
-            pictures.heads(graph, fresh=fresh, paper=theme.paper()),
-            config=theme.chart_config("feed-heads"),
-            key="feed.heads",
-            alt=pictures.heads_alt(block, graph),
-        )
+        drawn = pictures.heads(graph, fresh=fresh, paper=paper())
+        show_figure(drawn, pictures.heads_alt(block, graph), "feed-heads", "feed.heads")
     st.markdown(f"##### Block {block}: FFN channels")
     if channels:
         kept = channels - (len(frame.ffn.removed) if frame.ffn else 0)
-        st.plotly_chart(
-            pictures.ffn_bar(channels, kept),
-            key="feed.ffn",
-            config=theme.chart_config("feed-channels"),
-            alt=pictures.ffn_alt(block, channels, kept),
-        )
+        alt = pictures.ffn_alt(block, channels, kept)
+        show_figure(pictures.ffn_bar(channels, kept), alt, "feed-channels", "feed.ffn")
 
 
 def _totals(frame: Frame, shape: ModelShape | None) -> None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from app.charts.positions import node_positions, stored_positions
+from app.session.positions import node_positions, stored_positions
 from pruning.artifacts.measurement import Measurement
 from pruning.planning.layout import content
 from tests.helpers.head_graphs import draw, drawn_edges, node_places, random_divergence

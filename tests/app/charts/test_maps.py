@@ -13,8 +13,8 @@ from app.charts.figure import figure
 from app.charts.overview import blocks_overview
 from app.charts.pattern import block_mosaic, pattern_alt, pattern_map
 from app.charts.picks import point_id
-from app.charts.positions import node_positions
 from app.charts.sheet import ordered, sheet_alt, sheet_of_graphs
+from app.session.positions import node_positions
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan

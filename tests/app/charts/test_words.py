@@ -10,8 +10,8 @@ from app.charts.divergence import divergence_alt
 from app.charts.graph import similarity_alt
 from app.charts.overview import overview_alt
 from app.charts.picks import picked
-from app.charts.positions import node_positions
 from app.components.text import spans
+from app.session.positions import node_positions
 from app.views.heads.explain import explain_head
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import ModulePlan

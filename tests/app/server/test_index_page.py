@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import pages
-from app.charts.positions import node_positions
 from app.server import index_page
 from app.session import state
+from app.session.positions import node_positions
 from app.warmup import warm_up
 
 
@@ -64,7 +64,7 @@ def test_warming_up_reads_the_measurement_once(monkeypatch):
     def again(*_):
         raise AssertionError("not warm")
 
-    monkeypatch.setattr("app.charts.positions.content", again)
+    monkeypatch.setattr("app.session.positions.content", again)
     for block in measurement.blocks:
         assert len(node_positions(block.divergence)) == len(block.divergence)
 

@@ -8,6 +8,7 @@ from pruning.planning.analysis import (
     OUTLIER_FACTOR,
     head_importance,
     largest_channels,
+    most_alike,
     nearest,
     outlier_channels,
     ranks,
@@ -35,6 +36,15 @@ def test_nearest_is_sorted_and_leaves_the_head_out() -> None:
     assert sorted(other for other, _ in near) == [0, 1, 3, 4, 5, 6]
     assert [value for _, value in near] == sorted(value for _, value in near)
     assert near[0][1] == min(divergence[2][divergence[2] > 0])
+
+
+def test_the_most_alike_pair_is_the_first_of_least_divergence() -> None:
+    divergence = np.full((5, 5), 0.4) - 0.4 * np.eye(5)
+    for first, second in ((1, 3), (2, 4)):
+        divergence[first, second] = divergence[second, first] = 0.1
+    assert most_alike(divergence) == (1, 3)
+    assert most_alike(np.zeros((3, 3))) == (0, 1)
+    assert most_alike(np.zeros((1, 1))) == (0, 0)
 
 
 def test_ranks_count_from_the_weakest() -> None:

@@ -21,5 +21,5 @@ def stored_positions() -> Positions:
 @st.cache_data(show_spinner=False, max_entries=1024)
 def node_positions(divergence: np.ndarray) -> np.ndarray:
     """Positions [heads, 2] for ``divergence`` [heads, heads] (nats)."""
-    found = stored_positions().get(content(divergence))
-    return head_layout(divergence) if found is None else found
+    stored = stored_positions().get(content(divergence))
+    return head_layout(divergence) if stored is None else stored
