@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Row
-from app.charts.figure import colour_bar, frame, still, targets
+from app.charts.figure import colour_bar, frame, marks, still, targets
 from app.charts.picks import point_id
 from app.charts.theme import SEQUENTIAL, styled
 
@@ -111,10 +111,8 @@ def _number(value: float | None) -> str:
 def _dots(shown: np.ndarray, threshold: float, count: int) -> go.Scatter:
     rows, columns = np.nonzero(np.nan_to_num(shown, nan=np.inf) < threshold)
     shift = 0.33 if count <= NUMBERS_UP_TO else 0.0
-    return go.Scatter(
-        x=(columns + shift).tolist(),
-        y=(rows - shift).tolist(),
-        mode="markers",
+    return marks(
+        np.column_stack([columns + shift, rows - shift]),
         name="below τ",
         marker={
             "size": 7 if count <= 16 else 5 if count <= 40 else 3,
@@ -122,8 +120,6 @@ def _dots(shown: np.ndarray, threshold: float, count: int) -> go.Scatter:
             "line": {"color": "#000000", "width": 1},
             "opacity": 1,
         },
-        hoverinfo="skip",
-        unselected={"marker": {"opacity": 1}},
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import theme
-from app.charts.graph_edges import discs
+from app.charts.figure import marks, still, without_axes
+from app.charts.graph_edges import discs, lines
 from app.charts.recovery import LARGE
 from pruning.planning.graph import leaving, positions_of
 
@@ -37,11 +38,12 @@ def heads(
     size = _size(positions * box)
     figure = go.Figure()
     alike = list(graph.subgraph(left).edges)
-    figure.add_trace(_lines(positions, alike, "rgba(128,128,128,0.55)", 2.0))
-    partners = [(head, graph.nodes[head]["partner"]) for head in gone]
+    whole, clear = np.zeros(len(graph)), np.full(len(graph), size)
+    figure.add_trace(lines(positions, alike, whole, "rgba(128,128,128,0.55)", 2.0))
     if fresh and gone:
+        partners = [(head, graph.nodes[head]["partner"]) for head in gone]
         likes = [pair for pair in partners if pair[1] >= 0]
-        figure.add_trace(_lines(positions, likes, theme.PRUNED, 4.0, clear=0.5 * size / box))
+        figure.add_trace(lines(positions, likes, clear, theme.PRUNED, 4.0, box))
     font = max(10, round(size * 0.42))
     if paper and gone:
         figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
@@ -50,12 +52,8 @@ def heads(
     figure.add_trace(_crosses(positions, gone, size, box))
     theme.styled(figure, height=height, legend=False)
     margin = 0.1 if len(positions) > 1 else 0.6
-    figure.update_layout(
-        dragmode=False, margin={"t": 8, "b": 8}, hovermode="closest", uirevision="heads"
-    )
-    figure.update_xaxes(visible=False, range=[-margin, 1 + margin], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-1.8 * margin, 1 + 3.4 * margin], fixedrange=True)
-    return figure
+    without_axes(figure, (-margin, 1 + margin), (-1.8 * margin, 1 + 3.4 * margin))
+    return still(figure, "heads", margin={"t": 8, "b": 8}, hovermode="closest")
 
 
 def _size(pixels: np.ndarray) -> int:
@@ -68,28 +66,6 @@ def _size(pixels: np.ndarray) -> int:
     return int(np.clip(apart.min(), least, largest))
 
 
-def _lines(
-    positions: np.ndarray,
-    pairs: Sequence[tuple[int, int]],
-    colour: str,
-    width: float,
-    clear: np.ndarray | None = None,
-) -> go.Scatter:
-    """Lines between nodes; ``clear`` [2], the half axes of a node, keeps them off its number."""
-    x, y = [], []
-    for first, second in pairs:
-        start, end = positions[first], positions[second]
-        if clear is not None:
-            away = (end - start) / clear
-            part = min(1.0 / max(float(np.hypot(*away)), 1e-9), 0.5)
-            start, end = start + part * (end - start), end - part * (end - start)
-        x += [float(start[0]), float(end[0]), None]
-        y += [float(start[1]), float(end[1]), None]
-    return go.Scatter(
-        x=x, y=y, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip"
-    )
-
-
 def _nodes(
     positions: np.ndarray,
     members: Sequence[int],
@@ -100,23 +76,16 @@ def _nodes(
     font: int,
 ) -> go.Scatter:
     filled = not symbol.endswith("open")
-    return go.Scatter(
-        x=positions[members, 0].tolist(),
-        y=positions[members, 1].tolist(),
+    look = {"size": size, "symbol": symbol, "color": colour, "opacity": 1}
+    return marks(
+        positions[members],
+        words=[f"head {head} {name}" for head in members],
         mode="markers+text",
         name=name,
         text=[str(head) for head in members],
         textposition="middle center",
         textfont={"size": font, "color": "#FFFFFF" if filled else colour},
-        marker={
-            "size": size,
-            "symbol": symbol,
-            "color": colour,
-            "opacity": 1,
-            "line": {"width": 3, "color": colour},
-        },
-        hovertext=[f"head {head} {name}" for head in members],
-        hoverinfo="text",
+        marker={**look, "line": {"width": 3, "color": colour}},
     )
 
 
@@ -131,15 +100,14 @@ def _crosses(
         spots = pixels[head] + 0.65 * size * np.array(list(CORNERS.values()))
         free = np.linalg.norm(others - spots, axis=-1).min(0, initial=float(2 * size))
         beside.append(list(CORNERS)[int(free.argmax())])
-    return go.Scatter(
-        x=positions[members, 0].tolist(),
-        y=positions[members, 1].tolist(),
+    large = round(size * 0.6)
+    return marks(
+        positions[members],
         mode="markers+text",
         text=["✕"] * len(members),
         textposition=beside,
-        textfont={"size": round(size * 0.6), "color": theme.PRUNED},
-        marker={"size": round(size * 0.6), "color": theme.CLEAR},
-        hoverinfo="skip",
+        textfont={"size": large, "color": theme.PRUNED},
+        marker={"size": large, "color": theme.CLEAR},
     )
 
 
@@ -156,44 +124,31 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
     share = 100 * kept / units if units else 100.0
     stays, goes = _bar_words(units, kept, share)
     outline = {"color": theme.PRUNED, "width": 2 if kept < units else 0}
+    hatch = {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"}
     figure = go.Figure()
-    figure.add_bar(
-        x=[share],
-        y=[""],
-        orientation="h",
-        name="stays",
-        marker={
-            "color": theme.FFN,
-            "pattern": {"shape": "/", "size": 8, "solidity": 0.2, "fillmode": "overlay"},
-        },
-        text=[stays],
-        textposition="inside",
-        insidetextanchor="start",
-        constraintext="none",
-        textangle=0,
-        textfont={"size": LARGE + 3, "color": "#000000"},
-        hovertemplate="%{x:.1f}% stay<extra></extra>",
-    )
-    figure.add_bar(
-        x=[100 - share],
-        y=[""],
-        orientation="h",
-        name="goes",
-        marker={"color": theme.CLEAR, "line": outline},
-        text=[goes],
-        textposition="inside",
-        insidetextanchor="middle",
-        constraintext="none",
-        textangle=0,
-        textfont={"size": LARGE + 3, "color": theme.PRUNED},
-        hovertemplate="%{x:.1f}% go<extra></extra>",
-    )
-    figure.update_layout(barmode="stack", bargap=0.1, uirevision="ffn", dragmode=False)
+    cut = {"color": theme.CLEAR, "line": outline}
+    for name, verb, part, words, anchor, colour, marker in (
+        ("stays", "stay", share, stays, "start", "#000000", {"color": theme.FFN, "pattern": hatch}),
+        ("goes", "go", 100 - share, goes, "middle", theme.PRUNED, cut),
+    ):
+        figure.add_bar(
+            x=[part],
+            y=[""],
+            orientation="h",
+            name=name,
+            marker=marker,
+            text=[words],
+            textposition="inside",
+            insidetextanchor=anchor,
+            constraintext="none",
+            textangle=0,
+            textfont={"size": LARGE + 3, "color": colour},
+            hovertemplate=f"%{{x:.1f}}% {verb}<extra></extra>",
+        )
     theme.styled(figure, height=height, legend=False)
-    figure.update_layout(margin={"t": 4, "b": 4})
-    figure.update_xaxes(visible=False, range=[0, 100.5], fixedrange=True)
-    figure.update_yaxes(visible=False, fixedrange=True)
-    return figure
+    figure.update_xaxes(visible=False, range=[0, 100.5])
+    figure.update_yaxes(visible=False)
+    return still(figure, "ffn", barmode="stack", bargap=0.1, margin={"t": 4, "b": 4})
 
 
 def _bar_words(units: int, kept: int, share: float) -> tuple[str, str]:

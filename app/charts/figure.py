@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import log10
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import theme
@@ -77,14 +78,14 @@ def trace(series: Series, **more: Any) -> go.Bar | go.Scatter:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": axis.title, "showgrid": axis.grid}
+    settings: dict[str, Any] = {"title": axis.title, "showgrid": axis.grid}
     if axis.log:
-        found |= POWERS
+        settings |= POWERS
     if axis.span:
-        found["range"] = [log10(end) if axis.log else end for end in axis.span]
+        settings["range"] = [log10(end) if axis.log else end for end in axis.span]
     if axis.ticks:
-        found |= {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
-    return found
+        settings |= {"tickvals": list(axis.ticks), "ticktext": list(axis.ticks.values())}
+    return settings
 
 
 def still(drawn: go.Figure, name: str | None = None, **layout: Any) -> go.Figure:
@@ -92,6 +93,12 @@ def still(drawn: go.Figure, name: str | None = None, **layout: Any) -> go.Figure
     drawn.update_layout(dragmode=False, uirevision=name, **layout)
     drawn.update_xaxes(fixedrange=True)
     return drawn.update_yaxes(fixedrange=True)
+
+
+def without_axes(drawn: go.Figure, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """A picture from the first to the second of ``x`` and ``y``, and no axes beside it."""
+    drawn.update_xaxes(visible=False, range=x)
+    drawn.update_yaxes(visible=False, range=y)
 
 
 def frame_block(drawn: go.Figure, block: int) -> None:
@@ -108,13 +115,29 @@ def frame(
     drawn.add_shape(type="rect", x0=x[0], x1=x[1], y0=y[0], y1=y[1], line=line)
 
 
-def ring(x: Sequence[float], y: Sequence[float], name: str, size: int, width: float) -> go.Scatter:
+def marks(
+    places: np.ndarray, *, words: Sequence[str] = (), picked: str | None = None, **more: Any
+) -> go.Scatter:
+    """Marks at ``places`` [n, 2] that say ``words`` under the mouse. A click on others leaves them
+    as they are, their text in the colour ``picked``: one for all is what Plotly takes there."""
+    text = {} if picked is None else {"textfont": {"color": picked}}
+    return go.Scatter(
+        x=places[:, 0].tolist(),
+        y=places[:, 1].tolist(),
+        hovertext=words or None,
+        hoverinfo="text" if words else "skip",
+        unselected={"marker": {"opacity": 1}, **text},
+        **{"mode": "markers", "showlegend": False, **more},
+    )
+
+
+def ring(
+    x: Sequence[float], y: Sequence[float], name: str, size: float, width: float
+) -> go.Scatter:
     """Rings around marks."""
     line = {"width": width}
     look = {"symbol": "circle-open", "size": size, "color": theme.SELECTED, "line": line}
-    return go.Scatter(
-        x=x, y=y, mode="markers", name=name, marker=look, hoverinfo="skip", showlegend=False
-    )
+    return marks(np.column_stack([x, y]), name=name, marker=look)
 
 
 def targets(

@@ -9,21 +9,11 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.chart import Series
+from app.charts.figure import STILL_LEGEND, marks, ring, still, trace, without_axes
 from app.charts.graph_edges import HEIGHT, discs, edge_traces
 from app.charts.picks import point_id
-from app.charts.theme import (
-    BLUE,
-    CLEAR,
-    GREEN,
-    KEPT,
-    MARKED,
-    ORANGE,
-    PRUNED,
-    SELECTED,
-    SKY,
-    YELLOW,
-    styled,
-)
+from app.charts.theme import BLUE, CLEAR, GREEN, KEPT, MARKED, ORANGE, PRUNED, SKY, YELLOW, styled
 from pruning.planning.graph import GOES, KEEP, leaving, positions_of
 
 Node = Mapping[str, Any]
@@ -50,8 +40,7 @@ def similarity_chart(
     positions, sizes, hollow = positions_of(graph), _sizes(graph), leaving(graph)
     groups = sorted(set(nx.get_node_attributes(graph, "group").values()))
     shared = len(groups) < len(graph)
-    for trace in edge_traces(graph, sizes, selected):
-        figure.add_trace(trace)
+    figure.add_traces(edge_traces(graph, sizes, selected))
     if paper and hollow:
         symbols = [_look(graph.nodes[head]["group"], shared)[1] for head in hollow]
         figure.add_trace(discs(positions[hollow], sizes[hollow].tolist(), symbols, paper))
@@ -64,26 +53,18 @@ def similarity_chart(
     if marked:
         figure.add_trace(_marks(marked, positions, sizes))
     if selected is not None:
-        figure.add_trace(_ring(positions[selected], sizes[selected]))
-    if shared:
-        _add_group_legend(figure, groups)
+        x, y = positions[selected]
+        figure.add_trace(ring([x], [y], "selected", sizes[selected] + RING, 3))
+    for group in groups if shared else ():
+        colour, symbol = _look(group, shared)
+        figure.add_trace(
+            trace(Series(str(group), [None], [None], [""], colour, symbol=symbol, size=10))
+        )
     styled(figure, height=HEIGHT, legend=shared)
-    figure.update_layout(
-        dragmode=False,
-        legend={
-            "title": {"text": "key/value group  ", "side": "left"},
-            "y": -0.02,
-            "yanchor": "top",
-            "itemclick": False,
-            "itemdoubleclick": False,
-        },
-        margin={"t": 8},
-        hovermode="closest",
-        uirevision="graph",
-    )
-    figure.update_xaxes(visible=False, range=[-0.07, 1.07], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-0.13, 1.1], fixedrange=True)
-    return figure
+    title = {"text": "key/value group  ", "side": "left"}
+    figure.update_layout(legend={"title": title, "y": -0.02, "yanchor": "top", **STILL_LEGEND})
+    without_axes(figure, (-0.07, 1.07), (-0.13, 1.1))
+    return still(figure, "graph", margin={"t": 8}, hovermode="closest")
 
 
 def similarity_alt(graph: nx.Graph) -> str:
@@ -125,9 +106,10 @@ def _nodes(
     filled = ["#FFFFFF" if colour == BLUE else "#000000" for colour in colours]
     # after a click Plotly makes what was not clicked faint; one colour for all is what it takes
     after_click = HOLLOW if going else "#000000" if shared else "#FFFFFF"
-    return go.Scatter(
-        x=positions[heads, 0].tolist(),
-        y=positions[heads, 1].tolist(),
+    return marks(
+        positions[heads],
+        words=[_hover(head, graph.nodes[head], len(graph), shared) for head in heads],
+        picked=after_click,
         mode="markers+text",
         name="goes" if going else "stays",
         text=[str(head) for head in heads],
@@ -141,17 +123,8 @@ def _nodes(
             "line": {"width": 2, "color": colours},
         },
         customdata=[point_id("head", head) for head in heads],
-        hovertext=[_hover(head, graph.nodes[head], len(graph), shared) for head in heads],
-        hoverinfo="text",
-        showlegend=False,
-        unselected=_as_before(after_click),
         selected={"marker": {"opacity": 1}},
     )
-
-
-def _as_before(text: str) -> dict[str, dict]:
-    """How points look that a click did not pick: like all others."""
-    return {"marker": {"opacity": 1}, "textfont": {"color": text}}
 
 
 def _crosses(
@@ -159,75 +132,32 @@ def _crosses(
 ) -> go.Scatter:
     """✕ beside every head that goes, outside the ring where that is the selected one."""
     reach = [float(0.6 * sizes[head] + (RING if head == selected else 0)) for head in heads]
-    return go.Scatter(
-        x=positions[heads, 0].tolist(),
-        y=positions[heads, 1].tolist(),
+    return marks(
+        positions[heads],
+        picked=PRUNED,
         mode="markers+text",
+        name="✕ goes",
         text=["✕"] * len(heads),
         textposition="top right",
         textfont={"size": _text_size(len(sizes)), "color": PRUNED},
         marker={"size": reach, "color": CLEAR},
-        hoverinfo="skip",
-        unselected=_as_before(PRUNED),
-        name="✕ goes",
-        showlegend=False,
     )
 
 
 def _marks(marked: Mapping[int, str], positions: np.ndarray, sizes: np.ndarray) -> go.Scatter:
     """A square frame around ``marked`` heads and the word at their side."""
     heads = list(marked)
-    return go.Scatter(
-        x=positions[heads, 0].tolist(),
-        y=positions[heads, 1].tolist(),
+    look = {"symbol": "square-open", "color": MARKED, "line": {"width": 2.5}}
+    return marks(
+        positions[heads],
+        picked=HOLLOW,
         mode="markers+text",
         name="marked",
         text=list(marked.values()),
         textposition="bottom center",
         textfont={"size": 11, "color": HOLLOW},
-        unselected=_as_before(HOLLOW),
-        marker={
-            "size": (sizes[heads] + 9).tolist(),
-            "symbol": "square-open",
-            "color": MARKED,
-            "line": {"width": 2.5},
-        },
-        hoverinfo="skip",
-        showlegend=False,
+        marker={"size": (sizes[heads] + 9).tolist(), **look},
     )
-
-
-def _ring(position: np.ndarray, size: float) -> go.Scatter:
-    return go.Scatter(
-        x=[float(position[0])],
-        y=[float(position[1])],
-        mode="markers",
-        name="selected",
-        marker={
-            "size": float(size) + RING,
-            "symbol": "circle-open",
-            "color": SELECTED,
-            "line": {"width": 3},
-        },
-        unselected={"marker": {"opacity": 1}},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-
-
-def _add_group_legend(figure: go.Figure, groups: Sequence[int]) -> None:
-    for group in groups:
-        colour, symbol = _look(group, True)
-        figure.add_trace(
-            go.Scatter(
-                x=[None],
-                y=[None],
-                mode="markers",
-                name=str(group),
-                marker={"color": colour, "symbol": symbol, "size": 10},
-                hoverinfo="skip",
-            )
-        )
 
 
 def _hover(head: int, node: Node, count: int, shared: bool) -> str:

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.figure import marks
 from app.charts.theme import SELECTED
 from pruning.planning.graph import positions_of
 
@@ -33,20 +34,25 @@ def edge_traces(graph: nx.Graph, sizes: np.ndarray, selected: int | None) -> lis
         strength = place / (STRENGTHS - 1)
         grey = f"rgba(128,128,128,{0.25 + 0.5 * strength:.2f})"
         if members:
-            traces.append(_lines(positions, members, sizes, grey, 1.0 + 3.0 * strength))
+            traces.append(lines(positions, members, sizes, grey, 1.0 + 3.0 * strength))
     if chosen:
-        traces.append(_lines(positions, chosen, sizes, SELECTED, 2.0))
+        traces.append(lines(positions, chosen, sizes, SELECTED, 2.0))
     return traces
 
 
-def _lines(
-    positions: np.ndarray, pairs: Sequence[Pair], sizes: np.ndarray, colour: str, width: float
+def lines(
+    positions: np.ndarray,
+    pairs: Sequence[tuple],
+    sizes: np.ndarray,
+    colour: str,
+    width: float,
+    box: tuple[float, float] = (TYPICAL_WIDTH, HEIGHT - 40.0),
 ) -> go.Scatter:
-    first = np.array([pair[0] for pair in pairs])
-    second = np.array([pair[1] for pair in pairs])
+    """A line from rim to rim for each of ``pairs``, whose first two entries are heads at
+    ``positions`` [heads, 2] of ``sizes`` [heads] pixels. ``box``: pixels of the unit square."""
+    first, second = (np.array([pair[end] for pair in pairs], dtype=int) for end in (0, 1))
     start, end = positions[first], positions[second]
-    box = np.array([TYPICAL_WIDTH, HEIGHT - 40.0])
-    length = np.maximum(np.linalg.norm((end - start) * box, axis=1), 1.0)
+    length = np.maximum(np.linalg.norm((end - start) * np.array(box), axis=1), 1.0)
     cut_start = np.minimum(sizes[first] / 2 / length, 0.45)[:, None]
     cut_end = np.minimum(sizes[second] / 2 / length, 0.45)[:, None]
     path = np.full((len(pairs), 3, 2), np.nan)
@@ -70,18 +76,5 @@ def discs(
 ) -> go.Scatter:
     """Hides the lines behind hollow nodes at ``positions`` [nodes, 2], so that their numbers stay
     readable. Lies between lines and nodes."""
-    return go.Scatter(
-        x=positions[:, 0].tolist(),
-        y=positions[:, 1].tolist(),
-        mode="markers",
-        marker={
-            "size": list(sizes),
-            "symbol": list(symbols),
-            "color": colour,
-            "opacity": 1,
-            "line": {"width": 0},
-        },
-        unselected={"marker": {"opacity": 1}},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    look = {"size": list(sizes), "symbol": list(symbols), "color": colour, "opacity": 1}
+    return marks(positions, marker={**look, "line": {"width": 0}})

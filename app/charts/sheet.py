@@ -9,8 +9,9 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.figure import STILL_LEGEND, frame, marks, ring, still, targets, without_axes
 from app.charts.picks import point_id
-from app.charts.theme import CLEAR, KEPT, MARKED, PRUNED, SELECTED, styled
+from app.charts.theme import KEPT, MARKED, PRUNED, styled
 from pruning.artifacts.plan import BY_HAND
 from pruning.planning.graph import GOES, count_similar, leaving, positions_of
 
@@ -45,31 +46,29 @@ def sheet_of_graphs(
         for corner, graph in zip(corners, graphs, strict=True)
     ]
     figure = go.Figure([*_edge_traces(graphs, places), *_head_traces(graphs, places)])
-    figure.add_trace(_captions(graphs, corners))
+    captions = marks(
+        corners + [0.08, 0.88],
+        mode="text",
+        name="captions",
+        text=[_caption(graph) for graph in graphs],
+        textposition="middle right",
+        textfont={"size": 11},
+    )
+    figure.add_trace(captions)
     here = next((n for n, graph in enumerate(graphs) if graph.graph["block"] == open_block), None)
     if here is not None:
         left, bottom = corners[here]
-        figure.add_shape(
-            type="rect",
-            x0=left + 0.02,
-            x1=left + 0.98,
-            y0=bottom + 0.02,
-            y1=bottom + 0.98,
-            line={"color": SELECTED, "width": 2},
-        )
+        frame(figure, (left + 0.02, left + 0.98), (bottom + 0.02, bottom + 0.98), 2)
         if selected is not None and selected < len(places[here]):
-            figure.add_trace(_ring(places[here][selected]))
-    figure.add_trace(_targets(graphs, corners))
+            x, y = places[here][selected]
+            figure.add_trace(ring([x], [y], "selected", 17, 2.5))
+    middles = (corners + 0.5).T.tolist()
+    ids = [point_id("block", graph.graph["block"]) for graph in graphs]
+    words = [_hover(graph) for graph in graphs]
+    figure.add_trace(targets(*middles, ids, words, size=TILE - 12, name="blocks", showlegend=False))
     styled(figure, height=rows * TILE + 40)
-    figure.update_layout(
-        dragmode=False,
-        hovermode="closest",
-        uirevision="sheet",
-        legend={"itemclick": False, "itemdoubleclick": False},
-    )
-    figure.update_xaxes(visible=False, range=[0, columns], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[0, rows], fixedrange=True)
-    return figure
+    without_axes(figure, (0, columns), (0, rows))
+    return still(figure, "sheet", hovermode="closest", legend=STILL_LEGEND)
 
 
 def sheet_alt(graphs: Sequence[nx.Graph]) -> str:
@@ -153,39 +152,9 @@ def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> li
     return traces
 
 
-def _captions(graphs: Sequence[nx.Graph], corners: np.ndarray) -> go.Scatter:
-    return go.Scatter(
-        x=corners[:, 0] + 0.08,
-        y=corners[:, 1] + 0.88,
-        mode="text",
-        name="captions",
-        text=[_caption(graph) for graph in graphs],
-        textposition="middle right",
-        textfont={"size": 11},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-
-
 def _caption(graph: nx.Graph) -> str:
     gone = len(leaving(graph))
     return f"<b>{graph.graph['block']}</b>" + (f"  {gone} of {len(graph)} go" if gone else "")
-
-
-def _targets(graphs: Sequence[nx.Graph], corners: np.ndarray) -> go.Scatter:
-    return go.Scatter(
-        x=corners[:, 0] + 0.5,
-        y=corners[:, 1] + 0.5,
-        mode="markers",
-        name="blocks",
-        marker={"symbol": "square", "size": TILE - 12, "color": CLEAR, "opacity": 0},
-        customdata=[point_id("block", graph.graph["block"]) for graph in graphs],
-        hovertext=[_hover(graph) for graph in graphs],
-        hoverinfo="text",
-        showlegend=False,
-        selected={"marker": {"opacity": 0}},
-        unselected={"marker": {"opacity": 0}},
-    )
 
 
 def _hover(graph: nx.Graph) -> str:
@@ -198,15 +167,3 @@ def _hover(graph: nx.Graph) -> str:
     if len(gone) > REASONS:
         lines.append(f"and {len(gone) - REASONS} more heads")
     return "<br>".join(lines if gone else [*lines, "no head would go"])
-
-
-def _ring(place: np.ndarray) -> go.Scatter:
-    return go.Scatter(
-        x=[float(place[0])],
-        y=[float(place[1])],
-        mode="markers",
-        name="selected",
-        marker={"size": 17, "symbol": "circle-open", "color": SELECTED, "line": {"width": 2.5}},
-        hoverinfo="skip",
-        showlegend=False,
-    )
