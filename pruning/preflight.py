@@ -20,7 +20,7 @@ from pruning.presets.base import cost_of
 from pruning.registries import CORPORA, FORMS, HEAD_POLICIES, RECOVERIES
 
 if TYPE_CHECKING:
-    from pruning.models.loading.memory_estimate import MemoryEstimate
+    from pruning.models.loading.memory_needs import MemoryEstimate
     from pruning.models.loading.outline import Outline
 
 DEFAULT_FORM = "compact"
@@ -117,12 +117,13 @@ def preflight(
     """
     check_request(recipe, out=out, form=form, texts=texts)
     from pruning.models.loading import memory_estimate, resolve
+    from pruning.models.loading.memory_needs import PLACEMENTS
     from pruning.models.loading.outline import outline
     from pruning.pipeline import memory_task
     from pruning.utils.registry import unknown_name
 
-    if placement not in ("auto", *memory_estimate.PLACEMENTS):
-        raise unknown_name("placement", placement, ("auto", *memory_estimate.PLACEMENTS))
+    if placement not in ("auto", *PLACEMENTS):
+        raise unknown_name("placement", placement, ("auto", *PLACEMENTS))
     where = resolve.resolve_device(device)
     found = outline(recipe.model.source, recipe.model.revision, recipe.model.dtype)
     check_length(found.model, recipe.calibration.seq_len)

@@ -94,7 +94,7 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
 
 
 def _facts(loaded: Any) -> Facts:
-    from pruning.models.loading.memory_estimate import PLACEMENT_TITLES
+    from pruning.models.loading.memory_needs import PLACEMENT_TITLES
 
     weights = list(loaded.model.parameters())
     tokenizer = loaded.tokenizer

@@ -10,7 +10,6 @@ import torch
 from pruning.models.execution import blockwise
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.first_check import first_check
-from pruning.models.loading.memory_estimate import estimate, free_bytes
 from pruning.models.loading.resolve import resolve_device
 from pruning.pipeline import measure_model, prune
 from pruning.surgery.streams import ModulePair
@@ -160,36 +159,6 @@ def test_other_errors_stay_what_they_are(monkeypatch):
     monkeypatch.setattr("pruning.pipeline.run_passes", fails)
     with pytest.raises(RuntimeError, match="shapes cannot"):
         prune(families.loaded("gpt2"), families.recipe())
-
-
-def test_the_allocators_cache_is_free(monkeypatch):
-    with virtual_device("cuda"):
-        free = free_bytes("cuda")
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 5 << 30)
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2 << 30)
-        assert free_bytes("cuda") == free + (3 << 30)
-
-
-def test_of_several_cards_the_fullest_decides(model_folder, monkeypatch):
-    room = {"cuda": 80 << 30, "cuda:0": 80 << 30, "cuda:1": 1 << 10}
-    with virtual_device("cuda", cards=2):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room[device], 80 << 30))
-        needed = estimate(str(model_folder), device="cuda")
-    assert needed.fits_as("whole") and not needed.fits_as("spread")
-    assert needed.placement() == "whole"
-    assert "has 0.00 GB free" in needed.sentence("spread")
-
-
-def test_the_peak_of_a_run_is_its_own_and_of_all_cards(monkeypatch):
-    peaks = {"cuda:0": 7, "cuda:1": 7}
-    with virtual_device("cuda", cards=2):
-        loaded = moved("llama_grouped", "cuda", cards=2)
-        patch = {"reset_peak_memory_stats": lambda d: peaks.update({str(d): 3})}
-        patch["max_memory_allocated"] = lambda d: peaks[str(d)]
-        for name, call in patch.items():
-            monkeypatch.setattr(torch.cuda, name, call)
-        run = prune(loaded, families.recipe(**CUT))
-    assert run.report.peak_memory_bytes == 6
 
 
 def test_a_fingerprint_brings_only_what_it_looks_at(monkeypatch):

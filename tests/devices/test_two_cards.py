@@ -17,10 +17,7 @@ def test_every_family_spread(family):
     as_on_the_cpu(family, "cuda", families.recipe(**CUT), cards=2)
 
 
-def test_a_folder_spread(model_folder, monkeypatch):
-    # safetensors puts weights on cards in threads of its own, which pretend nothing: they come by
-    # way of the CPU here
-    monkeypatch.setattr("pruning.models.loading.loader.spread_map", lambda *_: None)
+def test_a_folder_spread(model_folder):
     recipe = families.recipe(**CUT)
     expected = losses(prune(pruning.load(str(model_folder), device="cpu"), recipe).pruned)
     with virtual_device("cuda", cards=2):

@@ -289,7 +289,8 @@ def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
         patch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 0))
         patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 1 << 20)
         patch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
-        patch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
+        for name in ("memory_allocated", "current_device"):
+            patch.setattr(torch.cuda, name, lambda *_: 0)
     else:
         patch.setattr(torch.backends.mps, "is_available", lambda: True)
         patch.setattr(torch.mps, "synchronize", lambda: None)
@@ -298,7 +299,11 @@ def virtual_device(kind: str, cards: int = 1) -> Iterator[Counter[str]]:
         for name in ("current_allocated_memory", "driver_allocated_memory"):
             patch.setattr(torch.mps, name, lambda: 0)
     patch.setattr(torch, "Event", _Event)
-    # copies in threads of their own are tested elsewhere: a mode serves one thread
+    # a mode serves one thread: transformers reads weights in this one, and copies in threads of
+    # their own are tested elsewhere
+    patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")
+    # accelerate would make parameters of the pretended class, for hooks that the engine removes
+    patch.setattr("transformers.modeling_utils.accelerate_dispatch", lambda *_: None)
     patch.setattr("pruning.models.execution.prefetch.Sender.serves", lambda *_: False)
     WAITS.clear()
     try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -22,16 +21,27 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 
-def load_compact(files: list[str], config: Any, dtype: Any) -> nn.Module:
-    """The pruned model in ``files``; ``dtype`` is a torch dtype or ``auto`` (as stored).
+def load_compact(
+    files: list[str], config: Any, dtype: Any, device_map: Mapping[str, str]
+) -> nn.Module:
+    """The pruned model in ``files``; ``dtype`` is a torch dtype or ``auto`` (as stored). Weights
+    go straight to the devices of accelerate's ``device_map`` (empty: they stay in CPU memory).
 
     Raises SourceError when a file is missing or damaged.
     """
     folder = Path(files[0]).parent
     # float32: buffers that are computed stay as exact as from_pretrained's
     model = pruned_skeleton(config, torch.float32, str(folder))
+    # not buffers: rotary frequencies stay float32
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    weights = {
+        name: tensor.to(_device(name, device_map), None if dtype == "auto" else dtype)
+        if name in parameters
+        else tensor
+        for name, tensor in _stored(files)
+    }
     try:
-        missing, unexpected = model.load_state_dict(read_weights(files), strict=False, assign=True)
+        missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
     except RuntimeError as error:
         line = (str(error).splitlines()[1:] or [str(error)])[0].strip().rstrip(".")
         raise SourceError(f"{folder} does not fit its config: {line}; save it again.") from None
@@ -46,10 +56,14 @@ def load_compact(files: list[str], config: Any, dtype: Any) -> nn.Module:
         what = "lacks" if absent else "has an unknown"
         raise SourceError(f"{folder} {what} weight {name!r}; save the model again.")
     take_generation_config(model, str(folder), None)
-    if dtype != "auto":
-        for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
-            parameter.data = parameter.data.to(dtype)
     return model
+
+
+def _device(name: str, device_map: Mapping[str, str]) -> str:
+    """Where a weight goes: the longest path that it lies below decides."""
+    while name and name not in device_map:
+        name = name.rpartition(".")[0]
+    return device_map.get(name, "cpu")
 
 
 def take_generation_config(model: Any, place: str, commit: str | None) -> None:
@@ -134,14 +148,14 @@ def tie(model: Any, missing: Iterable[str]) -> None:
     model.tie_weights(missing_keys=set(missing), recompute_mapping=False)
 
 
-def read_weights(files: list[str]) -> dict[str, torch.Tensor]:
-    """All tensors of safetensors files; raises SourceError in one line."""
-    weights: dict[str, torch.Tensor] = {}
+def _stored(files: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of safetensors files, one after the other; raises SourceError in one line."""
     for path in files:
         try:
-            weights |= load_file(path)
+            with safe_open(path, framework="pt") as opened:
+                for name in opened.keys():
+                    yield name, opened.get_tensor(name)
         except FileNotFoundError:
             raise SourceError(f"{path} is missing; save or copy the model again.") from None
         except (SafetensorError, OSError) as error:
             raise SourceError(f"{path} is damaged ({error}); save or copy it again.") from None
-    return weights

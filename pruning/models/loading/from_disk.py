@@ -49,14 +49,15 @@ def load_on_disk(
         _empty(block)
     stored = _matched(model, known, pruned)
     inside = {id(p) for p in adapter.blocks(model).parameters()}
+    buffers = {id(b) for b in adapter.blocks(model).buffers()}  # small: they stay
     state = model.state_dict(keep_vars=True)
     _check(model, state, stored, known, place)
     outside = {}
     for name, source in stored.items():
         tensor = source.read(state[name].dtype)  # all are read once: what is broken says so now
         check_finite(place, name, tensor, known[source.name].dtype != "F16")
-        if id(state[name]) not in inside:  # also the blocks' buffers: they are small
-            outside[name] = tensor
+        if id(state[name]) not in inside:
+            outside[name] = tensor if id(state[name]) in buffers else tensor.to(devices[0])
     model.load_state_dict(outside, strict=False, assign=True)
     tie(model, state.keys() - stored.keys())
     model.config.dtype = dtype
@@ -78,16 +79,26 @@ def _empty(block: nn.Module) -> None:
 def placed(
     model: nn.Module, adapter: ModelAdapter, devices: list[torch.device], placement: str
 ) -> nn.Module:
-    """A model in CPU memory (or, to be ``spread``, already on its cards) as ``placement`` says:
-    moved as a whole, or its blocks offloaded, or put on ``devices`` in turn."""
+    """A model in CPU memory, or already on its devices (see :func:`device_map`), as ``placement``
+    says: moved as a whole, or its blocks offloaded, or put on ``devices`` in turn."""
     if placement == "whole":
         return model.to(devices[0])
     place_blocks(adapter.blocks(model), devices, stay=placement == "spread")
     return _outside_to(model, adapter, devices[0])
 
 
+def device_map(
+    config: Any, adapter: ModelAdapter, devices: list[torch.device], placement: str
+) -> dict[str, str]:
+    """accelerate's device map, by which weights go straight to where they stay: blocks to
+    ``devices`` in turn or all to the first. Empty where they stay in CPU memory."""
+    if placement == "whole":
+        return {} if devices[0].type == "cpu" else {"": str(devices[0])}
+    return spread_map(config, adapter, devices) if placement == "spread" else {}
+
+
 def spread_map(config: Any, adapter: ModelAdapter, devices: list[torch.device]) -> dict[str, str]:
-    """accelerate's device map that gives blocks to ``devices`` in turn, the rest to the first."""
+    """The device map that gives blocks to ``devices`` in turn, the rest to the first."""
     model = skeleton(plain_config(config), torch.float32)
     blocks = adapter.blocks(model)
     path = next(name for name, module in model.named_modules() if module is blocks)

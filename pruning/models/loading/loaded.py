@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class LoadedModel:
     """``source`` is what the user asked for; ``identity`` names the very weights (hub commit, or
     size and time of local files; and what was pruned in memory) for cache keys; ``placement``
-    where its blocks wait (see :mod:`pruning.models.loading.memory_estimate`). Treat
+    where its blocks wait (see :mod:`pruning.models.loading.memory_needs`). Treat
     ``model`` as immutable."""
 
     model: PreTrainedModel

@@ -17,9 +17,10 @@ from pruning.models.loading.checks import (
 )
 from pruning.models.loading.config import read_config
 from pruning.models.loading.files import check_full_precision, headers, weight_files
-from pruning.models.loading.from_disk import load_on_disk, placed, spread_map
+from pruning.models.loading.from_disk import device_map, load_on_disk, placed
 from pruning.models.loading.loaded import LoadedModel
-from pruning.models.loading.memory_estimate import PLACEMENTS, chosen_placement, of_config
+from pruning.models.loading.memory_estimate import chosen_placement, of_config
+from pruning.models.loading.memory_needs import PLACEMENTS
 from pruning.models.loading.resolve import (
     DTYPES,
     compute_devices,
@@ -73,8 +74,8 @@ def load(
         if placement == "disk":
             model = guarded(source, load_on_disk, place, commit, config, adapter, wanted, devices)
         else:
-            spread = spread_map(config, adapter, devices) if placement == "spread" else None
-            model = _load_weights(source, place, commit, config, wanted, spread)
+            where = device_map(config, adapter, devices, placement)
+            model = _load_weights(source, place, commit, config, wanted, where)
             model = placed(model, adapter, devices, placement)
         settle_ties(model)
         model = adapter.prepared(model).eval().requires_grad_(False)
@@ -86,20 +87,15 @@ def load(
 
 
 def _load_weights(
-    source: str,
-    place: str,
-    commit: str | None,
-    config: Any,
-    dtype: Any,
-    device_map: dict[str, str] | None,
+    source: str, place: str, commit: str | None, config: Any, dtype: Any, where: dict[str, str]
 ) -> Any:
     files = guarded(source, weight_files, place, commit)
     known = guarded(source, headers, files)
     check_full_precision(source, known)
     if getattr(config, KEY, None):
-        model = load_compact(files, config, dtype)
+        model = load_compact(files, config, dtype, where)
     else:
-        model = _from_pretrained(source, place, commit, config, dtype, device_map)
+        model = _from_pretrained(source, place, commit, config, dtype, where)
     narrowed = any(stored.dtype in ("F32", "BF16", "F64") for stored in known.values())
     for name, parameter in model.named_parameters():
         check_finite(source, name, parameter, narrowed)
@@ -107,12 +103,7 @@ def _load_weights(
 
 
 def _from_pretrained(
-    source: str,
-    place: str,
-    commit: str | None,
-    config: Any,
-    dtype: Any,
-    device_map: dict[str, str] | None,
+    source: str, place: str, commit: str | None, config: Any, dtype: Any, where: dict[str, str]
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
@@ -127,9 +118,9 @@ def _from_pretrained(
         trust_remote_code=False,
         ignore_mismatched_sizes=True,  # only so that it names them; none is accepted
         output_loading_info=True,
-        device_map=device_map,
+        device_map=where or None,
     )
-    if device_map is not None:
+    if where:
         from accelerate.hooks import remove_hook_from_submodules
 
         remove_hook_from_submodules(model)  # blocks align their inputs themselves

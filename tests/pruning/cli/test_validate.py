@@ -47,7 +47,7 @@ def no_weights(monkeypatch):
 
     monkeypatch.setattr("safetensors.safe_open", forbidden)
     monkeypatch.setattr("transformers.modeling_utils.safe_open", forbidden)
-    monkeypatch.setattr("pruning.models.compact.load.load_file", forbidden)
+    monkeypatch.setattr("pruning.models.compact.load.safe_open", forbidden)
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", forbidden)
 
 
