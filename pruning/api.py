@@ -38,7 +38,9 @@ class PrunedModel:
 
     @property
     def model(self) -> nn.Module:
-        """The pruned ``transformers`` model; it shares untouched parameters with the dense one."""
+        """The pruned ``transformers`` model; it shares untouched parameters with the dense one. Of
+        a bfloat16 or float16 source it computes in float32, with weights that the source's dtype
+        holds exactly, unless the recipe names a dtype."""
         return self.run.pruned.model
 
     @property
@@ -67,7 +69,9 @@ class PrunedModel:
         """Write weights, config, tokenizer, recipe, plan, report and card into ``directory``.
 
         ``form``: ``compact`` (any widths; loads with :func:`pruning.load`), ``uniform`` or
-        ``padded`` (load with plain ``transformers``), ``gguf``. Raises Unsupported with the reason
+        ``padded`` (load with plain ``transformers``), ``gguf``. Weights are saved in
+        ``report.saved_dtype``: the source's, unless the recipe or the model names another one; they
+        have the values of :attr:`model`, bit for bit. Raises Unsupported with the reason
         when the form cannot hold this model, UsageError when ``directory`` holds something else.
         """
         from pruning.checkpoint.saving import save

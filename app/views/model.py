@@ -26,7 +26,13 @@ SOURCES = {
     "gguf": "GGUF file",
 }
 VERBS = {"estimate": "Check", "load": "Load", "measure": "Measure"}
-DTYPES = {"auto": "As stored", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+DTYPES = {
+    "": "float32, saved as stored",
+    "auto": "As stored",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
 
 
 def main() -> None:
@@ -58,8 +64,8 @@ def choose_model() -> ModelChoice | None:
         persist_state="session",
     )
     source, revision = _source(kind)
-    device, dtype = st.columns(2)
-    device.selectbox(
+    left, right = st.columns(2)
+    left.selectbox(
         "Device",
         list(devices.DEVICES),
         format_func=devices.DEVICES.get,
@@ -67,18 +73,19 @@ def choose_model() -> ModelChoice | None:
         persist_state="session",
         help="Automatic takes a GPU when there is one.",
     )
-    dtype.selectbox(
+    right.selectbox(
         "Number format",
         list(DTYPES),
-        index=1,
         format_func=DTYPES.get,
         key="model.dtype",
         persist_state="session",
-        help="float32 is exact and largest; bfloat16 and float16 need half the memory.",
+        help="What is computed in, and what a pruned model is saved in. float32 is exact and "
+        "largest; bfloat16 and float16 need half the memory.",
     )
     if not source:
         return None
-    return ModelChoice(source=source, revision=revision, dtype=st.session_state["model.dtype"])
+    dtype = st.session_state["model.dtype"] or None
+    return ModelChoice(source=source, revision=revision, dtype=dtype)
 
 
 def _source(kind: str) -> tuple[str, str | None]:

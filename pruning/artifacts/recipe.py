@@ -87,11 +87,13 @@ Source = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_pa
 
 
 class ModelChoice(_Strict):
-    """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file."""
+    """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file. ``dtype``: what is computed and
+    saved in (``auto``: that of the files); None: computed in float32, saved in that of the files.
+    """
 
     source: Source = "demo"
     revision: str | None = None
-    dtype: Dtype = "float32"
+    dtype: Dtype | None = None
 
 
 class Calibration(_Strict):
