@@ -227,13 +227,18 @@ def facts() -> None:
         return
     measurement = state.current_measurement()
     name = state.current_model_name()
-    facts_of(measurement.shape, {"Number format": measurement.dtype}, name, "measured")
+    formats = _formats(measurement.dtype, measurement.shape)
+    facts_of(measurement.shape, {"Number format": formats}, name, "measured")
+
+
+def _formats(dtype: str, shape: ModelShape) -> str:
+    return dtype if shape.dtype == dtype else f"{dtype}, saved in {shape.dtype}"
 
 
 def _loaded_rows(loaded: tasks.Facts) -> dict[str, str]:
     tokenizer = f"{loaded.tokenizer}, {loaded.vocabulary:,} entries" if loaded.tokenizer else "none"
     rows = {
-        "Number format": loaded.dtype,
+        "Number format": _formats(loaded.dtype, loaded.shape),
         "Device": f"{loaded.device} ({loaded.placement})",
         "Tokenizer": tokenizer,
     }

@@ -125,7 +125,8 @@ class Report:
 {self.after.flops_per_token:,} |
 
 Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, seed {self.seed}. \
-{self.seconds:.1f} s on {self.device}, {self.solve_seconds:.1f} s of them in solves. {self._formats()}
+{self.seconds:.1f} s on {self.device}, {self.solve_seconds:.1f} s of them in solves.
+{self._formats()}
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
 output, before and after recovery. {_AIMS.get(aim, "")}

@@ -9,12 +9,7 @@ from pruning.artifacts.shapes import BYTES_PER_ELEMENT, KINDS
 from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
 from pruning.models.loading.config import read_config
 from pruning.models.loading.outline import Outline, outline_of
-from pruning.models.loading.resolve import (
-    compute_devices,
-    locate,
-    memory_dtype,
-    resolve_device,
-)
+from pruning.models.loading.resolve import compute_devices, locate, memory_dtype, resolve_device
 from pruning.models.loading.sizes import EVALUATION, Sizes, Task
 from pruning.utils.errors import OutOfMemory
 
