@@ -38,7 +38,9 @@ class PrunedModel:
 
     @property
     def model(self) -> nn.Module:
-        """The pruned ``transformers`` model; it shares untouched parameters with the dense one."""
+        """The pruned ``transformers`` model; it shares untouched parameters with the dense one. Of
+        a bfloat16 or float16 source it computes in float32, with weights that the source's dtype
+        holds exactly, unless the recipe names a dtype."""
         return self.run.pruned.model
 
     @property
@@ -67,7 +69,9 @@ class PrunedModel:
         """Write weights, config, tokenizer, recipe, plan, report and card into ``directory``.
 
         ``form``: ``compact`` (any widths; loads with :func:`pruning.load`), ``uniform`` or
-        ``padded`` (load with plain ``transformers``), ``gguf``. Raises Unsupported with the reason
+        ``padded`` (load with plain ``transformers``), ``gguf``. Weights are saved in
+        ``report.saved_dtype``: the source's, unless the recipe or the model names another one; they
+        have the values of :attr:`model`, bit for bit. Raises Unsupported with the reason
         when the form cannot hold this model, UsageError when ``directory`` holds something else.
         """
         from pruning.checkpoint.saving import save
@@ -141,7 +145,9 @@ def prune(
     name (``headroom ls presets``; ``fast`` unless a recipe is given); ``keep``: the share of the
     Transformer blocks' parameters that stays (0.8 unless a recipe is given). ``recipe``: every
     setting; the other arguments win over it. ``calibration``: a corpus or a text file, ``samples``
-    windows of ``seq_len`` tokens.
+    windows of ``seq_len`` tokens. A model that is named is computed in float32 and later saved in
+    the dtype of its files, unless the recipe's ``model.dtype`` says otherwise; one in memory keeps
+    its dtype.
 
     Raises UsageError, SourceError, Unsupported, OutOfMemory and Cancelled, one sentence each.
     """
@@ -154,7 +160,10 @@ def prune(
         changes["seed"] = seed
     chosen = chosen.changed(**changes)
     loaded = _loaded(model, tokenizer, chosen)
-    chosen = chosen.changed(model={"source": loaded.source, "revision": loaded.revision})
+    named: dict[str, Any] = {"source": loaded.source, "revision": loaded.revision}
+    if not isinstance(model, str | Path):  # it has its dtype, whatever the recipe says
+        named["dtype"] = None if loaded.file_dtype else loaded.dtype
+    chosen = chosen.changed(model=named)
     run = run_prune(loaded, chosen, progress=progress, should_cancel=should_cancel)
     return PrunedModel(run)
 

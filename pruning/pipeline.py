@@ -17,6 +17,7 @@ from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.artifacts.report import make_report
+from pruning.artifacts.shapes import ModelShape
 from pruning.data import Windows, calibration_windows
 from pruning.data.augment import resampled
 from pruning.evaluate.speed import peak_memory_bytes, reset_peak_memory
@@ -37,6 +38,7 @@ from pruning.recovery import RECOVERIES
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.result import PruneRun
 from pruning.utils.digest import sha256_of
+from pruning.utils.errors import UsageError
 from pruning.utils.memory import memory_guard
 from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
@@ -150,7 +152,7 @@ def measure_model(
             progress=progress,
             should_cancel=should_cancel,
         )
-        return replace(run_passes(passes), model=loaded.source)
+        return replace(run_passes(passes), model=loaded.source, shape=loaded.shape)
 
 
 def measuring_passes(
@@ -202,7 +204,7 @@ def prune(
     started, devices = time.perf_counter(), devices_of(loaded.model)
     reset_peak_memory(devices)
     if plan is None:
-        check_recipe(recipe, loaded.adapter.model_shape(loaded.model))
+        check_recipe(recipe, loaded.shape)
     # augmentations take a forward pass: measuring and recovery share them
     fit_windows = cache(
         partial(recovery_windows, loaded, recipe, progress=progress, should_cancel=should_cancel)
@@ -217,7 +219,9 @@ def prune(
                 should_cancel=should_cancel,
             )
             measurement = replace(run_passes(passes), model=loaded.source)
+        measurement = replace(measurement, shape=_to_be_saved(measurement.shape, loaded))
         plan = plan or make_plan(measurement, recipe)
+        plan = replace(plan, shape=_to_be_saved(plan.shape, loaded))
         applied = apply(
             loaded.model,
             plan,
@@ -241,6 +245,17 @@ def prune(
     return PruneRun(
         loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report
     )
+
+
+def _to_be_saved(shape: ModelShape, loaded: LoadedModel) -> ModelShape:
+    """``shape``, measured in the model's dtype, with bytes as they will be saved. Raises UsageError
+    where it was measured to be saved otherwise: budgets in megabytes would not be met."""
+    if shape.dtype not in (loaded.dtype, loaded.saved_dtype):
+        raise UsageError(
+            f"The measurement or plan is for weights in {shape.dtype}, the model's are saved in "
+            f"{loaded.saved_dtype}; measure this one and plan again."
+        )
+    return replace(shape, dtype=loaded.saved_dtype)
 
 
 def _identity(dense: LoadedModel, applied: Applied) -> str:

@@ -104,7 +104,7 @@ def sweep(
     is being computed.
     Raises what :func:`pruning.pipeline.prune` and :func:`pruning.evaluate.perplexity` raise.
     """
-    shape = loaded.adapter.model_shape(loaded.model)
+    shape = loaded.shape
     for point in wanted.points():
         check_recipe(wanted.recipe_at(*point), shape)
     store = _Store(loaded, wanted)
@@ -177,6 +177,7 @@ class _Store:
             loaded.identity,
             loaded.revision,
             loaded.dtype,
+            *([loaded.saved_dtype] if loaded.saved_dtype != loaded.dtype else []),
             self._text(wanted.text, "test"),
             wanted.seq_len,
             wanted.windows,

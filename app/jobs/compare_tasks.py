@@ -165,7 +165,9 @@ def packing(
         from pruning.checkpoint.zip import move_into_zip
 
         single = FORMS[form].single_file
-        weights = run.report.before.bytes  # no form writes more
+        before = run.report.before
+        # no form writes more; a single file's number format is its own, of 4 bytes at most
+        weights = 4 * before.parameters if single else before.bytes
         with download_store.room(
             weights if single else weights + min(weights, SHARD_BYTES)
         ) as place:

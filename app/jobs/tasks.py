@@ -101,7 +101,7 @@ def _facts(loaded: Any) -> Facts:
     return Facts(
         source=loaded.source,
         revision=loaded.revision,
-        shape=loaded.adapter.model_shape(loaded.model),
+        shape=loaded.shape,
         parameters=sum(p.numel() for p in weights),
         bytes=sum(p.numel() * p.element_size() for p in weights),
         dtype=loaded.dtype,

@@ -26,7 +26,13 @@ SOURCES = {
     "gguf": "GGUF file",
 }
 VERBS = {"estimate": "Check", "load": "Load", "measure": "Measure"}
-DTYPES = {"auto": "As stored", "float32": "float32", "bfloat16": "bfloat16", "float16": "float16"}
+DTYPES = {
+    "": "float32, saved as stored",
+    "auto": "As stored",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
 
 
 def main() -> None:
@@ -58,8 +64,8 @@ def choose_model() -> ModelChoice | None:
         persist_state="session",
     )
     source, revision = _source(kind)
-    device, dtype = st.columns(2)
-    device.selectbox(
+    left, right = st.columns(2)
+    left.selectbox(
         "Device",
         list(devices.DEVICES),
         format_func=devices.DEVICES.get,
@@ -67,18 +73,19 @@ def choose_model() -> ModelChoice | None:
         persist_state="session",
         help="Automatic takes a GPU when there is one.",
     )
-    dtype.selectbox(
+    right.selectbox(
         "Number format",
         list(DTYPES),
-        index=1,
         format_func=DTYPES.get,
         key="model.dtype",
         persist_state="session",
-        help="float32 is exact and largest; bfloat16 and float16 need half the memory.",
+        help="What is computed in, and what a pruned model is saved in. float32 is exact and "
+        "largest; bfloat16 and float16 need half the memory.",
     )
     if not source:
         return None
-    return ModelChoice(source=source, revision=revision, dtype=st.session_state["model.dtype"])
+    dtype = st.session_state["model.dtype"] or None
+    return ModelChoice(source=source, revision=revision, dtype=dtype)
 
 
 def _source(kind: str) -> tuple[str, str | None]:
@@ -220,13 +227,18 @@ def facts() -> None:
         return
     measurement = state.current_measurement()
     name = state.current_model_name()
-    facts_of(measurement.shape, {"Number format": measurement.dtype}, name, "measured")
+    formats = _formats(measurement.dtype, measurement.shape)
+    facts_of(measurement.shape, {"Number format": formats}, name, "measured")
+
+
+def _formats(dtype: str, shape: ModelShape) -> str:
+    return dtype if shape.dtype == dtype else f"{dtype}, saved in {shape.dtype}"
 
 
 def _loaded_rows(loaded: tasks.Facts) -> dict[str, str]:
     tokenizer = f"{loaded.tokenizer}, {loaded.vocabulary:,} entries" if loaded.tokenizer else "none"
     rows = {
-        "Number format": loaded.dtype,
+        "Number format": _formats(loaded.dtype, loaded.shape),
         "Device": f"{loaded.device} ({loaded.placement})",
         "Tokenizer": tokenizer,
     }

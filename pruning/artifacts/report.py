@@ -53,7 +53,9 @@ class BlockReport:
 @dataclass(frozen=True)
 class Report:
     """A whole run. ``seconds`` covers measuring, planning, cutting and recovery; ``fixed``: kinds
-    of module that cannot lose units in this family, and why; ``whole``: what else stays."""
+    of module that cannot lose units in this family, and why; ``whole``: what else stays;
+    ``dtype``: what was computed in, ``saved_dtype``: what the weights, and bytes, are saved in
+    (empty in files of before it was recorded: the same)."""
 
     model: str
     revision: str | None
@@ -75,6 +77,11 @@ class Report:
     blocks: tuple[BlockReport, ...]
     fixed: dict[ModuleKind, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
+    saved_dtype: str = ""
+
+    @property
+    def file_dtype(self) -> str:
+        return self.saved_dtype or self.dtype
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with the flat names of the command line's contract."""
@@ -92,6 +99,15 @@ class Report:
         """Read :meth:`to_json` back; raises SourceError in one line when it is damaged."""
         return _STORED.read(text, origin)
 
+    def _formats(self) -> str:
+        """In which dtype was computed, and is saved."""
+        if self.file_dtype == self.dtype:
+            return f"Number format: {self.dtype}."
+        return (
+            f"Number formats: computed in {self.dtype}, saved in {self.file_dtype} like the "
+            f"source; what was evaluated had its weights rounded to {self.file_dtype} already."
+        )
+
     def to_markdown(self, heading: str = "#") -> str:
         """The report for people; ``heading`` is the level of its title."""
         aim = self.recipe.get("recovery", {}).get("target")
@@ -104,12 +120,13 @@ class Report:
 |---|---|---|
 | parameters | {self.before.parameters:,} | {self.after.parameters:,} |
 | parameters of the blocks | {self.before.block_parameters:,} | {self.after.block_parameters:,} |
-| bytes ({self.dtype}) | {self.before.bytes:,} | {self.after.bytes:,} |
+| bytes ({self.file_dtype}) | {self.before.bytes:,} | {self.after.bytes:,} |
 | FLOPs per token (context {self.before.context}) | {self.before.flops_per_token:,} | \
 {self.after.flops_per_token:,} |
 
 Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, seed {self.seed}. \
 {self.seconds:.1f} s on {self.device}, {self.solve_seconds:.1f} s of them in solves.
+{self._formats()}
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
 output, before and after recovery. {_AIMS.get(aim, "")}
@@ -168,6 +185,7 @@ def make_report(
         blocks=tuple(blocks),
         fixed=plan.shape.fixed,
         whole=plan.shape.whole,
+        saved_dtype=plan.shape.dtype,
     )
 
 

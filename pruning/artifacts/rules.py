@@ -15,11 +15,13 @@ Bos = Literal["auto", "every", "first", "none"]
 
 
 class ModelChoice(fields.Strict):
-    """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file."""
+    """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file. ``dtype``: what is computed and
+    saved in (``auto``: that of the files); None: computed in float32, saved in that of the files.
+    """
 
     source: fields.Source = "demo"
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
 
 
 class Calibration(fields.Strict):

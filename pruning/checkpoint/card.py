@@ -34,7 +34,7 @@ def model_card(parts: Parts, form: str, remarks: Sequence[str] = ()) -> ModelCar
         report=records.report,
         provenance=records.provenance,
         evaluation=records.evaluation,
-        stored_dtype=parts.loaded.dtype,
+        stored_dtype=parts.loaded.saved_dtype,
         licence=origin.licence and (origin.terms.get("license_name") or origin.licence),
     )
 

@@ -90,7 +90,8 @@ def _write_weights(parts: Parts, place: Path) -> None:
     """Weights under the live model's names and the records, without the rest, which may be what
     cannot be saved."""
     with written_aside(place) as folder:
-        write_weights(parts.model, parts.adapter.blocks(parts.model), folder)
+        blocks = parts.adapter.blocks(parts.model)
+        write_weights(parts.model, blocks, folder, parts.loaded.file_dtype)
         parts.records.write(folder)
 
 

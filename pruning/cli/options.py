@@ -31,6 +31,11 @@ PLACEMENT_HELP = (
     "(CPU memory) or disk; auto (default) takes the first of these that fits"
 )
 
+DTYPE_HELP = (
+    "auto (as stored), float32, bfloat16 or float16, to compute and save in; without it a prune "
+    "computes in float32 and saves as the source is stored, other commands take auto"
+)
+
 
 def text_help() -> str:
     """What an option that names a text takes."""
@@ -42,7 +47,7 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="'demo', a hub id, a folder or a .gguf file")
     parser.add_argument("--revision", help="hub revision")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--dtype", help="auto, float32, bfloat16 or float16")
+    parser.add_argument("--dtype", help=DTYPE_HELP)
     parser.add_argument("--placement", default="auto", metavar="WHERE", help=PLACEMENT_HELP)
 
 

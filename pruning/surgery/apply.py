@@ -63,11 +63,14 @@ def apply(
     """Carry out ``plan`` on a copy of ``model`` and repair it as ``recipe.recovery`` says.
 
     ``windows``: calibration ids [n, s]. The dense model is never changed, so a cancelled run
-    (raises Cancelled) leaves it as it was. Raises UsageError when the plan does not fit.
+    (raises Cancelled) leaves it as it was. New weights have values that ``plan.shape.dtype``, in
+    which they will be saved, holds exactly: what is evaluated in memory is what the file will say.
+    Raises UsageError when the plan does not fit, Unsupported when float16 is too narrow.
     """
     check(plan)
     adapter = adapter_for(model.config)
-    if adapter.model_shape(model) != plan.shape:
+    shape = adapter.model_shape(model)
+    if shape != replace(plan.shape, dtype=shape.dtype):
         raise UsageError("The plan was made for another model; measure this one and plan again.")
     pruned = shared_copy(model)
     if plan.is_empty:
@@ -133,7 +136,8 @@ def _change(
     recovery, module = RECOVERIES[recipe.recovery.method], pair.pruned
     had_bias = module.out_proj.bias is not None
     kind_of_task = ExpertTask if module.mixture else ModuleTask
-    task: Task = kind_of_task(streams, pair, recipe.recovery, solving)
+    saved_dtype = getattr(torch, plan.shape.dtype)
+    task: Task = kind_of_task(streams, pair, recipe.recovery, solving, saved_dtype)
     if recovery.reconstructs:
         task.reconstruct_in_proj()
     sums = _sums(pair, recipe)

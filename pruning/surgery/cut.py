@@ -26,6 +26,19 @@ def shared_copy(model: Model) -> Model:
     return copy.deepcopy(model, memo=shared)
 
 
+def in_dtype(model: Model, dtype: str) -> Model:
+    """``model``, or where its weights are in another ``dtype`` a second one in that; buffers, ties
+    and ``model`` itself stay as they are."""
+    wanted = getattr(torch, dtype)
+    if all(parameter.dtype == wanted for parameter in model.parameters()):
+        return model
+    # the copy of a parameter that is shared is shared as well
+    memo: dict[int, Tensor] = {id(buffer): buffer for buffer in model.buffers()}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.data.to(wanted), requires_grad=False)
+    return copy.deepcopy(model, memo=memo)
+
+
 def expand(units: Sequence[int], width: int) -> Tensor:
     """Channel indices [len(units)·width] of the given units, in order."""
     starts = torch.as_tensor(units, dtype=torch.long).reshape(-1, 1) * width

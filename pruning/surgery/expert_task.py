@@ -45,7 +45,7 @@ class ExpertTask(Task[Pairs]):
                 self._add(pairs[e], batch, tokens, routing.hidden[tokens], target)
         with self.solving.running():
             fit = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1).refitted()
-        layer.set(fit.weight.T.to(layer.stored))
+        layer.set(self.rounded(fit.weight.T, layer.stored))
 
     def collect(self, sums: ModuleSums | None) -> Collected[Pairs]:
         streams, pair = self.streams, self.pair

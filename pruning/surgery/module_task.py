@@ -39,7 +39,7 @@ class ModuleTask(Task[Pair]):
         weights = fit.weight.T.split(sizes)
         for layer, weight, bias in zip(layers, weights, biases, strict=True):
             like = layer.weight
-            set_layer(layer, weight.to(like), None if bias is None else bias.to(like))
+            set_layer(layer, self.rounded(weight, like), self.rounded(bias, like))
 
     def _dense_in_proj(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
         """Outputs [n, s, rows] of whole dense in_proj layers, side by side."""

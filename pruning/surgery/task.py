@@ -20,6 +20,7 @@ from pruning.recovery.solvers.expert_fit import ExpertFit
 from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.surgery.cut import cut, expand
 from pruning.surgery.streams import ModulePair, Streams
+from pruning.utils.errors import Unsupported
 from pruning.utils.stopwatch import Stopwatch
 
 E = TypeVar("E")
@@ -53,13 +54,20 @@ class Task(ABC, Generic[E]):
     """The work on one module, whose cut takes place in the pruned model's block. The stages, in
     their order: :meth:`reconstruct_in_proj`, :meth:`collect`, :meth:`reconstruct_out_proj`,
     :meth:`finish`, :meth:`added`; the reconstructions may be left out. ``solving`` counts the
-    seconds that go into solves.
+    seconds that go into solves. New weights are rounded to ``saved_dtype``, so that what comes
+    after a module sees, and makes up for, what will be read from the file.
     """
 
     def __init__(
-        self, streams: Streams, pair: ModulePair, rule: RecoveryRule, solving: Stopwatch
+        self,
+        streams: Streams,
+        pair: ModulePair,
+        rule: RecoveryRule,
+        solving: Stopwatch,
+        saved_dtype: torch.dtype,
     ) -> None:
         self.streams, self.pair, self.rule, self.solving = streams, pair, rule, solving
+        self._saved_dtype = saved_dtype
 
     @abstractmethod
     def reconstruct_in_proj(self) -> None:
@@ -89,12 +97,12 @@ class Task(ABC, Generic[E]):
         """Algorithms 1, 3, 4, second half: fit out_proj before the cut. Returns the equations in
         the form in which they were solved."""
         layer = self.pair.pruned.out_proj
+        like = layer_like(layer)
         out_proj = self.out_proj_fit(collected.equations, torch.arange(layer_shape(layer)[1]))
         equations = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
             fit = out_proj.refitted()
-        like = layer_like(layer)
-        set_layer(layer, fit.weight.T.to(like), None if fit.bias is None else fit.bias.to(like))
+        set_layer(layer, self.rounded(fit.weight.T, like), self.rounded(fit.bias, like))
         return replace(collected, equations=equations)
 
     def finish(self, collected: Collected[E], decision: ModulePlan, recovered: Finish) -> Finished:
@@ -112,7 +120,20 @@ class Task(ABC, Generic[E]):
             module,
             decision.kept,
             decision.kept_groups,
-            fit.weight.T.to(like),
-            None if fit.bias is None else fit.bias.to(like),
+            self.rounded(fit.weight.T, like),
+            self.rounded(fit.bias, like),
         )
         return Finished(before, fit)
+
+    def rounded(self, values: Tensor | None, like: Tensor) -> Tensor | None:
+        """New weights as the file will hold them, in the dtype and on the device of ``like``.
+        Raises Unsupported for what float16 cannot hold."""
+        if values is None:
+            return None
+        stored = values.to(self._saved_dtype)
+        if self._saved_dtype is torch.float16 and not stored.isfinite().all():
+            raise Unsupported(
+                f"The recovery of block {self.pair.index} finds weights that are too large for "
+                "float16, in which the model is stored; choose --dtype float32 or bfloat16."
+            )
+        return stored.to(like)

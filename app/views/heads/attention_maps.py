@@ -58,7 +58,8 @@ def _model() -> ModelChoice:
     measured, drafted = state.current_measurement(), state.draft_recipe().model
     if drafted.source == measured.model:
         return drafted
-    return ModelChoice(source=measured.model, revision=measured.revision, dtype=measured.dtype)
+    dtype = None if measured.dtype == "float32" else measured.dtype  # None: likely loaded already
+    return ModelChoice(source=measured.model, revision=measured.revision, dtype=dtype)
 
 
 def _request(sentence: str) -> tuple:

@@ -104,7 +104,7 @@ def _budget() -> None:
             min_value=1.0,
             step=10.0,
             format="%.0f",
-            help="Weights of the whole model in the dtype that is loaded.",
+            help="Weights of the whole model in the number format that they are saved in.",
         )
     else:
         drafted(

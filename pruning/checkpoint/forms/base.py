@@ -67,17 +67,20 @@ FORMS: Registry[Form] = registries.FORMS
 def write_model(
     model: nn.Module, parts: Parts, place: Path, options: FormOptions, **more: bool
 ) -> None:
-    """Weights in shards, config and generation config of ``model``; tokenizer and chat template
-    when there are any. ``more`` goes to transformers' ``save_pretrained``; a model whose
-    blocks are offloaded is written under its live names, one shard in memory at a time."""
+    """Weights, in the dtype that ``parts`` are saved in, in shards; config and generation config
+    of ``model``; tokenizer and chat template when there are any. ``more`` goes to transformers'
+    ``save_pretrained``; a model whose blocks are offloaded is written under its live names, one
+    shard in memory at a time."""
     from pruning.checkpoint.rewrite.shards import write_shards
     from pruning.models.execution.offload import is_offloaded
+    from pruning.surgery.cut import in_dtype
 
-    blocks = parts.adapter.blocks(model)
+    blocks, dtype = parts.adapter.blocks(model), parts.loaded.file_dtype
     if is_offloaded(blocks[0]):
-        write_shards(model, blocks, place)
+        write_shards(model, blocks, place, dtype)
     else:
-        model.save_pretrained(place, max_shard_size=options.shard_size, **more)
+        stored = in_dtype(model, dtype) if dtype else model
+        stored.save_pretrained(place, max_shard_size=options.shard_size, **more)
     if parts.loaded.tokenizer is not None:
         parts.loaded.tokenizer.save_pretrained(place)
     add_legacy_keys(place)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,21 +18,31 @@ SHARD_BYTES = 2 * 10**9
 
 
 def write_shards(
-    model: nn.Module, blocks: Sequence[nn.Module], place: Path, limit: int = SHARD_BYTES
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    place: Path,
+    dtype: str | None = None,
+    limit: int = SHARD_BYTES,
 ) -> None:
     """Weights as :func:`write_weights` writes them, config and generation config."""
-    write_weights(model, blocks, place, limit)
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(place)
+    write_weights(model, blocks, place, dtype, limit)
+    config = copy.deepcopy(model.config)
+    config.architectures, config.dtype = [type(model).__name__], dtype or model.dtype
+    config.save_pretrained(place)
     if model.can_generate():
         model.generation_config.save_pretrained(place)
 
 
 def write_weights(
-    model: nn.Module, blocks: Sequence[nn.Module], place: Path, limit: int = SHARD_BYTES
+    model: nn.Module,
+    blocks: Sequence[nn.Module],
+    place: Path,
+    dtype: str | None = None,
+    limit: int = SHARD_BYTES,
 ) -> None:
-    """Weights in shards of about ``limit`` bytes under the model's own names; a tied weight is
-    stored once. Raises OSError, SafetensorError."""
+    """Parameters in ``dtype`` (None: as they are), buffers as they are, in shards of about
+    ``limit`` bytes in memory under the model's own names; a tied weight is stored once. Raises
+    OSError, SafetensorError."""
     shards = list(_shards(model, limit))
     names = [SINGLE]
     if len(shards) > 1:
@@ -38,6 +50,9 @@ def write_weights(
     written = 0
     for file, shard in zip(names, shards, strict=True):
         values = {name: value_of(blocks, tensor).contiguous() for name, tensor in shard.items()}
+        if dtype is not None:
+            weights = (name for name, tensor in shard.items() if isinstance(tensor, nn.Parameter))
+            values |= {name: values[name].to(getattr(torch, dtype)) for name in weights}
         save_file(values, place / file, metadata={"format": "pt"})
         written += sum(value.nbytes for value in values.values())
         del values

@@ -78,6 +78,13 @@ def _header(file: str) -> dict[str, Stored]:
         ) from None
 
 
+def stored_dtype(known: Mapping[str, Stored]) -> str:
+    """The narrowest dtype that holds every weight as it is in the files: bfloat16 or float16 where
+    all are in that, else float32."""
+    names = {stored.dtype for name, stored in known.items() if not COMPUTED.search(name)}
+    return {"BF16": "bfloat16", "F16": "float16"}.get("".join(names - {"I64"}), "float32")
+
+
 def check_full_precision(source: str, known: Mapping[str, Stored]) -> None:
     """Raise Unsupported for a weight that is stored in the numbers of some quantisation."""
     for name, stored in known.items():

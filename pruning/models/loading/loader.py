@@ -16,17 +16,17 @@ from pruning.models.loading.checks import (
     settle_ties,
 )
 from pruning.models.loading.config import read_config
-from pruning.models.loading.files import check_full_precision, headers, weight_files
+from pruning.models.loading.files import check_full_precision, headers, stored_dtype, weight_files
 from pruning.models.loading.from_disk import device_map, load_on_disk, placed
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.memory_estimate import chosen_placement, of_config
 from pruning.models.loading.memory_needs import PLACEMENTS
 from pruning.models.loading.resolve import (
-    DTYPES,
     compute_devices,
     guarded,
     identity,
     locate,
+    memory_dtype,
     resolve_device,
 )
 from pruning.models.loading.sizes import Task
@@ -41,13 +41,16 @@ def load(
     source: str,
     *,
     revision: str | None = None,
-    dtype: str = "auto",
+    dtype: str | None = "auto",
     device: str = "auto",
     placement: str = "auto",
     task: Task | None = None,
 ) -> LoadedModel:
     """Load ``demo``, a hub id, a folder (dense or saved by Headroom) or a ``.gguf`` file.
 
+    ``dtype``: what the weights are in memory and saved in later, ``auto`` as transformers takes it
+    from the files; None: float32 in memory, and saved in the narrowest of float32, bfloat16 and
+    float16 that holds all of the files' weights as they are.
     ``placement``: one of PLACEMENTS, or ``auto``: the quickest that ``task`` (None: a small prune
     if that is possible, else an evaluation) fits into memory with. Safetensors only; no code of
     the model's authors is run. Raises UsageError for a wrong request, SourceError when the model
@@ -57,15 +60,14 @@ def load(
 
     place, commit = locate(source, revision)
     kind = resolve_device(device)
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    in_memory = memory_dtype(dtype)
     if placement not in ("auto", *PLACEMENTS):
         raise unknown_name("placement", placement, ("auto", *PLACEMENTS))
     config = read_config(source, place, commit)
     adapter = adapter_for(config)
-    wanted = "auto" if dtype == "auto" else getattr(torch, dtype)
+    wanted = "auto" if in_memory == "auto" else getattr(torch, in_memory)
     devices = compute_devices(kind)
-    needs = of_config(config, place, dtype, kind, task or Task(), len(devices))
+    needs = of_config(config, place, in_memory, kind, task or Task(), len(devices))
     placement = chosen_placement(needs, placement, task)
     with memory_guard(
         f"{source} does not fit into the memory of {kind}; choose bfloat16, another device "
@@ -81,8 +83,9 @@ def load(
         model = adapter.prepared(model).eval().requires_grad_(False)
     tokenizer = _tokenizer(place, commit)
     check_tokenizer(source, tokenizer, model)
+    file_dtype = stored_dtype(headers(weight_files(place, commit))) if dtype is None else None
     return LoadedModel(
-        model, tokenizer, adapter, source, commit, identity(place, commit), placement
+        model, tokenizer, adapter, source, commit, identity(place, commit), placement, file_dtype
     )
 
 

@@ -9,10 +9,9 @@ from pruning.artifacts.shapes import KINDS
 from pruning.models.loading.config import read_config
 from pruning.models.loading.memory_needs import MemoryEstimate
 from pruning.models.loading.outline import Outline, outline_of
-from pruning.models.loading.resolve import DTYPES, compute_devices, locate, resolve_device
+from pruning.models.loading.resolve import compute_devices, locate, memory_dtype, resolve_device
 from pruning.models.loading.sizes import EVALUATION, Sizes, Task
 from pruning.utils.errors import OutOfMemory
-from pruning.utils.registry import unknown_name
 
 
 def chosen_placement(needs: MemoryEstimate, placement: str, task: Task | None) -> str:
@@ -31,7 +30,7 @@ def estimate(
     source: str,
     *,
     revision: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     device: str = "auto",
     task: Task | None = None,
 ) -> MemoryEstimate:
@@ -39,8 +38,7 @@ def estimate(
 
     Raises what :func:`pruning.load` raises for a wrong source.
     """
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    dtype = memory_dtype(dtype)
     place, commit = locate(source, revision)
     where = resolve_device(device)
     config = read_config(source, place, commit)

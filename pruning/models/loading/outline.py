@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import ModelAdapter, adapter_for
@@ -11,7 +12,8 @@ from pruning.artifacts.shapes import BYTES_PER_ELEMENT, ModelShape
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
 from pruning.models.loading.config import read_config
-from pruning.models.loading.resolve import locate, unconverted
+from pruning.models.loading.files import headers, stored_dtype, weight_files
+from pruning.models.loading.resolve import COMPUTED_IN, locate, memory_dtype, unconverted
 from pruning.utils.errors import SourceError, Unsupported, one_line
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outline:
-    """``model`` has its matrices on the meta device, in ``dtype``."""
+    """``model`` has its matrices on the meta device, in ``dtype``; bytes of ``shape`` are those of
+    what is saved."""
 
     place: str
     config: Any
@@ -30,26 +33,37 @@ class Outline:
     dtype: str
 
 
-def outline(source: str, revision: str | None = None, dtype: str = "auto") -> Outline:
+def outline(source: str, revision: str | None = None, dtype: str | None = "auto") -> Outline:
     """The outline of what :func:`pruning.load` would load; raises what that raises for a wrong
-    source. Of a GGUF file that was not converted yet, the header is read."""
+    source. Of a GGUF file that was not converted yet, the header is read. Without a ``dtype``, what
+    is saved is told by the files of a folder; of a model of the hub, by its config."""
     from transformers import AutoConfig
 
     file = unconverted(source)
     if file is None:
         place, commit = locate(source, revision)
-        return outline_of(read_config(source, place, commit), place, dtype)
+        config = read_config(source, place, commit)
+        saved = _file_dtype(place, config) if dtype is None else None
+        return outline_of(config, place, memory_dtype(dtype), saved)
     try:
         config = AutoConfig.from_pretrained(
             str(file.parent), gguf_file=file.name, trust_remote_code=False
         )
     except Exception as error:  # the reader's errors are many
         raise SourceError(f"{file} is not a readable GGUF file: {one_line(error)}.") from None
-    return outline_of(config, str(file), dtype)
+    return outline_of(config, str(file), memory_dtype(dtype))
 
 
-def outline_of(config: Any, place: str, dtype: str) -> Outline:
-    """The same for a config in hand; raises Unsupported for another family."""
+def _file_dtype(place: str, config: Any) -> str:
+    if Path(place).is_dir():
+        return stored_dtype(headers(weight_files(place, None)))
+    name = str(config.dtype).removeprefix("torch.")
+    return name if name in BYTES_PER_ELEMENT else COMPUTED_IN
+
+
+def outline_of(config: Any, place: str, dtype: str, saved_dtype: str | None = None) -> Outline:
+    """The same for a config in hand, to be saved in ``saved_dtype`` (None: in ``dtype``); raises
+    Unsupported for another family."""
     import torch
 
     adapter = adapter_for(config)
@@ -60,4 +74,5 @@ def outline_of(config: Any, place: str, dtype: str) -> Outline:
     built, own = getattr(torch, dtype), copy.deepcopy(config)  # building a model changes it
     pruned = getattr(own, KEY, None)
     model: Any = pruned_skeleton(own, built, place) if pruned else skeleton(own, built)
-    return Outline(place, config, model, adapter, adapter.model_shape(model), dtype)
+    shape = replace(adapter.model_shape(model), dtype=saved_dtype or dtype)
+    return Outline(place, config, model, adapter, shape, dtype)

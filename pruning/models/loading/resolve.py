@@ -12,6 +12,7 @@ from pruning.models.loading.content import content_key
 from pruning.models.loading.gguf import converted, is_converted
 from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
 from pruning.utils.memory import is_out_of_memory
+from pruning.utils.registry import unknown_name
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,16 @@ _FULL = 64 << 20
 """Bytes of a file up to which all of it tells it from others: every load asks."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+COMPUTED_IN = "float32"
+"""Where no dtype is named."""
+
+
+def memory_dtype(dtype: str | None) -> str:
+    """What weights are loaded in for ``dtype`` of a request (None: none is named); raises
+    UsageError for an unknown one."""
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    return dtype or COMPUTED_IN
 
 
 def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
