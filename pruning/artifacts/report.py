@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import FiniteFloat
 
-from pruning.artifacts.events import ModuleEvent
+from pruning.artifacts.events import ModuleEvent, RecoveryCheck
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, Footprint, ModuleKind, Widths, footprint
@@ -53,7 +53,8 @@ class BlockReport:
 @dataclass(frozen=True)
 class Report:
     """A whole run. ``seconds`` covers measuring, planning, cutting and recovery; ``fixed``: kinds
-    of module that cannot lose units in this family, and why; ``whole``: what else stays."""
+    of module that cannot lose units in this family, and why; ``whole``: what else stays;
+    ``remarks``: those of the plan. ``recovery_check``: None where nothing was recovered."""
 
     model: str
     revision: str | None
@@ -75,6 +76,8 @@ class Report:
     blocks: tuple[BlockReport, ...]
     fixed: dict[ModuleKind, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    recovery_check: RecoveryCheck | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with the flat names of the command line's contract."""
@@ -97,7 +100,8 @@ class Report:
         aim = self.recipe.get("recovery", {}).get("target")
         rows = "\n".join(_block_row(block) for block in self.blocks)
         fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
-        fixed += "".join(f"\n{sentence}\n" for sentence in self.whole)
+        fixed += "".join(f"\n{sentence}\n" for sentence in (*self.whole, *self.remarks))
+        checked = f"\n{self.recovery_check.sentence()}\n" if self.recovery_check else ""
         return f"""{heading} What was removed
 
 | | before | after |
@@ -113,7 +117,7 @@ Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, see
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
 output, before and after recovery. {_AIMS.get(aim, "")}
-{fixed}
+{checked}{fixed}
 | block | heads kept | heads removed | channels kept | attention error | FFN error |
 |---|---|---|---|---|---|
 {rows}
@@ -139,6 +143,7 @@ def make_report(
     device: str,
     seconds: float,
     peak_memory_bytes: int,
+    recovery_check: RecoveryCheck | None = None,
 ) -> Report:
     """Gather a run's figures; sizes are counted from ``widths`` (added biases included)."""
     after = footprint(plan.shape, widths, plan.context)
@@ -168,6 +173,8 @@ def make_report(
         blocks=tuple(blocks),
         fixed=plan.shape.fixed,
         whole=plan.shape.whole,
+        remarks=plan.remarks,
+        recovery_check=recovery_check,
     )
 
 
