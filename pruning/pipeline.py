@@ -11,14 +11,21 @@ from typing import Any
 
 import torch
 
-from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
+from pruning.artifacts.events import (
+    CancelCheck,
+    Progress,
+    ProgressCallback,
+    RecoveryCheck,
+    ignore,
+    never,
+)
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.artifacts.report import make_report
 from pruning.artifacts.shapes import ModelShape
-from pruning.data import Windows, calibration_windows
+from pruning.data import CORPORA, TokenCorpus, Windows, calibration_windows
 from pruning.data.augment import resampled
 from pruning.evaluate.speed import peak_memory_bytes, reset_peak_memory
 from pruning.measure.passes import (
@@ -36,12 +43,16 @@ from pruning.planning.checks import check_recipe
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
 from pruning.surgery.apply import Applied, apply
+from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import UsageError
 from pruning.utils.memory import memory_guard
 from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
+
+FEWEST_HELD_OUT, MOST_HELD_OUT = 4, 32
+"""Windows that a recovery is judged on: a quarter as many as it was fitted to, within these."""
 
 
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
@@ -114,7 +125,7 @@ def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
 
 
 def _windows(
-    loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int
+    loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int, held_out: int = 0
 ) -> Windows:
     rule = recipe.calibration
     return calibration_windows(
@@ -126,6 +137,7 @@ def _windows(
         recipe.seed,
         bos=rule.bos,
         text_field=rule.text_field,
+        held_out=held_out,
     )
 
 
@@ -196,7 +208,8 @@ def prune(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> PruneRun:
-    """Measure (unless given), plan (unless given), cut and recover.
+    """Measure (unless given), plan (unless given), cut and recover. Where the recovered model
+    turns out worse than the plain cut, that is what is given (``recovery.keep_better``).
 
     Raises UsageError, SourceError, Unsupported, OutOfMemory and Cancelled; the dense model is
     never changed.
@@ -222,14 +235,12 @@ def prune(
         measurement = replace(measurement, shape=_to_be_saved(measurement.shape, loaded))
         plan = plan or make_plan(measurement, recipe)
         plan = replace(plan, shape=_to_be_saved(plan.shape, loaded))
-        applied = apply(
-            loaded.model,
-            plan,
-            recipe,
-            fit_windows(),
-            progress=progress,
-            should_cancel=should_cancel,
-        )
+        callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
+        applied = apply(loaded.model, plan, recipe, fit_windows(), **callbacks)
+        check = _checked(loaded, applied, plan, recipe, **callbacks)
+        if check is not None and check.kept == "plain":
+            unrepaired = recipe.changed(recovery={"method": "none", "rescore": False})
+            applied = apply(loaded.model, plan, unrepaired, fit_windows(), **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,
@@ -240,10 +251,11 @@ def prune(
         device=loaded.device,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(*devices),
+        recovery_check=check,
     )
     pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
     return PruneRun(
-        loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report
+        loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report, check
     )
 
 
@@ -256,6 +268,44 @@ def _to_be_saved(shape: ModelShape, loaded: LoadedModel) -> ModelShape:
             f"{loaded.saved_dtype}; measure this one and plan again."
         )
     return replace(shape, dtype=loaded.saved_dtype)
+
+
+def _checked(
+    loaded: LoadedModel,
+    applied: Applied,
+    plan: Plan,
+    recipe: Recipe,
+    *,
+    progress: ProgressCallback,
+    should_cancel: CancelCheck,
+) -> RecoveryCheck | None:
+    """The recovered model beside the plain cut, on windows that no fit has seen; None where nothing
+    was recovered, or nobody wants to know."""
+    rule, source = recipe.recovery, recipe.calibration.source
+    repaired = RECOVERIES[rule.method].uses_tokens and applied.events
+    if not (rule.keep_better and repaired):
+        return None
+    samples = max(recipe.calibration.samples, rule.samples or 0)
+    windows = _windows(
+        loaded,
+        recipe,
+        source,
+        samples,
+        recipe.calibration.seq_len,
+        held_out=min(max(samples // 4, FEWEST_HELD_OUT), MOST_HELD_OUT),
+    )
+    corpus = CORPORA[source] if source in CORPORA else None
+    found = compare(
+        loaded.model,
+        applied.model,
+        plan,
+        windows.ids,
+        language=not isinstance(corpus, TokenCorpus) or corpus.language,
+        seed=recipe.seed,
+        should_cancel=should_cancel,
+    )
+    progress(Progress("check", 1, 1, found.sentence(), check=found))
+    return found
 
 
 def _identity(dense: LoadedModel, applied: Applied) -> str:

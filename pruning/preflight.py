@@ -15,9 +15,10 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import footprint, full_widths
 from pruning.data.windows import check_length, check_source
 from pruning.planning.checks import Outlook, check_recipe
+from pruning.planning.head_policies import policy_for
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets.base import cost_of
-from pruning.registries import CORPORA, FORMS, HEAD_POLICIES, RECOVERIES
+from pruning.registries import CORPORA, FORMS, RECOVERIES
 
 if TYPE_CHECKING:
     from pruning.models.loading.memory_needs import MemoryEstimate
@@ -146,7 +147,7 @@ def _remarks(recipe: Recipe, found: Outline, outlook: Outlook) -> tuple[str, ...
     remarks = [*shape.fixed.values(), *shape.whole]
     attention = shape.blocks[outlook.blocks.start].attention
     if attention.units_per_group > 1 and not attention.fixed:
-        remarks.append(HEAD_POLICIES[recipe.heads.policy].note(attention))
+        remarks.append(policy_for(recipe.heads.policy, attention).note(attention))
     if not outlook.cuts and not recipe.heads.threshold:
         remarks.append("Nothing would go: set a budget, a ratio, a threshold or marks.")
     corpus = recipe.calibration.source

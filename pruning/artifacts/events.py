@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp
+from typing import Literal
+
+from pydantic import FiniteFloat
 
 from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleKind
@@ -15,9 +19,9 @@ class ModuleEvent:
     """One module was pruned or refitted.
 
     Errors are relative: squared error of the module's output on the calibration tokens over
-    the squared norm of the dense output; ``error_before`` with the cut weights as they were,
-    ``error_after`` with the recovered ones. ``damping`` is the chosen relative ridge (None:
-    nothing was solved). ``solve_seconds`` of ``seconds`` went into solves.
+    the squared norm of the dense output; ``error_before`` with the cut weights as they were
+    before any recovery, ``error_after`` with the recovered ones. ``damping`` is the chosen
+    relative ridge (None: nothing was solved). ``solve_seconds`` of ``seconds`` went into solves.
     """
 
     block: int
@@ -34,15 +38,50 @@ class ModuleEvent:
 
 
 @dataclass(frozen=True)
+class RecoveryCheck:
+    """The recovered model beside the plain cut (the same plan, nothing repaired), on ``windows``
+    held-out windows of the calibration text. Losses are means in nats per predicted token, None
+    where they are not finite; ``kept``: the one that the run gives, never the worse."""
+
+    recovered: FiniteFloat | None
+    plain: FiniteFloat | None
+    windows: int
+    seq_len: int
+    kept: Literal["recovered", "plain"]
+    seconds: FiniteFloat
+
+    def sentence(self) -> str:
+        """For people."""
+        found = f"perplexity {_perplexity(self.recovered)} against {_perplexity(self.plain)}"
+        where = f"on {self.windows} held-out windows"
+        if self.kept == "recovered":
+            return f"Checked: {found} of the plain cut {where}, so the recovery is kept."
+        return (
+            f"The recovery made the model worse than doing nothing ({found} of the plain cut "
+            f"{where}), so the plain cut is kept. Choose another recovery, or more text."
+        )
+
+
+def _perplexity(loss: float | None) -> str:
+    """``e`` to the ``loss``, with the digits that say something."""
+    if loss is None or loss > 700.0:
+        return "beyond measure"
+    value = exp(loss)
+    return f"{value:,.2f}" if value < 1000.0 else f"{value:,.0f}" if value < 1e9 else f"{value:.1e}"
+
+
+@dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` steps of ``stage``: load, measure, patterns, rewrite, prune,
-    evaluate, generate or save."""
+    """``done`` of ``total`` steps of ``stage``: load, measure, patterns, rewrite, prune, check,
+    evaluate, generate or save. After a ``check`` that keeps the plain cut the modules are pruned
+    once more, and only their later events count."""
 
     stage: str
     done: int
     total: int
     message: str
     event: ModuleEvent | None = None
+    check: RecoveryCheck | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -128,11 +128,13 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes in every block. ``context`` is the length that FLOPs are counted at."""
+    """What goes in every block. ``context`` is the length that FLOPs are counted at; ``remarks``:
+    what one would not expect of it, as sentences."""
 
     shape: ModelShape
     blocks: tuple[BlockPlan, ...]
     context: int
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def widths(self) -> tuple[Widths, ...]:

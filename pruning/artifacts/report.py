@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import FiniteFloat
 
-from pruning.artifacts.events import ModuleEvent
+from pruning.artifacts.events import ModuleEvent, RecoveryCheck
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, Footprint, ModuleKind, Widths, footprint
@@ -55,7 +55,8 @@ class Report:
     """A whole run. ``seconds`` covers measuring, planning, cutting and recovery; ``fixed``: kinds
     of module that cannot lose units in this family, and why; ``whole``: what else stays;
     ``dtype``: what was computed in, ``saved_dtype``: what the weights, and bytes, are saved in
-    (empty in files of before it was recorded: the same)."""
+    (empty in files of before it was recorded: the same); ``remarks``: those of the plan;
+    ``recovery_check``: None where nothing was recovered."""
 
     model: str
     revision: str | None
@@ -78,6 +79,8 @@ class Report:
     fixed: dict[ModuleKind, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
     saved_dtype: str = ""
+    remarks: tuple[str, ...] = ()
+    recovery_check: RecoveryCheck | None = None
 
     @property
     def file_dtype(self) -> str:
@@ -113,7 +116,8 @@ class Report:
         aim = self.recipe.get("recovery", {}).get("target")
         rows = "\n".join(_block_row(block) for block in self.blocks)
         fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
-        fixed += "".join(f"\n{sentence}\n" for sentence in self.whole)
+        fixed += "".join(f"\n{sentence}\n" for sentence in (*self.whole, *self.remarks))
+        checked = f"\n{self.recovery_check.sentence()}\n" if self.recovery_check else ""
         return f"""{heading} What was removed
 
 | | before | after |
@@ -130,7 +134,7 @@ Calibration: {self.corpus}, {self.samples} windows of {self.seq_len} tokens, see
 
 Errors are squared errors of a module's output on the calibration tokens, relative to the dense
 output, before and after recovery. {_AIMS.get(aim, "")}
-{fixed}
+{checked}{fixed}
 | block | heads kept | heads removed | channels kept | attention error | FFN error |
 |---|---|---|---|---|---|
 {rows}
@@ -156,6 +160,7 @@ def make_report(
     device: str,
     seconds: float,
     peak_memory_bytes: int,
+    recovery_check: RecoveryCheck | None = None,
 ) -> Report:
     """Gather a run's figures; sizes are counted from ``widths`` (added biases included)."""
     after = footprint(plan.shape, widths, plan.context)
@@ -186,6 +191,8 @@ def make_report(
         fixed=plan.shape.fixed,
         whole=plan.shape.whole,
         saved_dtype=plan.shape.dtype,
+        remarks=plan.remarks,
+        recovery_check=recovery_check,
     )
 
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_OTHER_SEED = 2**31
+"""Added to a recipe's seed, which is less, for windows other than those of calibration."""
+
+_OFFERED = 64
+"""Places that are looked at for each held-out window."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """Token ids [n, s] (int64, CPU) and where they come from.
@@ -86,16 +93,20 @@ def calibration_windows(
     *,
     bos: Bos = "auto",
     text_field: str | None = None,
+    held_out: int = 0,
 ) -> Windows:
     """``samples`` windows of ``seq_len`` tokens at random places of the training split, or
     those of a token corpus; ``bos`` as in :func:`pruning.data.bos.leading`, its token counted.
-    Raises SourceError when the text is too short."""
+
+    ``held_out``: not these windows but so many others of the same text, which share no token with
+    them where it is long enough. Raises SourceError when the text is too short."""
     import torch
 
     check_length(model, seq_len)
     if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
         led = "every" if leading(bos, tokenizer) == "every" else "none"
         own = seq_len - (led == "every")
+        samples, seed = (held_out, seed + _OTHER_SEED) if held_out else (samples, seed)
         ids = CORPORA[source].draw(model, tokenizer, samples, own, seed)
         ids = _led(ids, tokenizer) if led == "every" else ids
         return Windows(ids, source, _digest(ids.numpy().tobytes()), seed, led)
@@ -104,11 +115,33 @@ def calibration_windows(
     text = read_text(source, "train", text_field)
     ids, led, own = _pieces(text, tokenizer, bos, seq_len)
     _check_one_window(ids, own, source, seq_len)
-    generator = torch.Generator().manual_seed(seed)
-    starts = torch.randint(0, len(ids) - own + 1, (samples,), generator=generator)
+    starts = _starts(len(ids), own, samples, seed)
+    if held_out:
+        starts = _elsewhere(starts, len(ids), own, held_out, seed)
     windows = ids[starts[:, None] + torch.arange(own)]
     windows = _led(windows, tokenizer) if led == "every" else windows
     return Windows(windows, source, _fingerprint(text, led, tokenizer), seed, led)
+
+
+def _starts(tokens: int, own: int, samples: int, seed: int) -> Tensor:
+    """Random first places [samples] of windows of ``own`` among so many tokens."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, tokens - own + 1, (samples,), generator=generator)
+
+
+def _elsewhere(used: Tensor, tokens: int, own: int, count: int, seed: int) -> Tensor:
+    """First places [count] of other windows: at random among those that share no token with the
+    ``used`` ones; where there are too few, those that share least."""
+    offered = _starts(tokens, own, _OFFERED * count, seed + _OTHER_SEED)
+    ordered = used.sort().values
+    after = (offered[:, None] >= ordered).sum(1)  # how many of the used begin before
+    before = ordered[(after - 1).clamp_min(0)]
+    behind = ordered[after.clamp_max(len(ordered) - 1)]
+    apart = ((offered - before).abs()).minimum((offered - behind).abs())
+    shared = (own - apart).clamp_min(0)
+    return offered[shared.argsort(stable=True)[:count]]
 
 
 def evaluation_windows(

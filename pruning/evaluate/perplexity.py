@@ -115,8 +115,19 @@ def batched_losses(
 ) -> Iterator[Tensor]:
     """Negative log-likelihoods [batch, s - 1] (nats, float32) of tokens 2 to s of each window of
     ``ids`` [windows, s], as many windows at a time as a bounded number of logits allows."""
-    size = max(1, _LOGITS_PER_BATCH // (ids.shape[1] * model.config.vocab_size))
+    size = windows_per_batch(model, ids.shape[1])
     for batch, logits in batched_logits(model, ids, size, should_cancel):
-        yield nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
-        ).view(len(batch), -1)
+        yield next_token_losses(logits, batch[:, 1:])
+
+
+def windows_per_batch(model: nn.Module, seq_len: int) -> int:
+    """How many windows of ``seq_len`` tokens a bounded number of logits allows at a time."""
+    return max(1, _LOGITS_PER_BATCH // (seq_len * model.config.vocab_size))
+
+
+def next_token_losses(logits: Tensor, following: Tensor) -> Tensor:
+    """Negative log-likelihoods [n, s - 1] (nats, float32) of the ``following`` tokens [n, s - 1]
+    by ``logits`` [n, s, vocabulary]."""
+    return nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), following.flatten(), reduction="none"
+    ).view(len(following), -1)

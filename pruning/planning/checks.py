@@ -16,7 +16,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.rules import LN2, Marks
 from pruning.artifacts.shapes import ModelShape, ModuleShape, Widths, footprint, full_widths
 from pruning.planning.allocation import ALLOCATIONS, BlockSparsity
-from pruning.planning.allocation.budget import module_parameters, within_budget
+from pruning.planning.allocation.budget import added_biases, module_parameters, within_budget
 from pruning.planning.channels import plan_channels
 from pruning.planning.head_policies.base import HEAD_POLICIES, HeadRequest
 from pruning.planning.heads import select_heads
@@ -86,7 +86,8 @@ def check_recipe(recipe: Recipe, shape: ModelShape) -> Outlook:
     kept = within_budget(shape, recipe, blocks)
     cuts = kept < inside or _drops(recipe)
     widths = None if cuts or recipe.heads.threshold else full_widths(whole)
-    return Outlook(blocks, before - inside + kept, widths, cuts)
+    most = before - inside + kept + (added_biases(shape, recipe, blocks) if cuts else 0)
+    return Outlook(blocks, most, widths, cuts)
 
 
 def _by_ratios(recipe: Recipe, whole: ModelShape, shape: ModelShape, blocks: range) -> Outlook:

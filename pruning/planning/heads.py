@@ -41,7 +41,5 @@ def select_heads(request: HeadRequest, policy: str | None = None) -> ModulePlan:
     Raises UsageError when the marks cannot be honoured."""
     shape = request.shape
     chosen = policy_for(policy or request.rule.policy, shape)
-    plan = chosen.select(request) if chosen.fits(shape) else None
-    if plan is None or not chosen.pays(plan, shape):
-        plan = policy_for(FALLBACK, shape).select(request)
-    return plan
+    plan = chosen.select(request)
+    return plan if chosen.pays(plan, shape) else policy_for(FALLBACK, shape).select(request)

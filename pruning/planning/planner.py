@@ -9,8 +9,10 @@ from pruning.artifacts.plan import BlockPlan, Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.planning.allocation import ALLOCATIONS, BlockSparsity
+from pruning.planning.allocation.budget import check_budget
 from pruning.planning.channels import plan_channels
 from pruning.planning.checks import block_range, cuttable
+from pruning.planning.head_policies import policy_for
 from pruning.planning.heads import plan_heads
 from pruning.planning.marks import check_marks
 from pruning.planning.selection import keep_all
@@ -28,8 +30,9 @@ def needs_loss_curves(recipe: Recipe) -> bool:
 
 
 def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
-    """Decide what goes. Raises UsageError when the block range or the marks do not fit the model,
-    and NeedsMeasurement when ``measurement`` lacks what :func:`needs_gradients` says is needed."""
+    """Decide what goes. Raises UsageError when the block range or the marks do not fit the model
+    or the budget cannot be met, and NeedsMeasurement when ``measurement`` lacks what
+    :func:`needs_gradients` says is needed."""
     whole = measurement.shape
     measurement = replace(measurement, shape=cuttable(whole, recipe))
     blocks = block_range(recipe, len(whole.blocks))
@@ -42,7 +45,26 @@ def make_plan(measurement: Measurement, recipe: Recipe) -> Plan:
         else BlockPlan(keep_all(index, size.attention), keep_all(index, size.ffn))
         for index, size in enumerate(measurement.shape.blocks)
     )
-    return Plan(whole, plans, recipe.calibration.seq_len)
+    plan = Plan(whole, plans, recipe.calibration.seq_len)
+    check_budget(plan, recipe, measurement.shape, blocks)
+    return replace(plan, remarks=remarks(plan, recipe, blocks))
+
+
+def remarks(plan: Plan, recipe: Recipe, blocks: range) -> tuple[str, ...]:
+    """What one would not expect of a plan of ``blocks``, as sentences."""
+    asked = (recipe.budget.given and not recipe.budget.spare_heads) or recipe.heads.ratio > 0.0
+    cut = [plan.blocks[index] for index in blocks]
+    shapes = [plan.shape.blocks[index].attention for index in blocks]
+    shape = next((shape for shape in shapes if not shape.fixed), None)
+    if not asked or shape is None or any(block.attention.removed for block in cut):
+        return ()
+    if not any(block.ffn.removed for block in cut):
+        return ()
+    step = policy_for(recipe.heads.policy, shape).step(shape)
+    return (
+        f"Only FFN channels go: all heads stay, for a block of {shape.units} heads gives up "
+        f"{step} at a time, which is more than what was asked of them.",
+    )
 
 
 def plan_block(

@@ -21,13 +21,15 @@ class Recovery:
     """``reconstructs``: in_proj and out_proj are fitted before the cut (Algorithms 1, 3, 4).
 
     ``uses_tokens``: weights or choices depend on the calibration text. ``everywhere``: it can
-    also repair modules that lose nothing but come after a cut.
+    also repair modules that lose nothing but come after a cut. ``adds_bias``: out_proj has a bias
+    afterwards whatever the recipe says.
     """
 
     finish: Finish
     reconstructs: bool = False
     uses_tokens: bool = True
     everywhere: bool = False
+    adds_bias: bool = False
 
 
 RECOVERIES: Registry[Recovery] = registries.RECOVERIES

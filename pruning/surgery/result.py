@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pruning.artifacts.events import ModuleEvent
+from pruning.artifacts.events import ModuleEvent, RecoveryCheck
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.report import Report
@@ -15,7 +15,8 @@ from pruning.models.loading.loaded import LoadedModel
 @dataclass(frozen=True)
 class PruneRun:
     """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
-    was carried out, after re-scoring; ``seconds`` excludes loading the model."""
+    was carried out, after re-scoring; ``seconds`` excludes loading the model. ``check``: None where
+    nothing was recovered, or the recipe wants no check."""
 
     dense: LoadedModel
     pruned: LoadedModel
@@ -25,3 +26,4 @@ class PruneRun:
     events: tuple[ModuleEvent, ...]
     seconds: float
     report: Report
+    check: RecoveryCheck | None = None

@@ -146,8 +146,8 @@ def recipe(**changes: Any) -> Recipe:
     data: dict[str, Any] = {
         "calibration": {"source": "random", "samples": 12, "seq_len": 16},
         # the wider scope runs more of the engine than the default does; no rewritten
-        # copies, which would only make it slower
-        "recovery": {"scope": "all", "copies": 0},
+        # copies, which would only make it slower; whatever a recovery gives is kept
+        "recovery": {"scope": "all", "copies": 0, "keep_better": False},
     }
     for key, value in changes.items():
         section, _, field = key.partition("__")

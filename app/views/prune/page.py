@@ -96,7 +96,7 @@ def preview() -> Plan | None:
         return None
     metrics(plan)
     expected(plan)
-    for reason in (*plan.shape.fixed.values(), *plan.shape.whole):
+    for reason in (*plan.shape.fixed.values(), *plan.shape.whole, *plan.remarks):
         st.info(reason)
     notes(draft)
     return plan

@@ -16,7 +16,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
 
 CORPORA.add(
     "random",
-    TokenCorpus(draw),
+    TokenCorpus(draw, language=False),
     title="Random tokens",
     summary="Uniformly drawn token ids; needs no text at all.",
     source="Li, Dong, Lei, CPAL 2025, section 3",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from math import ceil, lcm
 
 from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.rules import Budget
-from pruning.artifacts.shapes import ModelShape, ModuleShape
-from pruning.planning.head_policies.base import FALLBACK, alternatives
+from pruning.artifacts.shapes import KINDS, ModelShape, ModuleShape
+from pruning.planning.head_policies.base import alternatives
 from pruning.planning.heads import plan_heads
 from pruning.planning.selection import attention_parameters, dense_parameters, removed_channels
+from pruning.registries import RECOVERIES
 from pruning.utils.errors import UsageError
 
 
@@ -37,8 +39,9 @@ def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
     before = module_parameters(shape, blocks)
     in_blocks = module_parameters(shape, range(len(shape.blocks)))
     in_blocks += sum(block.other_parameters for block in shape.blocks)
+    over = _over_budget(shape, recipe.budget, in_blocks)
     # rounded up: a budget is a limit
-    kept = before - max(0, ceil(_over_budget(shape, recipe.budget, in_blocks)))
+    kept = before - (ceil(over) + added_biases(shape, recipe, blocks) if over > 0 else 0)
     least = _least(shape, recipe, blocks)
     if kept < least:
         share = 1.0 - (before - least) / in_blocks
@@ -48,6 +51,38 @@ def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
             f"range, {share:.1%} of the block parameters stay; allow more or widen the range."
         )
     return kept
+
+
+def added_biases(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
+    """Parameters of the biases that the recipe's recovery may add to the modules of ``blocks``: one
+    to every output projection that has none, of modules that it may change."""
+    rule = recipe.recovery
+    recovery = RECOVERIES[rule.method]
+    if not (recovery.adds_bias or (recovery.uses_tokens and rule.intercept == "add")):
+        return 0
+    everywhere = recovery.everywhere and rule.scope == "all"
+    modules = [shape.blocks[index].module(kind) for index in blocks for kind in KINDS]
+    # experts have no place for one
+    without = [m for m in modules if m.fixed_biases == 0 and m.experts == 1]
+    return shape.hidden_size * sum(everywhere or not module.fixed for module in without)
+
+
+def check_budget(plan: Plan, recipe: Recipe, shape: ModelShape, blocks: range) -> None:
+    """Raise UsageError when ``plan`` keeps more of ``blocks`` than the recipe's budget allows."""
+    if not recipe.budget.given:
+        return
+    left = sum(
+        attention_parameters(plan.blocks[index].attention, shape.blocks[index].attention)
+        + shape.blocks[index].ffn.parameters(len(plan.blocks[index].ffn.kept), 0)
+        for index in blocks
+    )
+    over = left - within_budget(shape, recipe, blocks)
+    if over > 0:
+        raise UsageError(
+            f"The budget cannot be met: {plan.kept_block_parameters:.1%} of the block parameters "
+            f"would stay, {over:,} too many parameters. Allow more, widen the range, or change "
+            "the allocation, the head policy or the marks."
+        )
 
 
 def _over_budget(shape: ModelShape, budget: Budget, in_blocks: int) -> float:
@@ -63,12 +98,19 @@ def _least(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
     total = 0
     for index in blocks:
         attention, ffn = shape.blocks[index].attention, shape.blocks[index].ffn
-        policies = alternatives(recipe.heads.policy, attention) or alternatives(FALLBACK, attention)
+        policies = alternatives(recipe.heads.policy, attention)
         fewest = (p.parameters_left(attention, p.step(attention)) for p in policies.values())
         total += dense_parameters(attention) if attention.fixed else min(fewest)
-        each = min(lcm(recipe.ffn.multiple, ffn.step), ffn.units_per_expert)
-        total += dense_parameters(ffn) if ffn.fixed else ffn.parameters(ffn.experts * each, 0)
+        total += least_ffn(ffn, recipe.ffn.multiple)
     return total
+
+
+def least_ffn(shape: ModuleShape, multiple: int) -> int:
+    """Parameters of an FFN that loses as many channels as it can."""
+    if shape.fixed:
+        return dense_parameters(shape)
+    each = min(lcm(multiple, shape.step), shape.units_per_expert)
+    return shape.parameters(shape.experts * each, 0)
 
 
 def _removed_by_ratios(measurement: Measurement, recipe: Recipe, blocks: range) -> int:

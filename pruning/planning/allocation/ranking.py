@@ -10,6 +10,7 @@ are ranked once more for what the real head counts leave to be removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lcm
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModuleKind, ModuleShape
 from pruning.criteria import channel_scores
 from pruning.planning.allocation.base import BlockSparsity
-from pruning.planning.allocation.budget import attention_after, channel_parameters
+from pruning.planning.allocation.budget import attention_after, channel_parameters, least_ffn
 from pruning.planning.head_policies.base import policy_for
 from pruning.planning.selection import dense_parameters
 
@@ -71,9 +72,9 @@ def uniform_ffn_sparsity(
     ] or [1]
     sparsity = min(max(to_remove / sum(sizes), 0.0), 1.0 - 1e-9)
     shapes = [measurement.shape.blocks[i].ffn for i in blocks]
-    return [
-        channel_sparsity(shape, int(np.ceil(sparsity * shape.units - 1e-9))) for shape in shapes
-    ]
+    counts = [int(np.ceil(sparsity * shape.units - 1e-9)) for shape in shapes]
+    multiple = recipe.ffn.multiple
+    return [channel_sparsity(s, count, multiple) for s, count in zip(shapes, counts, strict=True)]
 
 
 def ffn_parameters_to_remove(
@@ -89,24 +90,55 @@ def ffn_parameters_to_remove(
 def ranked_ffn(
     measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
 ) -> list[BlockSparsity]:
-    """``heads`` as given and, for the rest, one ranking of the channels of all ``blocks``."""
+    """``heads`` as given (more where the channels alone are not enough) and, for the rest, one
+    ranking of the channels of all ``blocks``."""
+    heads = enough_heads(measurement, recipe, blocks, heads, kept)
+    multiple = recipe.ffn.multiple
     counts = weakest(
         [standardised(measurement, recipe, index, "ffn") for index in blocks],
         [channel_parameters(measurement.shape.blocks[index].ffn) for index in blocks],
         ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept),
     )
     return [
-        BlockSparsity(sparsity, channel_sparsity(measurement.shape.blocks[index].ffn, count))
+        BlockSparsity(
+            sparsity, channel_sparsity(measurement.shape.blocks[index].ffn, count, multiple)
+        )
         for index, sparsity, count in zip(blocks, heads, counts, strict=True)
     ]
 
 
-def channel_sparsity(shape: ModuleShape, count: int) -> float:
-    """The share that takes at least ``count`` channels out, as many of each expert."""
-    size, step = shape.units_per_expert, shape.step
+def enough_heads(
+    measurement: Measurement, recipe: Recipe, blocks: range, heads: Sequence[float], kept: int
+) -> list[float]:
+    """``heads``, the shares that the blocks lose, raised step by step in all of them until their
+    channels can give up the rest of what exceeds ``kept`` parameters."""
+    shapes = [measurement.shape.blocks[index] for index in blocks]
+    least = sum(least_ffn(shape.ffn, recipe.ffn.multiple) for shape in shapes)
+
+    def left(shares: Sequence[float]) -> int:
+        pairs = zip(blocks, shares, strict=True)
+        return least + sum(attention_after(measurement, recipe, *pair) for pair in pairs)
+
+    def raised(share: float, shape: ModuleShape) -> float:
+        step = policy_for(recipe.heads.policy, shape).step(shape)
+        return max(share, min(share * shape.units + step, shape.units - step) / shape.units)
+
+    heads = list(heads)
+    while left(heads) > kept:
+        more = [raised(share, shape.attention) for share, shape in zip(heads, shapes, strict=True)]
+        if more == heads:
+            break
+        heads = more
+    return heads
+
+
+def channel_sparsity(shape: ModuleShape, count: int, multiple: int = 1) -> float:
+    """The share that takes at least ``count`` channels out, as many of each expert, such that the
+    width that stays is a multiple of ``multiple``, where anything goes."""
+    size, step = shape.units_per_expert, lcm(multiple, shape.step)
     # rounded up: a budget is a limit
-    each = step * -(-count // (shape.experts * step))
-    return min(each, size - step) / size
+    keep = size - -(-count // shape.experts)
+    return 1.0 - min(max(keep // step, 1) * step, size) / size if count > 0 else 0.0
 
 
 def ranked_heads(

@@ -107,19 +107,24 @@ _SEPARATE = _SeparateHeads()
 
 
 def policy_for(name: str, shape: ModuleShape) -> HeadPolicy:
-    """The policy ``name``, or what stands in for it where heads share nothing."""
-    return _SEPARATE if shape.units_per_group == 1 else HEAD_POLICIES[name]
+    """The policy ``name``, or what stands in for it: FALLBACK where it does not fit the module,
+    none at all where heads share nothing."""
+    if shape.units_per_group == 1:
+        return _SEPARATE
+    policy = HEAD_POLICIES[name]
+    return policy if policy.fits(shape) else HEAD_POLICIES[FALLBACK]
 
 
 def alternatives(name: str, shape: ModuleShape) -> dict[str, HeadPolicy]:
     """By name the policies that ``name`` chooses from and that fit ``shape`` (most choose from
-    themselves alone); an empty name where heads share nothing."""
+    themselves alone; where it does not fit, FALLBACK); an empty name where heads share nothing."""
     if shape.units_per_group == 1:
         return {"": _SEPARATE}
     offered = {name: HEAD_POLICIES[name]}
     if HEAD_POLICIES[name].weighs_others:
         offered = {e.name: e.value for e in HEAD_POLICIES if not e.value.weighs_others}
-    return {name: policy for name, policy in offered.items() if policy.fits(shape)}
+    fitting = {name: policy for name, policy in offered.items() if policy.fits(shape)}
+    return fitting or {FALLBACK: HEAD_POLICIES[FALLBACK]}
 
 
 def select_any(request: HeadRequest) -> ModulePlan:

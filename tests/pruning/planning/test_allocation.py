@@ -236,3 +236,74 @@ def test_what_fixed_modules_keep_the_others_give(name):
     check(plan)
     assert not any(block.attention.removed for block in plan.blocks)
     assert 0.68 < plan.kept_block_parameters <= 0.7
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+@pytest.mark.parametrize("kept", [0.75, 0.3])
+def test_heads_of_a_single_group_go_one_by_one_whatever_the_policy(name, kept):
+    """Whole groups cannot go where there is one: the budget was exceeded without a word."""
+    measured = synthetic.predictable(blocks=4, heads=8, groups=1, channels=20)
+    rule = {"allocation": name, "budget__kept": kept}
+    plan = plan_of(measured, **rule, heads__policy="kv_group")
+    check(plan)
+    assert plan.kept_block_parameters <= kept
+    assert any(block.attention.removed for block in plan.blocks)
+    assert plan.widths == plan_of(measured, **rule, heads__policy="query").widths
+
+
+@pytest.mark.parametrize("policy", ["query", "kv_group", "ungroup", "auto"])
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_tight_budget_is_met_whatever_the_steps_of_the_heads(name, policy):
+    """The channels alone are not enough for what the heads' share is rounded by."""
+    measured = synthetic.predictable(blocks=4, heads=8, groups=2, channels=9)
+    for kept in (0.5, 0.62, 0.74):
+        plan = plan_of(measured, allocation=name, budget__kept=kept, heads__policy=policy)
+        check(plan)
+        assert plan.kept_block_parameters <= kept
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_budget_is_a_limit_also_where_widths_are_rounded(name):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    for kept in (0.9, 0.75, 0.5):
+        plan = plan_of(measured, allocation=name, budget__kept=kept, ffn__multiple=32)
+        assert plan.kept_block_parameters <= kept
+
+
+def test_a_budget_that_marks_make_impossible_is_refused():
+    measured = synthetic.predictable(blocks=3, heads=8, groups=8, channels=9)
+    marks = {index: {"keep": list(range(8))} for index in range(3)}
+    with pytest.raises(UsageError, match="budget cannot be met: 84.7% of the block parameters"):
+        plan_of(measured, budget__kept=0.4, marks=marks)
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_biases_that_recovery_adds_are_within_the_budget(name):
+    measured = synthetic.predictable(blocks=6, channels=200)
+    added = 2 * 6 * synthetic.HIDDEN
+    for rule, biases in (
+        ({"recovery__method": "bias"}, added),
+        ({"recovery__intercept": "add"}, added),
+        ({"recovery__intercept": "add", "recovery__method": "none"}, 0),
+        ({}, 0),
+    ):
+        plan = plan_of(measured, allocation=name, budget__kept=0.7, **rule)
+        whole = plan_of(measured, allocation=name, budget__kept=0.7)
+        left = 0.7 * plan.before.block_parameters - plan.after.block_parameters
+        assert left >= biases
+        assert (plan.widths == whole.widths) == (biases == 0)
+    assert plan_of(measured, recovery__method="bias", budget__kept=1.0).is_empty
+
+
+def test_a_plan_says_when_only_channels_go():
+    measured = synthetic.predictable(blocks=4, heads=8, groups=2, channels=200)
+    (remark,) = plan_of(measured, budget__kept=0.8).remarks
+    assert remark.startswith("Only FFN channels go: all heads stay, for a block of 8 heads")
+    assert "2 at a time" in remark and len(remark) <= 300
+    for silent in (
+        {"budget__kept": 0.5},
+        {"budget__kept": 0.8, "budget__spare_heads": True},
+        {"ffn__ratio": 0.2},
+        {},
+    ):
+        assert plan_of(measured, **silent).remarks == ()
