@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pruning.artifacts.comparison import Comparison
 from pruning.artifacts.events import ModuleEvent
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
@@ -15,7 +16,8 @@ from pruning.models.loading.loaded import LoadedModel
 @dataclass(frozen=True)
 class PruneRun:
     """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
-    was carried out, after re-scoring; ``seconds`` excludes loading the model."""
+    was carried out, after re-scoring; ``seconds`` excludes loading the model; ``comparison``: what
+    both models answered, where they were asked."""
 
     dense: LoadedModel
     pruned: LoadedModel
@@ -25,3 +27,4 @@ class PruneRun:
     events: tuple[ModuleEvent, ...]
     seconds: float
     report: Report
+    comparison: Comparison | None = None
