@@ -13,19 +13,12 @@ from typing import Any
 from app.jobs.job import Task
 from app.jobs.progress import EVALUATE, GENERATE, SAVE
 from app.server.downloads import DownloadStore
+from pruning.artifacts.comparison import Pair
 from pruning.artifacts.events import Progress, stop_if
 from pruning.checkpoint.forms import FORMS
 
 SHARD_BYTES = 5 * 10**9
 """Largest file of a saved folder (``pruning.checkpoint.forms.base.SHARD``)."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The same question put to the dense and to the pruned model."""
-
-    before: Any
-    after: Any
 
 
 def _both(run: Any, side: Callable[[Any, str, int], Any]) -> Pair:
@@ -63,19 +56,9 @@ def speeds(run: Any) -> Task:
     """Tokens per second of both models, the best of three turns each."""
 
     def work(progress, should_cancel):
-        from pruning.evaluate import Speed, tokens_per_second
+        from pruning.evaluate import speeds as both
 
-        # by turns: the first run is cold, and other work on the machine comes and goes
-        turns = (run.dense, run.pruned) * 3
-        rates = []
-        for place, loaded in enumerate(turns):
-            stop_if(should_cancel)
-            name = "pruned" if place % 2 else "dense"
-            progress(Progress("evaluate", place, len(turns), f"timing the {name} model"))
-            rates.append(tokens_per_second(loaded.model, repeats=1))
-        sides = (rates[0::2], rates[1::2])
-        best = [Speed(max(s.prefill for s in side), max(s.decode for s in side)) for side in sides]
-        return Pair(*best)
+        return both(run.dense, run.pruned, progress=progress, should_cancel=should_cancel)
 
     return Task(work, (EVALUATE,))
 
@@ -93,24 +76,20 @@ def texts(run: Any, prompt: str, max_new_tokens: int, live: LiveTexts | None = N
     live = live or LiveTexts()
 
     def work(progress, should_cancel):
-        from pruning.evaluate import generate
+        from pruning.evaluate import continuations
 
-        def side(loaded: Any, name: str, part: int) -> Any:
-            def on_text(piece: str) -> None:
-                (live.after if part else live.before).append(piece)
-                progress(Progress("generate", part, 2, f"The {name} model generates"))
+        def on_text(part: int, piece: str) -> None:
+            (live.after if part else live.before).append(piece)
 
-            progress(Progress("generate", part, 2, f"The {name} model reads the prompt"))
-            return generate(
-                loaded.model,
-                loaded.tokenizer,
-                prompt,
-                max_new_tokens=max_new_tokens,
-                on_text=on_text,
-                should_cancel=should_cancel,
-            )
-
-        return _both(run, side)
+        return continuations(
+            run.dense,
+            run.pruned,
+            prompt,
+            max_new_tokens,
+            on_text=on_text,
+            progress=progress,
+            should_cancel=should_cancel,
+        )
 
     return Task(work, (GENERATE,))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pruning.artifacts.comparison import Questions
 from pruning.artifacts.events import Progress
 from pruning.artifacts.recipe import Recipe
 from pruning.planning.planner import needs_gradients, needs_loss_curves
@@ -37,6 +38,9 @@ POINTS = Step("sweep", "points done", 20.0, paced_from=2)
 EVALUATE = Step("evaluate", "evaluating")
 GENERATE = Step("generate", "generating")
 SAVE = Step("save", "saving")
+READ = Step("evaluate", "reading a text with both models", 2.0)
+TIME = Step("evaluate", "timing both models", 2.0)
+WRITE = Step("generate", "letting both models write", 2.0, paced_from=1)
 
 
 def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
@@ -49,6 +53,12 @@ def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
 def prune_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a whole run of ``recipe``."""
     return (*measure_steps(recipe), *_resampling(recipe), PRUNE)
+
+
+def question_steps(questions: Questions) -> tuple[Step, ...]:
+    """What is asked of both models after a run."""
+    asked = {READ: questions.text, TIME: questions.speed or None, WRITE: questions.prompt}
+    return tuple(step for step, wanted in asked.items() if wanted is not None)
 
 
 def _resampling(recipe: Recipe) -> tuple[Step, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 from app.jobs import memory
 from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
-from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps
+from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps, question_steps
+from pruning.artifacts.comparison import Questions
 from pruning.artifacts.events import Progress, stop_if
 from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.artifacts.shapes import ModelShape
@@ -134,10 +135,14 @@ def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) 
     return _on_model(store, choice, device, use, LOOK)
 
 
-def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Task:
-    """The whole run of ``recipe``; the result is a PruneRun, whose time leaves pauses out."""
+def pruning_run(
+    store: ModelStore, recipe: Recipe, device: str, questions: Questions | None = None
+) -> Task:
+    """The whole run of ``recipe``; the result is a PruneRun, whose time leaves pauses out. At the
+    end both models are asked ``questions`` (None: nothing); cancelling that keeps the run."""
 
     def use(loaded, progress, should_cancel):
+        from pruning.evaluate import compare
         from pruning.pipeline import prune
 
         paused = 0.0
@@ -150,9 +155,14 @@ def pruning_run(store: ModelStore, recipe: Recipe, device: str) -> Task:
 
         run = prune(loaded, recipe, progress=timed, should_cancel=should_cancel)
         seconds = run.seconds - paused
-        return replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
+        run = replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
+        if questions is None:
+            return run
+        callbacks = {"progress": progress, "should_cancel": should_cancel}
+        return replace(run, comparison=compare(run.dense, run.pruned, questions, **callbacks))
 
-    return _on_model(store, recipe.model, device, use, *prune_steps(recipe))
+    after = () if questions is None else question_steps(questions)
+    return _on_model(store, recipe.model, device, use, *prune_steps(recipe), *after)
 
 
 def sweeping(

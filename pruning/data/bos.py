@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from pruning.artifacts.comparison import Leading
 from pruning.artifacts.rules import Bos
 from pruning.utils.errors import UsageError
 from pruning.utils.registry import unknown_name
-
-Leading = Literal["every", "first", "none"]
-"""What a BOS token leads: every window, the text alone, nothing."""
 
 
 def adds_bos(tokenizer: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,17 +11,9 @@ from torch import nn
 from transformers import TextStreamer
 
 from pruning.adapters import adapter_for
+from pruning.artifacts.comparison import Generation
 from pruning.artifacts.events import CancelCheck, never, stop_if
 from pruning.utils.errors import SourceError, UsageError
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the model wrote after the prompt."""
-
-    text: str
-    new_tokens: int
-    seconds: float
 
 
 @torch.inference_mode()

@@ -5,56 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pruning.artifacts.comparison import Perplexity
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.data.bos import Bos, Leading
-from pruning.data.windows import evaluation_windows
+from pruning.data.bos import Bos
+from pruning.data.windows import Windows, evaluation_windows
 from pruning.models.execution.blockwise import batched_logits
 from pruning.utils.errors import UsageError
 from pruning.utils.precision import to_float64
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
-
-_BOS = {
-    "every": "a BOS token before every window, counted in it",
-    "first": "with a BOS token first",
-    "none": "no BOS token",
-}
-
-
-@dataclass(frozen=True)
-class Perplexity:
-    """``nll``: mean negative log-likelihood per predicted token, in nats; ``perplexity`` is
-    its exponential; ``tokens`` predicted over ``windows`` windows of ``seq_len``."""
-
-    perplexity: float
-    nll: float
-    tokens: int
-    windows: int
-    seq_len: int
-    dtype: str
-    seconds: float
-    corpus: str
-    split: str
-    bos: Leading
-    fingerprint: str
-
-    def protocol(self) -> str:
-        """The sentence that belongs beside the number."""
-        bos = _BOS[self.bos]
-        return (
-            f"{self.corpus} ({self.split}), tokenised once ({bos}), {self.windows} consecutive "
-            f"windows of {self.seq_len} tokens, tokens 2 to {self.seq_len} of each predicted, "
-            f"{self.dtype}."
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @torch.inference_mode()
@@ -93,17 +57,24 @@ def perplexity(
         done += len(losses)
         progress(Progress("evaluate", done, count, f"{done} of {count} windows"))
         stop_if(should_cancel)
-    tokens = count * (seq_len - 1)
+    return perplexity_of(model, text, total, time.perf_counter() - started)
+
+
+def perplexity_of(model: nn.Module, text: Windows, total: float, seconds: float) -> Perplexity:
+    """The perplexity of ``model`` on ``text``, whose tokens' negative log-likelihoods add up to
+    ``total`` nats."""
+    windows, seq_len = text.ids.shape
+    tokens = windows * (seq_len - 1)
     nll = total / tokens
     return Perplexity(
         perplexity=math.exp(nll) if nll < 700 else math.inf,
         nll=nll,
         tokens=tokens,
-        windows=count,
+        windows=windows,
         seq_len=seq_len,
         dtype=str(model.dtype).removeprefix("torch."),
-        seconds=round(time.perf_counter() - started, 3),
-        corpus=source,
+        seconds=round(seconds, 3),
+        corpus=text.source,
         split="test",
         bos=text.bos,
         fingerprint=text.fingerprint,

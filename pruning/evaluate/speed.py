@@ -6,21 +6,13 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from pruning.artifacts.comparison import Speed
 from pruning.models.execution.kv_cache import CachedReader
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Tokens per second: ``prefill`` reading a prompt, ``decode`` writing one by one (batch 1)."""
-
-    prefill: float
-    decode: float
 
 
 @torch.inference_mode()

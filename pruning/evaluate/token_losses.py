@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from pruning.artifacts.comparison import Pair, Passage, Perplexity, TokenLosses
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.data.windows import evaluation_windows
-from pruning.evaluate.perplexity import batched_losses
+from pruning.evaluate.perplexity import batched_losses, perplexity_of
 from pruning.utils.errors import UsageError
+from pruning.utils.precision import to_float64
 
 
-@dataclass(frozen=True)
-class Passage:
-    """One window of text. ``pieces`` [s]: the text of each token (joined they are the passage);
-    ``dense``, ``pruned`` [s - 1]: negative log-likelihood in nats of tokens 2 to s."""
-
-    pieces: tuple[str, ...]
-    dense: tuple[float, ...]
-    pruned: tuple[float, ...]
-
-    @property
-    def rises(self) -> tuple[float, ...]:
-        """Nats by which each predicted token became less likely [s - 1]; negative: likelier."""
-        return tuple(b - a for a, b in zip(self.dense, self.pruned, strict=True))
-
-    @property
-    def mean_rise(self) -> float:
-        """Mean of :attr:`rises`."""
-        return sum(self.rises) / len(self.rises)
-
-
-@dataclass(frozen=True)
-class TokenLosses:
-    """The passages of a text, in order, and where they come from."""
-
-    corpus: str
-    split: str
-    seq_len: int
-    passages: tuple[Passage, ...]
-
-    def worst(self, count: int) -> list[tuple[int, int, float]]:
-        """``(passage, token, rise in nats)`` of the tokens whose likelihood fell most."""
-        rises = [
-            (index, place, rise)
-            for index, passage in enumerate(self.passages)
-            for place, rise in enumerate(passage.rises, start=1)
-        ]
-        return sorted(rises, key=lambda item: -item[2])[:count]
-
-
-@torch.inference_mode()
 def token_losses(
     dense: nn.Module,
     pruned: nn.Module,
@@ -71,12 +33,33 @@ def token_losses(
 
     Raises UsageError, SourceError (text too short or absent) and Cancelled.
     """
+    callbacks = {"progress": progress, "should_cancel": should_cancel}
+    return read_with_both(
+        dense, pruned, tokenizer, source, seq_len=seq_len, windows=windows, **callbacks
+    )[1]
+
+
+@torch.inference_mode()
+def read_with_both(
+    dense: nn.Module,
+    pruned: nn.Module,
+    tokenizer: Any,
+    source: str,
+    *,
+    seq_len: int = 128,
+    windows: int | None = 16,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> tuple[Pair[Perplexity], TokenLosses]:
+    """Perplexities and :func:`token_losses` of both models from one reading; raises the same."""
     if seq_len < 2 or (windows is not None and windows < 1):
         raise UsageError("At least one window of at least 2 tokens is needed; ask for more.")
     text = evaluation_windows(source, dense, tokenizer, seq_len, windows)
-    total, sides = 2 * len(text.ids), []
+    total = 2 * len(text.ids)
+    scores: list[Perplexity] = []
+    sides: list[list[list[float]]] = []
     for name, model in (("dense", dense), ("pruned", pruned)):
-        rows: list[Tensor] = []
+        started, rows = time.perf_counter(), []
         done = len(sides) * len(text.ids)
         stop_if(should_cancel)
         for losses in batched_losses(model, text.ids, should_cancel):
@@ -84,12 +67,14 @@ def token_losses(
             done += len(losses)
             progress(Progress("evaluate", done, total, f"the {name} model reads"))
             stop_if(should_cancel)
+        nats = sum(to_float64(losses).sum().item() for losses in rows)
+        scores.append(perplexity_of(model, text, nats, time.perf_counter() - started))
         sides.append(torch.cat(rows).tolist())
     passages = (
         Passage(tuple(pieces(tokenizer, ids)), tuple(before), tuple(after))
         for ids, before, after in zip(text.ids.tolist(), *sides, strict=True)
     )
-    return TokenLosses(source, "test", seq_len, tuple(passages))
+    return Pair(*scores), TokenLosses(source, "test", seq_len, tuple(passages))
 
 
 def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pruning.artifacts.comparison import Comparison
 from pruning.artifacts.events import ModuleEvent, RecoveryCheck
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
@@ -16,7 +17,8 @@ from pruning.models.loading.loaded import LoadedModel
 class PruneRun:
     """A finished run. ``pruned`` shares untouched parameters with ``dense``; ``plan`` is what
     was carried out, after re-scoring; ``seconds`` excludes loading the model. ``check``: None where
-    nothing was recovered, or the recipe wants no check."""
+    nothing was recovered, or the recipe wants no check; ``comparison``: what both models answered,
+    where they were asked."""
 
     dense: LoadedModel
     pruned: LoadedModel
@@ -27,3 +29,4 @@ class PruneRun:
     seconds: float
     report: Report
     check: RecoveryCheck | None = None
+    comparison: Comparison | None = None

@@ -52,6 +52,7 @@ class FakeRun:
     pruned: object = "pruned"
     events: tuple = ()
     recipe: object = None
+    comparison: object = None
 
 
 def small_recipe() -> Recipe:

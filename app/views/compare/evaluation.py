@@ -11,8 +11,9 @@ from app.jobs import compare_tasks
 from app.jobs.job import Job
 from app.views.compare import questions
 from app.views.compare.questions import PERPLEXITY, SPEED, TEXTS
+from pruning.artifacts.comparison import Questions
 
-PROMPT = "The water cycle describes how water moves"
+PROMPT = Questions().prompt
 _TWO_DIGITS = st.column_config.NumberColumn(format="%.2f", width="small")
 
 
@@ -112,9 +113,10 @@ def text(run: Job) -> None:
     )
     pair, job = questions.answer(TEXTS, run), questions.latest(TEXTS, run)
     if pair is not None:
+        _, (_, begun, *_) = questions.found(TEXTS, run)
         for side, text in _sides(pair):
             st.markdown(f"{side}{text.new_tokens} tokens in {text.seconds:.1f} s")
-            _continued(job, text.text)
+            _continued(begun, text.text)
     elif job is not None and job.active:
         _growing(job)
 
@@ -125,7 +127,7 @@ def _growing(job: Job) -> None:
     if job.active:
         for side, pieces in _sides(job.request[2]):
             st.markdown(f"{side}generating")
-            _continued(job, "".join(list(pieces)))
+            _continued(job.request[1], "".join(list(pieces)))
 
 
 def _sides(pair: Any) -> Iterator[tuple[str, Any]]:
@@ -136,6 +138,6 @@ def _sides(pair: Any) -> Iterator[tuple[str, Any]]:
             yield f"**{name}** · ", side
 
 
-def _continued(job: Job, text: str) -> None:
+def _continued(prompt: str, text: str) -> None:
     # st.text: what a model generates must not be read as markup
-    st.text(f"{job.request[1]}{text}", width="stretch")
+    st.text(f"{prompt}{text}", width="stretch")

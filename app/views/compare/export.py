@@ -44,9 +44,9 @@ def section(run: Job) -> None:
 def _files(run: Job) -> None:
     """Recipe, report and CSV."""
     answers = {
-        question.kind: (job.result, job.request)
+        question.kind: answer
         for question in (PERPLEXITY, SPEED, TEXTS, TOKENS)
-        if (job := questions.latest(question, run)) is not None and job.status == "done"
+        if (answer := questions.found(question, run)) is not None
     }
     model = state.model_name(run.request.model.source)
     about = model, tasks.without_models(run.result), answers

@@ -11,6 +11,7 @@ from app.charts import plan_map
 from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.chart import show_chart
 from app.components.cost_metrics import cost_metrics
+from app.components.headline import show_headline
 from app.components.text import duration
 from app.components.widgets import page_header, show_problem
 from app.jobs.job import Job
@@ -53,6 +54,7 @@ def one_run(done: list[Job]) -> None:
         nothing_yet()
         return
     job = choose_run(done)
+    show_headline(job)
     written = job.result.report
     cost_metrics(st.columns(4), written.before, written.after, border=True)
     quality, speed = st.columns([3, 2], gap="large")

@@ -32,6 +32,9 @@ TEXTS = Question("texts", "Text", "Generate", ":material/edit:")
 PACK = Question("pack", "Download", "Prepare download", ":material/archive:")
 SAVE = Question("save", "Save", "Save", ":material/save:")
 
+_OWN = {"perplexity": "perplexity", "speed": "speed", "tokens": "tokens", "texts": "texts"}
+"""Kinds that a run answers at its end, and where its Comparison has the answer."""
+
 
 def latest(question: Question, run: Job) -> Job | None:
     """The newest job that asks this about ``run``."""
@@ -43,10 +46,21 @@ def jobs(question: Question, run: Job) -> list[Job]:
     return [job for job in visitor_jobs.jobs(question.kind) if job.request[0] == run.id]
 
 
+def found(question: Question, run: Job) -> tuple[Any, tuple] | None:
+    """The newest answer and what it was about (the run's id, then details); the run's own where
+    nothing was asked since; None when there is none."""
+    job = latest(question, run)
+    if job is not None:
+        return (job.result, job.request) if job.status == "done" else None
+    own = run.result.comparison
+    answer = getattr(own, _OWN[question.kind], None) if question.kind in _OWN else None
+    return None if answer is None else (answer, (run.id, own.prompt))
+
+
 def result(question: Question, run: Job) -> Any:
     """The newest answer; None when there is none."""
-    job = latest(question, run)
-    return job.result if job is not None and job.status == "done" else None
+    answer = found(question, run)
+    return None if answer is None else answer[0]
 
 
 def ask(
@@ -78,22 +92,23 @@ def queue(question: Question, run: Job, work: Work) -> None:
 def answer(question: Question, run: Job) -> Any:
     """The newest answer; progress or the closing sentence, and None, when there is none."""
     job = latest(question, run)
-    if job is None:
-        return None
-    if job.active:
-        watch(job)
-    outcome(job)
+    if job is not None:
+        if job.active:
+            watch(job)
+        outcome(job)
     return result(question, run)
 
 
 def perplexity_pairs(run: Job) -> dict[str, compare_tasks.Pair]:
     """Every perplexity of this run: the newest of each protocol, oldest first."""
+    own = run.result.comparison
+    pairs = [own.perplexity] if own is not None and own.perplexity is not None else []
+    pairs += [job.result for job in jobs(PERPLEXITY, run) if job.status == "done"]
     by_protocol: dict[str, compare_tasks.Pair] = {}
-    for job in jobs(PERPLEXITY, run):
-        if job.status == "done":
-            protocol = job.result.after.protocol()
-            by_protocol.pop(protocol, None)
-            by_protocol[protocol] = job.result
+    for pair in pairs:
+        protocol = pair.after.protocol()
+        by_protocol.pop(protocol, None)
+        by_protocol[protocol] = pair
     return by_protocol
 
 

@@ -81,7 +81,7 @@ def _evaluate_all(runs: list[Job]) -> None:
             for job in able:
                 work = questions.on_text(compare_tasks.perplexities, job)
                 questions.queue(PERPLEXITY, job, work)
-                if questions.latest(SPEED, job) is None:
+                if questions.result(SPEED, job) is None:
                     questions.queue(SPEED, job, compare_tasks.speeds(job.result))
         except HeadroomError as error:
             st.error(str(error))

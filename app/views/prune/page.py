@@ -14,6 +14,7 @@ from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.chart import show_chart
 from app.components.cost_metrics import cost_metrics
 from app.components.csv_export import csv_button
+from app.components.headline import sentence
 from app.components.job_progress import outcome
 from app.components.recipe_fields import calibration_fields
 from app.components.scroll_top import show_top
@@ -23,8 +24,8 @@ from app.jobs import tasks
 from app.jobs.job import Job, Work
 from app.pages import Page
 from app.session import paths, state, visitor_jobs
+from app.views.prune import after_run, recipe_file, recipe_form, replay
 from app.views.prune import feed as feed_view
-from app.views.prune import recipe_file, recipe_form, replay
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
@@ -65,6 +66,8 @@ def main() -> None:
             recipe_form.recovery()
         with st.expander("Calibration text"):
             calibration_fields()
+        with st.expander("After the run"):
+            after_run.section()
         with st.expander("Recipe file"):
             recipe_file.section()
     st.html(_PREVIEW_STAYS)
@@ -185,11 +188,13 @@ def run(plan: Plan | None) -> None:
 
 def start(draft: Recipe) -> None:
     """Queue the run; paths outside the roots are refused."""
-    device = state.device()
+    device, asked = state.device(), after_run.questions()
 
     def make() -> Work:
         paths.check_recipe(draft)
-        return tasks.pruning_run(visitor_jobs.models(), draft, device)
+        if asked.text is not None:
+            paths.check_corpus(asked.text)
+        return tasks.pruning_run(visitor_jobs.models(), draft, device, asked)
 
     visitor_jobs.start(
         "prune",
@@ -204,10 +209,8 @@ def start(draft: Recipe) -> None:
 def ended(job: Job) -> None:
     """The last run in short, with the ways to Compare and to its replay."""
     if job.status == "done":
-        kept = job.result.report.kept_block_parameters
         st.success(
-            f"Last run, {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
-            icon=":material/check_circle:",
+            f"Last run, {duration(job.elapsed)}: {sentence(job)}.", icon=":material/check_circle:"
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":

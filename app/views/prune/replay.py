@@ -11,6 +11,7 @@ import streamlit as st
 from app import pages
 from app.charts.recovery import error_rows
 from app.components.csv_export import csv_button
+from app.components.headline import show_headline
 from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.jobs.job import Job
@@ -69,15 +70,18 @@ def show(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.title("Prune", anchor=False, width="content")
         if job.status == "done":
-            took, kept = duration(job.elapsed), job.result.report.kept_block_parameters
+            kept = job.result.report.kept_block_parameters
             st.markdown(
-                f"Done in {took}: **{kept:.1%} of the block parameters are kept.**", width="content"
+                f"Done in {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
+                width="content",
             )
             pages.link("compare")
         csv_button(partial(error_rows, job.events), "decisions", "feed.decisions.csv")
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )
+    if job.status == "done":
+        show_headline(job)
     st.fragment(_play, run_every=tick)(job, tape)
     show_top(f"{job.id}.replay")
 
