@@ -76,7 +76,7 @@ def texts(run: Any, prompt: str, max_new_tokens: int, live: LiveTexts | None = N
     live = live or LiveTexts()
 
     def work(progress, should_cancel):
-        from pruning.evaluate import continuations
+        from pruning.evaluate.comparison import continuations
 
         def on_text(part: int, piece: str) -> None:
             (live.after if part else live.before).append(piece)

@@ -1,22 +1,28 @@
-"""Perplexity, generation, speed and size of a model, dense or pruned."""
+"""Perplexity, zero-shot tasks, generation, speed and size of a model, dense or pruned."""
 
 from pruning.artifacts.comparison import Passage, Perplexity, Speed, TokenLosses
-from pruning.evaluate.comparison import compare, continuations, speeds
+from pruning.evaluate.comparison import compare, speeds
+from pruning.evaluate.continuations import Continuations, compare_continuations
 from pruning.evaluate.generation import generate
 from pruning.evaluate.perplexity import perplexity
 from pruning.evaluate.speed import tokens_per_second
+from pruning.evaluate.task_data import task_sources
 from pruning.evaluate.token_losses import token_losses
+from pruning.evaluate.zero_shot import zero_shot
 
 __all__ = [
+    "Continuations",
     "Passage",
     "Perplexity",
     "Speed",
     "TokenLosses",
     "compare",
-    "continuations",
+    "compare_continuations",
     "generate",
     "perplexity",
     "speeds",
+    "task_sources",
     "token_losses",
     "tokens_per_second",
+    "zero_shot",
 ]

@@ -1,0 +1,161 @@
+"""Accuracy on zero-shot tasks by EleutherAI's lm_eval, on a model in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.report import versions
+from pruning.artifacts.zero_shot import Metric, TaskScore, ZeroShot
+from pruning.evaluate.task_data import TaskSource, lm_eval_version
+from pruning.models.loading.loaded import LoadedModel
+from pruning.utils.errors import SourceError, UsageError, described
+
+BATCH_SIZE = 8
+
+
+def check_tasks(sources: Sequence[TaskSource], limit: int | None = None) -> None:
+    """Read every task's rows, so that what cannot be had is refused before weights are read.
+    Raises UsageError for a ``limit`` below 1 and SourceError, also without a network."""
+    if limit is not None and limit < 1:
+        raise UsageError(f"{limit} items leave nothing to evaluate; choose a limit of at least 1.")
+    for source in sources:
+        _task(source)
+
+
+@torch.inference_mode()
+def zero_shot(
+    loaded: LoadedModel,
+    sources: Sequence[TaskSource],
+    *,
+    limit: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: ProgressCallback = ignore,
+    should_cancel: CancelCheck = never,
+) -> ZeroShot:
+    """Score ``loaded`` on ``sources`` (:func:`pruning.evaluate.task_data.task_sources`), each task
+    on its first ``limit`` items (None: all).
+
+    Every answer is scored by its log-likelihood behind the prompt, in the model's dtype; each task
+    is run on its own, so that a figure does not depend on which others were asked for.
+    Raises UsageError, SourceError and Cancelled.
+    """
+    from lm_eval import evaluate
+
+    from pruning.evaluate.harness import HarnessModel, keep_quiet
+
+    if loaded.tokenizer is None:
+        raise SourceError(
+            "The model has no tokenizer, so no task can be read; put the tokenizer's files into "
+            "the model's folder."
+        )
+    check_tasks(sources, limit)
+    keep_quiet()
+    started, scores = time.perf_counter(), []
+    counter = _Counter(progress, len(sources))
+    model = HarnessModel(
+        loaded.model, loaded.tokenizer, batch_size, counter.answered, should_cancel
+    )
+    for source in sources:
+        stop_if(should_cancel)
+        task = _task(source)
+        counter.begin(source.name, _answers(task, limit))
+        found = evaluate(
+            lm=model, task_dict={"tasks": {source.name: task}}, limit=limit, log_samples=False
+        )
+        scores.append(_score(source, found))
+        counter.end()
+    return ZeroShot(
+        model=loaded.source,
+        dtype=loaded.dtype,
+        device=loaded.device,
+        limit=limit,
+        batch_size=batch_size,
+        seconds=round(time.perf_counter() - started, 3),
+        versions={**versions(), "lm_eval": lm_eval_version()},
+        scores=tuple(scores),
+    )
+
+
+def _task(source: TaskSource) -> Any:
+    """lm_eval's task with its rows in memory; raises SourceError where they cannot be had."""
+    from lm_eval.tasks import TaskManager
+
+    from pruning.evaluate.harness import keep_quiet
+
+    keep_quiet()
+    with TemporaryDirectory(prefix="headroom-") as folder:
+        (Path(folder) / f"{source.name}.yaml").write_text(source.yaml, encoding="utf-8")
+        # lm_eval's own thousands of definitions take seconds to list; ours include those they need
+        manager = TaskManager(include_path=folder, include_defaults=False)
+        try:
+            task = manager.load([source.name])["tasks"][source.name]
+        except Exception as error:  # datasets raises many kinds; all mean: not to be had now
+            advice = "repair the file"
+            if source.data == "hub":
+                advice = "check the network, or name a folder of JSONL files (--task-data)"
+            raise SourceError(
+                f"The rows of {source.name} could not be read ({described(error, 100)}); {advice}."
+            ) from None
+    task.set_config("num_fewshot", 0)
+    return task
+
+
+def _answers(task: Any, limit: int | None) -> int:
+    """Answers that will be scored, about: as many per item as the first one has."""
+    items = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
+    return items * len(task.doc_to_choice(task.eval_docs[0]))
+
+
+def _score(source: TaskSource, found: Any) -> TaskScore:
+    values, counts = found["results"][source.name], found["n-samples"][source.name]
+    metric: Metric = "acc_norm" if "acc_norm,none" in values else "acc"
+    data, config = source.data, found["configs"][source.name]
+    if data == "hub":
+        parts = (config["dataset_path"], config.get("dataset_name"))
+        data = f"huggingface.co/datasets/{'/'.join(part for part in parts if part)}"
+    return TaskScore(
+        task=source.name,
+        metric=metric,
+        accuracy=float(values[f"{metric},none"]),
+        stderr=_error(values[f"{metric}_stderr,none"]),
+        plain_accuracy=float(values["acc,none"]),
+        plain_stderr=_error(values["acc_stderr,none"]),
+        items=counts["effective"],
+        available=counts["original"],
+        version=str(found["versions"][source.name]),
+        data=data,
+    )
+
+
+def _error(value: Any) -> float | None:
+    """lm_eval gives a text where there is no standard error."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+class _Counter:
+    """Turns answers into progress: tasks count alike, each by its answers."""
+
+    def __init__(self, progress: ProgressCallback, tasks: int) -> None:
+        self._progress, self._total = progress, 100 * tasks
+        self._task, self._answers, self._seen, self._before = "", 1, 0, 0
+
+    def begin(self, task: str, answers: int) -> None:
+        self._task, self._answers, self._seen = task, max(answers, 1), 0
+
+    def answered(self) -> None:
+        self._seen += 1
+        share = min(99, 100 * self._seen // self._answers)
+        message = f"{self._task}: {self._seen} of {self._answers} answers"
+        self._progress(Progress("tasks", self._before + share, self._total, message))
+
+    def end(self) -> None:
+        self._before += 100
+        self._progress(Progress("tasks", self._before, self._total, f"{self._task}: done"))
