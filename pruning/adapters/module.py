@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pruning.adapters.experts import IN_PROJ, LEVEL2, STEP, ExpertLayer, Mixture
+from pruning.adapters.experts import IN_PROJ, OUT_PROJ, STEP, ExpertLayer, Mixture
 from pruning.adapters.projection import Projection, layer_shape
 from pruning.artifacts.shapes import ModuleKind, ModuleShape
 
@@ -103,7 +103,7 @@ class PrunableModule:
     @classmethod
     def of_experts(cls, experts: nn.Module, active: int) -> PrunableModule:
         """The gated experts of a block, of which ``active`` work on each token."""
-        count, _, width = getattr(experts, LEVEL2).shape
+        count, _, width = getattr(experts, OUT_PROJ).shape
         fused = ExpertLayer(experts, IN_PROJ)
         rows = torch.arange(count * 2 * width).reshape(count, 2, width)
         return cls(
@@ -112,7 +112,7 @@ class PrunableModule:
                 "up": Projection(fused, rows[:, 1].reshape(-1)),
                 "gate": Projection(fused, rows[:, 0].reshape(-1)),
             },
-            out_proj=ExpertLayer(experts, LEVEL2),
+            out_proj=ExpertLayer(experts, OUT_PROJ),
             units=count * width,
             groups=0,
             unit_width=1,

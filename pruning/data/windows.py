@@ -96,7 +96,7 @@ def calibration_windows(
     if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
         led = "every" if leading(bos, tokenizer) == "every" else "none"
         own = seq_len - (led == "every")
-        ids = CORPORA[source].draw(model, tokenizer, samples, own, seed)
+        ids = CORPORA[source].sample(model, tokenizer, samples, own, seed)
         ids = _led(ids, tokenizer) if led == "every" else ids
         return Windows(ids, source, _digest(ids.numpy().tobytes()), seed, led)
     if tokenizer is None:

@@ -25,9 +25,9 @@ class TextCorpus:
 
 @dataclass(frozen=True)
 class TokenCorpus:
-    """``draw(model, tokenizer, samples, seq_len, seed)`` gives token ids [samples, seq_len]."""
+    """``sample(model, tokenizer, samples, seq_len, seed)`` gives token ids [samples, seq_len]."""
 
-    draw: Callable[[Any, Any, int, int, int], Any]
+    sample: Callable[[Any, Any, int, int, int], Any]
 
 
 Corpus = TextCorpus | TokenCorpus
