@@ -51,6 +51,4 @@ class Evaluate(Command):
         return {**result.as_dict(), "protocol": result.protocol()}
 
 
-COMMANDS.add(
-    "evaluate", Evaluate(), title="Evaluate", summary="perplexity on a text", source="", place=30
-)
+COMMANDS.add("evaluate", Evaluate(), summary="perplexity on a text", place=30)
