@@ -44,8 +44,8 @@ class Page:
 @cache
 def every_page() -> tuple[Page, ...]:
     """All pages, in the order of the navigation."""
-    found = [page for folder in folders() for page in pages_in(folder)]
-    return tuple(sorted(found, key=lambda page: (page.place, page.name)))
+    pages = [page for folder in folders() for page in pages_in(folder)]
+    return tuple(sorted(pages, key=lambda page: (page.place, page.name)))
 
 
 def folders() -> list[Path]:

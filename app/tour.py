@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -71,42 +72,26 @@ def panel(page: str) -> None:
     if step is None:
         with offer.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown("**New to pruning?** Six short steps show how it goes.", width="content")
-            st.button(
-                "Take the tour",
-                key="tour.start",
-                on_click=_go,
-                args=(0,),
-                type="tertiary",
-                icon=":material/explore:",
-            )
-            st.button("No, thanks", key="tour.no", on_click=_go, args=(AWAY,), type="tertiary")
+            _button("Take the tour", "start", 0, type="tertiary", icon=":material/explore:")
+            _button("No, thanks", "no", AWAY, type="tertiary")
         return
     here = STEPS[step]
     with st.container(border=True):
         st.markdown(f"**{step + 1} of {len(STEPS)} · {here.title}** — {here.words}")
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.button(
-                "Back",
-                key="tour.back",
-                disabled=step == 0,
-                icon=":material/arrow_back:",
-                on_click=_go,
-                args=(step - 1,),
-            )
-            last = step == len(STEPS) - 1
-            st.button(
-                "Done" if last else "Next",
-                key="tour.next",
-                type="primary",
-                on_click=_go,
-                args=(AWAY if last else step + 1,),
-            )
+            icon, last = ":material/arrow_back:", step == len(STEPS) - 1
+            _button("Back", "back", step - 1, icon=icon, disabled=step == 0)
+            following = AWAY if last else step + 1
+            _button("Done" if last else "Next", "next", following, type="primary")
             if not last:
-                st.button(
-                    "End the tour", key="tour.end", type="tertiary", on_click=_go, args=(AWAY,)
-                )
+                _button("End the tour", "end", AWAY, type="tertiary")
             if page != here.page:
                 pages.link(here.page, f"This step is on {pages.page(here.page).title}")
+
+
+def _button(label: str, name: str, step: int, **look: Any) -> None:
+    """Goes to ``step``."""
+    st.button(label, key=f"tour.{name}", on_click=_go, args=(step,), **look)
 
 
 def follow(page: str) -> None:

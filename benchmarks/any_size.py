@@ -82,13 +82,13 @@ def _timed(stage: str, call, *args, device=None, **kwargs):
     started = time.perf_counter()
     if isinstance(device, str):
         kwargs["device"], device = device, None
-    found = call(*args, **kwargs)
+    result = call(*args, **kwargs)
     seconds = time.perf_counter() - started
     peaks = f"process {peak_memory_bytes(torch.device('cpu')) / 2**30:.2f} GiB"
     if device is not None and device.type == "cuda":
         peaks += f", device {peak_memory_bytes(device) / 2**30:.2f} GiB"
     print(f"{stage}: {seconds:.1f} s, peak {peaks}", flush=True)
-    return found
+    return result
 
 
 def _config(options: argparse.Namespace) -> LlamaConfig:
@@ -108,14 +108,14 @@ def _config(options: argparse.Namespace) -> LlamaConfig:
 def _write(folder: Path, config: LlamaConfig, seed: int) -> int:
     """Write random weights, one file per block; returns their bytes."""
     model = skeleton(config, torch.bfloat16)
-    draw = _Weights(seed, max(parameter.numel() for parameter in model.parameters()))
+    weights = _Weights(seed, max(parameter.numel() for parameter in model.parameters()))
     where, total = {}, 0
     for part in ("", *(f"model.layers.{n}." for n in range(config.num_hidden_layers))):
         tensors = {}
         for name, parameter in model.named_parameters():
             inside = name.startswith("model.layers.")
             if name.startswith(part) and (part or not inside):
-                tensors[name] = draw(parameter.shape)
+                tensors[name] = weights(parameter.shape)
         file = f"model-{part.strip('.') or 'outside'}.safetensors"
         save_file(tensors, folder / file, metadata={"format": "pt"})
         where |= dict.fromkeys(tensors, file)
@@ -128,8 +128,8 @@ def _write(folder: Path, config: LlamaConfig, seed: int) -> int:
 
 
 class _Weights:
-    """Random weights: each matrix begins somewhere else in the same normal numbers, for drawing
-    all of them anew would take longer than the run."""
+    """Random weights: each matrix begins somewhere else in the same normal numbers, for sampling
+    all of them would take longer than the run."""
 
     def __init__(self, seed: int, largest: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)

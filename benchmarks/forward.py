@@ -1,4 +1,4 @@
-"""Seconds of a forward pass, which costs are told as multiples of."""
+"""Seconds of a forward pass, which costs are given as multiples of."""
 
 from __future__ import annotations
 

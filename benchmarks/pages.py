@@ -162,17 +162,17 @@ def row(name: str, times: list[float], limit: str) -> str:
 
 def first_pages(browser: Browser, script: str, starts: int, sliders: int, charts: int) -> Times:
     """:func:`first_visit` of fresh servers by fresh browser profiles."""
-    found: Times = {}
+    times: Times = {}
     for _ in range(starts):
         page = browser.new_page(viewport=WINDOW)
         page.goto("about:blank")
         with server(script) as (address, process_id, up):
             for name, seconds in first_visit(page, address, up, sliders, charts).items():
-                found.setdefault(name, []).append(seconds)
+                times.setdefault(name, []).append(seconds)
             if has_torch(process_id):
                 raise SystemExit("The first page has loaded torch.")
         page.close()
-    return found
+    return times
 
 
 def looking_around(browser: Browser, rounds: int) -> tuple[Times, list[float]]:
@@ -209,7 +209,7 @@ def measure(starts: int, rounds: int, browser_path: str) -> list[str]:
         row("first picture: heading, controls, graph", first["picture"], "2"),
         row("all four charts of the first page", first["whole"], ""),
         row("smallest Streamlit page with a chart", floor["picture"], ""),
-        *(row(f"switch to {name}", found, "1") for name, found in times.items()),
+        *(row(f"switch to {name}", seconds, "1") for name, seconds in times.items()),
         row("move of τ, all four charts", moves, ""),
     ]
 
@@ -219,7 +219,7 @@ def main(find: Callable[[str], str | None] = shutil.which) -> None:
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    path = next((found for found in map(find, BROWSERS) if found), None)
+    path = next(filter(None, map(find, BROWSERS)), None)
     if path is None:
         raise SystemExit("No Chromium is installed; this benchmark drives a real browser.")
     before = os.getloadavg()[0]

@@ -120,8 +120,8 @@ class PrunedModel:
         )
         if not math.isfinite(before.perplexity) or not math.isfinite(after.perplexity):
             raise HeadroomError("The perplexity overflows; prune less, or with recovery.")
-        found = Evaluation(before.perplexity, after.perplexity, after.protocol())
-        return replace(self, evaluation=found)
+        evaluation = Evaluation(before.perplexity, after.perplexity, after.protocol())
+        return replace(self, evaluation=evaluation)
 
 
 def prune(

@@ -43,15 +43,15 @@ class Forecast:
         """What will be run over the text, in order."""
         recipe = self.recipe
         calibration, recovery = recipe.calibration, RECOVERIES.entry(recipe.recovery.method)
-        found = [f"forward pass over {calibration.samples} x {calibration.seq_len} tokens"]
+        passes = [f"forward pass over {calibration.samples} x {calibration.seq_len} tokens"]
         if needs_gradients(recipe):
             windows = f"{calibration.gradient_samples} x {calibration.gradient_seq_len}"
-            found.append(f"gradient pass over {windows} tokens")
+            passes.append(f"gradient pass over {windows} tokens")
         if needs_loss_curves(recipe):
-            found.append("loss curves")
+            passes.append("loss curves")
         if recovery.value.uses_tokens:
-            found.append(f"recovery {recovery.name}")
-        return tuple(found)
+            passes.append(f"recovery {recovery.name}")
+        return tuple(passes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data. Sizes ``after`` are the largest that can come out where they are not

@@ -81,11 +81,11 @@ def sweep_lines(
     ``reach`` fixes the width, so that points appear where they belong."""
     margin = 0.06 * ((reach[1] - reach[0]) or abs(reach[0]) or 1.0)
     ends = (reach[0] - margin, reach[1] + margin)
-    found = [point for point in points if point.value is not None and point.perplexity]
+    pruned = [point for point in points if point.value is not None and point.perplexity]
     lines = []
     for preset in titles:
         if any(point.preset == preset for point in points):
-            own = sorted((p for p in found if p.preset == preset), key=lambda p: p.value)
+            own = sorted((p for p in pruned if p.preset == preset), key=lambda p: p.value)
             lines.append(_presets(own, preset, titles, [p.value for p in own], line=True))
     return _perplexities(points, lines, Axis(x_title, ends), titles, height=430)
 
@@ -93,11 +93,11 @@ def sweep_lines(
 def methods_by_size(points: Sequence[Any], titles: Mapping[str, str]) -> Chart:
     """Perplexity (log) over the share of block parameters kept, a mark per method; ``points`` are
     SweepPoints, the dense one is the reference line."""
-    found = [point for point in points if point.value is not None]
-    kept = [100 * point.kept for point in found] or [100.0]
+    pruned = [point for point in points if point.value is not None]
+    kept = [100 * point.kept for point in pruned] or [100.0]
     middle = 0.5 * (min(kept) + max(kept))
     half = max(0.5 * (max(kept) - min(kept)), 0.5) * 1.5
-    marks = [_presets([p], p.preset, titles, [100 * p.kept]) for p in found if p.perplexity]
+    marks = [_presets([p], p.preset, titles, [100 * p.kept]) for p in pruned if p.perplexity]
     axis = Axis("block parameters kept (%)", (middle - half, middle + half))
     return _perplexities(points, marks, axis, titles, height=330)
 

@@ -68,7 +68,7 @@ def csv_button(make: MakeRows, name: str, key: str) -> None:
     )
 
 
-def token_rows(found: Any) -> list[Row]:
+def token_rows(losses: Any) -> list[Row]:
     """Every predicted token of a TokenLosses."""
     return [
         {
@@ -78,7 +78,7 @@ def token_rows(found: Any) -> list[Row]:
             "dense_nats": before,
             "pruned_nats": after,
         }
-        for index, passage in enumerate(found.passages)
+        for index, passage in enumerate(losses.passages)
         for place, (before, after) in enumerate(
             zip(passage.dense, passage.pruned, strict=True), start=1
         )

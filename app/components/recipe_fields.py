@@ -26,11 +26,11 @@ Bind = Callable[..., Any]
 
 def show_group(group: str, hide: Collection[str] = ()) -> None:
     """Every field that the recipe declares for ``group`` of the form, each once."""
-    drawn = set(hide)
+    shown = set(hide)
     for path in declared(group):
         for each in (path, *parameters(path)):
-            if each not in drawn:
-                drawn.add(each)
+            if each not in shown:
+                shown.add(each)
                 show_field(each)
 
 

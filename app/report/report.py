@@ -18,43 +18,45 @@ from app.charts.recovery import error_chart
 from app.components import token_marks
 from app.report import tables
 from app.report.svg import svg
-from app.report.tables import Found
+from app.report.tables import Results
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|])")
 
 
-def as_html(model: str, run: Any, found: Found) -> str:
+def as_html(model: str, run: Any, results: Results) -> str:
     """One file that asks for nothing from anywhere: charts are inline SVG."""
     charts = [block_widths(run.plan), head_map(run.plan)]
     if run.events:
         charts.append(error_chart(run.events, range(len(run.plan.blocks))))
-    passages = found["tokens"][0].passages if "tokens" in found else []
+    passages = results["tokens"][0].passages if "tokens" in results else []
     worst = max(passages, key=lambda passage: passage.mean_rise, default=None)
     marks = worst and token_marks.passage_html(worst.pieces, worst.dense, worst.pruned)
     drawings = [Markup(svg(chart)) for chart in charts]
-    return _filled("report.html", model, run, found, drawings=drawings, passage=worst, marks=marks)
+    return _filled(
+        "report.html", model, run, results, drawings=drawings, passage=worst, marks=marks
+    )
 
 
-def as_markdown(model: str, run: Any, found: Found) -> str:
+def as_markdown(model: str, run: Any, results: Results) -> str:
     """The same for people who read it as text."""
-    return _filled("report.md", model, run, found)
+    return _filled("report.md", model, run, results)
 
 
-def as_json(model: str, run: Any, found: Found) -> str:
+def as_json(model: str, run: Any, results: Results) -> str:
     """The engine's report with an ``evaluation`` entry per kind of comparison; the losses of
     single tokens are a CSV file of their own."""
     data = json.loads(run.report.to_json())
     data["evaluation"] = {
         kind: {"before": asdict(pair.before), "after": asdict(pair.after)}
-        for kind, (pair, _) in found.items()
+        for kind, (pair, _) in results.items()
         if kind != "tokens"
     }
-    if "texts" in found:
-        data["evaluation"]["texts"]["prompt"] = found["texts"][1][1]
+    if "texts" in results:
+        data["evaluation"]["texts"]["prompt"] = results["texts"][1][1]
     return json.dumps(data, indent=1)
 
 
-def _filled(template: str, model: str, run: Any, found: Found, **more: Any) -> str:
+def _filled(template: str, model: str, run: Any, results: Results, **more: Any) -> str:
     environment = Environment(
         loader=PackageLoader("app.report"),
         autoescape=select_autoescape(["html"]),
@@ -63,13 +65,13 @@ def _filled(template: str, model: str, run: Any, found: Found, **more: Any) -> s
         lstrip_blocks=True,
     )
     environment.filters |= {"plain": _plain, "code": _code, "quoted": _quoted}
-    pair, about = found.get("texts", (None, None))
+    pair, asked = results.get("texts", (None, None))
     return environment.get_template(template).render(
         model=model,
         run=run,
         tables=tables,
-        comparisons=tables.comparisons(found),
-        prompt=about and about[1],
+        comparisons=tables.comparisons(results),
+        prompt=asked and asked[1],
         texts={"Dense": pair.before.text, "Pruned": pair.after.text} if pair else {},
         legend=token_marks.legend_html(),
         **more,

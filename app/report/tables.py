@@ -10,8 +10,8 @@ from app.components.text import amount, count, size
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.report import Report
 
-Found = Mapping[str, tuple[Any, tuple]]
-"""By kind of comparison, its result and what it was about."""
+Results = Mapping[str, tuple[Any, tuple]]
+"""By kind of comparison, its result and what was asked for."""
 WORST = 15
 """Tokens with the largest loss increase that are listed."""
 
@@ -40,10 +40,10 @@ def sizes(report: Report) -> Table:
     return Table("Size", ["", "dense", "pruned", "change"], rows)
 
 
-def comparisons(found: Found) -> list[Table]:
+def comparisons(results: Results) -> list[Table]:
     """What was measured of both models."""
     makers = {"perplexity": _perplexity, "speed": _speed, "tokens": _tokens}
-    return [make(found[kind][0]) for kind, make in makers.items() if kind in found]
+    return [make(results[kind][0]) for kind, make in makers.items() if kind in results]
 
 
 def _perplexity(pair: Any) -> Table:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-IN_PROJ, LEVEL2 = "gate_up_proj", "down_proj"
+IN_PROJ, OUT_PROJ = "gate_up_proj", "down_proj"
 STEP = 8
 """Widths of an expert are multiples of this: the kernel that multiplies all experts at once
 (``torch.nn.functional.grouped_mm``) wants rows of whole 16 bytes, in half precision too."""
@@ -69,7 +69,7 @@ class Mixture:
 
     @property
     def experts(self) -> int:
-        return getattr(self.module, LEVEL2).shape[0]
+        return getattr(self.module, OUT_PROJ).shape[0]
 
     def in_proj(self, expert: int, hidden: Tensor) -> Tensor:
         """Gate and up, side by side [t, 2·width], of one expert for tokens [t, d]."""
@@ -82,7 +82,7 @@ class Mixture:
 
     def out_proj(self, expert: int, inner: Tensor) -> Tensor:
         """Output [t, d] of one expert for what :meth:`inner` gives, before its share is taken."""
-        return functional.linear(inner, getattr(self.module, LEVEL2)[expert])
+        return functional.linear(inner, getattr(self.module, OUT_PROJ)[expert])
 
     def output(self, expert: int, hidden: Tensor) -> Tensor:
         """The same for tokens [t, d]."""

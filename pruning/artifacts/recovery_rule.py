@@ -21,8 +21,8 @@ class RecoveryRule(fields.Strict):
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
-    ``copies``: further copies of each window in which the dense model has rewritten half of the
-    tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
+    ``copies``: further copies of each window in which the dense model has resampled half of
+    the tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
     ENOUGH_WINDOWS windows in all.
     ``keep_better``: the recovered model is compared with the plain cut on held-out windows of the
     calibration text, and the plain cut is kept where recovery made it worse. Off only to show what

@@ -26,10 +26,10 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
+        arguments, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self.error(self._unknown(unknown[0], found.command))
-        return found
+            self.error(self._unknown(unknown[0], arguments.command))
+        return arguments
 
     def _unknown(self, word: str, command: str) -> str:
         """The line for an argument that ``command`` does not take, with the nearest option."""

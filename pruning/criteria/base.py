@@ -16,7 +16,10 @@ from pruning.artifacts.shapes import KINDS, ModuleShape
 from pruning.utils.errors import NeedsMeasurement
 from pruning.utils.registry import Registry
 
-Score = Callable[[Mapping[str, np.ndarray], ModuleShape, np.random.Generator], np.ndarray]
+Statistics = Mapping[str, np.ndarray]
+"""What was measured of a module, by name; see :mod:`pruning.artifacts.measurement`."""
+
+Score = Callable[[Statistics, ModuleShape, np.random.Generator], np.ndarray]
 """``(statistics, shape, rng) -> importance [units·unit_width]``, one value for each channel
 that the output projection reads."""
 
@@ -53,9 +56,7 @@ def measured_with_gradients(name: str) -> Criterion:
     )
 
 
-def unit_scores(
-    name: str, statistics: Mapping[str, np.ndarray], shape: ModuleShape, **seeds: int
-) -> np.ndarray:
+def unit_scores(name: str, statistics: Statistics, shape: ModuleShape, **seeds: int) -> np.ndarray:
     """Importance per unit [units], float64, by the criterion ``name``: the sum over the channels
     that the unit owns. ``seeds`` and what is raised: see :func:`channel_scores`."""
     channels = channel_scores(name, statistics, shape, **seeds)
@@ -63,12 +64,7 @@ def unit_scores(
 
 
 def channel_scores(
-    name: str,
-    statistics: Mapping[str, np.ndarray],
-    shape: ModuleShape,
-    *,
-    seed: int = 0,
-    block: int = 0,
+    name: str, statistics: Statistics, shape: ModuleShape, *, seed: int = 0, block: int = 0
 ) -> np.ndarray:
     """Importance per channel that the output projection reads [units·unit_width], float64, by the
     criterion ``name``. ``seed`` and ``block`` matter only to criteria that draw random numbers.
@@ -82,9 +78,7 @@ def channel_scores(
     return np.asarray(entry.value.score(statistics, shape, rng), dtype=np.float64)
 
 
-def in_proj_sum(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, what: str
-) -> np.ndarray | float:
+def in_proj_sum(statistics: Statistics, shape: ModuleShape, what: str) -> np.ndarray | float:
     """Sum of ``P_what`` over the input projections P, per channel [units·unit_width].
 
     A key or value row belongs to all query heads of its group: each gets an equal share.

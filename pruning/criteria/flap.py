@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion
+from pruning.criteria.base import CRITERIA, Criterion, Statistics
 
 
-def score(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
-) -> np.ndarray:
+def score(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:
     """``Var[h_j] · ‖B_:j‖²``: what is lost when unit j is replaced by its mean (WIFV).
 
     The variance is the unbiased one; the released code's running variance is not. The scores of

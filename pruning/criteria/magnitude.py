@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion, in_proj_sum
+from pruning.criteria.base import CRITERIA, Criterion, Statistics, in_proj_sum
 
 
-def l1(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
-) -> np.ndarray:
+def l1(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:
     """``Σ_P ‖A_P,j‖₁ + ‖B_:j‖₁`` over the input projections P; biases do not count."""
     return in_proj_sum(statistics, shape, "abs") + statistics["level2_abs"]
 
 
-def l2(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
-) -> np.ndarray:
+def l2(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:
     """``Σ_P ‖A_P,j‖² + ‖B_:j‖²`` over the input projections P; biases do not count.
 
     The square of the unit's L2 norm: it orders units as the norm does.

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion
+from pruning.criteria.base import CRITERIA, Criterion, Statistics
 
 
-def score(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
-) -> np.ndarray:
+def score(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:
     """Uniform values from ``rng``, which follows the recipe's seed, the block and the module."""
     return rng.random(shape.units * shape.unit_width)
 

@@ -3,14 +3,10 @@ of the module, and without any data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion, spread
-
-Statistics = Mapping[str, np.ndarray]
+from pruning.criteria.base import CRITERIA, Criterion, Statistics, spread
 
 
 def exact(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:

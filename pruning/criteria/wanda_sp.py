@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from pruning.artifacts.shapes import ModuleShape
-from pruning.criteria.base import CRITERIA, Criterion
+from pruning.criteria.base import CRITERIA, Criterion, Statistics
 
 
-def score(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, rng: np.random.Generator
-) -> np.ndarray:
+def score(statistics: Statistics, shape: ModuleShape, rng: np.random.Generator) -> np.ndarray:
     """``Σ_i |B_ij| · √E[h_j²]`` with ``h`` what the output projection reads: the column sum
     of Wanda's metric.
 

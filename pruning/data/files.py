@@ -216,9 +216,9 @@ def _chosen(rows: list[Any]) -> str:
 
 
 def _no_field(what: str, names: list[str], wanted: str | None = None) -> str:
-    found = shortened(", ".join(names), 60) or "none"
+    columns = shortened(", ".join(names), 60) or "none"
     which = short_repr(wanted, 40) if wanted else f"of the names {', '.join(FIELDS)}"
-    return f"has no {what} {which} (it has {found}); name one as text_field"
+    return f"has no {what} {which} (it has {columns}); name one as text_field"
 
 
 def _check_characters(value: str, row: int) -> None:

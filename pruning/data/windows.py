@@ -107,7 +107,7 @@ def calibration_windows(
         led = "every" if leading(bos, tokenizer) == "every" else "none"
         own = seq_len - (led == "every")
         samples, seed = (held_out, seed + _OTHER_SEED) if held_out else (samples, seed)
-        ids = CORPORA[source].draw(model, tokenizer, samples, own, seed)
+        ids = CORPORA[source].sample(model, tokenizer, samples, own, seed)
         ids = _led(ids, tokenizer) if led == "every" else ids
         return Windows(ids, source, _digest(ids.numpy().tobytes()), seed, led)
     if tokenizer is None:

@@ -39,13 +39,13 @@ class DivergenceSum:
     def _add(self, patterns: Tensor) -> None:
         """Add patterns [n, heads, entries]."""
         n, heads, _ = patterns.shape
-        found = [_entropies(patterns.clone())]
+        entropies = [_entropies(patterns.clone())]
         for i in range(heads - 1):
             mixed = patterns[:, i + 1 :] + patterns[:, i : i + 1]
-            found.append(_entropies(mixed.mul_(0.5)))
+            entropies.append(_entropies(mixed.mul_(0.5)))
         # one copy, for each waits for the device
-        together = torch.cat([part.flatten() for part in found]).cpu()
-        parts = together.split([part.numel() for part in found])
+        together = torch.cat([part.flatten() for part in entropies]).cpu()
+        parts = together.split([part.numel() for part in entropies])
         entropy, *mixtures = (sum_float64(part.view(n, -1), 0) for part in parts)
         self.entropy += entropy
         for i, mixture in enumerate(mixtures):

@@ -104,13 +104,13 @@ def outlier_channels(
 
     Only among the channels that the measurement recorded per block, so it is a lower bound.
     """
-    found: dict[int, list[tuple[float, int]]] = {}
+    by_channel: dict[int, list[tuple[float, int]]] = {}
     for index, block in enumerate(measurement.blocks):
         for row in largest_channels(block.activations[place], factor):
             if row.is_outlier:
-                found.setdefault(row.channel, []).append((row.times_mean, index))
+                by_channel.setdefault(row.channel, []).append((row.times_mean, index))
     rows = [
         OutlierChannel(channel, tuple(block for _, block in hits), *max(hits))
-        for channel, hits in found.items()
+        for channel, hits in by_channel.items()
     ]
     return tuple(sorted(rows, key=lambda row: (-len(row.blocks), -row.worst)))

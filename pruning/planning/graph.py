@@ -35,12 +35,12 @@ CLIQUES = 1000
 
 
 def similarity_graph(
-    divergence: np.ndarray, threshold: float, positions: np.ndarray, **about: str | int
+    divergence: np.ndarray, threshold: float, positions: np.ndarray, **attributes: str | int
 ) -> nx.Graph[int]:
     """Heads at ``positions`` [heads, 2], joined where ``divergence`` [heads, heads] (nats) is below
-    ``threshold``; ``about`` is said of the whole graph."""
+    ``threshold``; ``attributes`` are those of the whole graph."""
     graph: nx.Graph[int] = nx.Graph()
-    graph.graph.update(threshold=float(threshold), **about)
+    graph.graph.update(threshold=float(threshold), **attributes)
     graph.add_nodes_from(range(len(divergence)))
     graph.add_weighted_edges_from(edges(divergence, threshold), weight="divergence")
     _place(graph, positions)
@@ -157,8 +157,8 @@ def clique_of(graph: nx.Graph[int], head: int) -> tuple[int, ...]:
     """A largest clique with ``head``: heads that are all alike, pair by pair, not only by way of
     others. In a very dense graph the largest of the first ``CLIQUES``."""
     around = graph.subgraph([head, *graph[head]])
-    found = [sorted(clique) for clique in islice(nx.find_cliques(around, nodes=[head]), CLIQUES)]
-    best: list[int] = max(found, key=lambda clique: (len(clique), [-unit for unit in clique]))
+    cliques = [sorted(clique) for clique in islice(nx.find_cliques(around, nodes=[head]), CLIQUES)]
+    best: list[int] = max(cliques, key=lambda clique: (len(clique), [-unit for unit in clique]))
     return tuple(best)
 
 

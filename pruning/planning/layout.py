@@ -59,12 +59,12 @@ def _kamada_kawai(distances: np.ndarray, start: np.ndarray) -> np.ndarray:
     square."""
     wished = distances / distances.max()
     np.fill_diagonal(wished, 0.0)
-    found = nx.kamada_kawai_layout(
+    placed = nx.kamada_kawai_layout(
         nx.empty_graph(len(wished)),
         dist={head: dict(enumerate(row)) for head, row in enumerate(wished.tolist())},
         pos=dict(enumerate(start)),
     )
-    points = np.array([found[head] for head in range(len(wished))])
+    points = np.array([placed[head] for head in range(len(wished))])
     low, high = points.min(axis=0), points.max(axis=0)
     return (points - low) / np.maximum(high - low, 1e-9)
 

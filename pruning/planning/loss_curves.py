@@ -15,6 +15,7 @@ import numpy as np
 from pruning.artifacts.measurement import CURVE_POINTS, Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, ModuleShape
+from pruning.criteria.base import Statistics
 from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy
 from pruning.planning.selection import dense_parameters
 from pruning.utils.errors import NeedsMeasurement
@@ -47,9 +48,7 @@ def require(measurement: Measurement) -> None:
         raise NeedsMeasurement("Predicting the loss", "a pass for expected losses", "--curves")
 
 
-def ffn_choices(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, multiple: int = 1
-) -> list[Choice]:
+def ffn_choices(statistics: Statistics, shape: ModuleShape, multiple: int = 1) -> list[Choice]:
     """Widths of an FFN, the whole one first, in about WIDTHS steps that ``multiple`` divides (in
     each of its experts)."""
     if shape.fixed:
@@ -65,9 +64,7 @@ def ffn_choices(
     ]
 
 
-def ffn_losses(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, kept: Iterable[int]
-) -> np.ndarray:
+def ffn_losses(statistics: Statistics, shape: ModuleShape, kept: Iterable[int]) -> np.ndarray:
     """Loss in nats of an FFN that keeps ``kept`` channels [k]."""
     # by sparsity, ascending
     losses = np.maximum(statistics["expected_loss"][::-1].astype(np.float64), _TINY)
@@ -83,7 +80,7 @@ def ffn_losses(
 
 
 def head_choices(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, policies: Mapping[str, HeadPolicy]
+    statistics: Statistics, shape: ModuleShape, policies: Mapping[str, HeadPolicy]
 ) -> list[Choice]:
     """Ways to cut a module's heads by the given policies, the whole module first."""
     whole = dense_parameters(shape)
@@ -118,9 +115,7 @@ def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
     return losses
 
 
-def head_loss(
-    statistics: Mapping[str, np.ndarray], shape: ModuleShape, module: ModulePlan
-) -> float:
+def head_loss(statistics: Statistics, shape: ModuleShape, module: ModulePlan) -> float:
     """Loss in nats of an attention module that loses the heads of ``module``, or as many."""
     if shape.units_per_group == 1 or module.ungrouped:
         return float(statistics["expected_loss"][len(module.kept)])

@@ -11,11 +11,6 @@ from pathlib import Path
 from pruning.utils.errors import HeadroomError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 ``text`` to ``path`` atomically; raises HeadroomError in one line."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically; raises HeadroomError in one line."""
     path = Path(path)

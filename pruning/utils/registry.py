@@ -91,13 +91,14 @@ class Registry(Generic[T]):
         name: str,
         value: T,
         *,
-        title: str,
         summary: str,
-        source: str,
+        title: str = "",
+        source: str = "",
         cost: Cost = "",
         place: int = LAST,
     ) -> T:
-        """Register ``value``; raises ValueError when the name is taken."""
+        """Register ``value``; raises ValueError when the name is taken. ``title`` and ``source``
+        belong to everything that people choose from."""
         caller = sys._getframe(1).f_globals
         origin, module = str(caller.get("__file__", "")), str(caller.get("__name__", ""))
         self._insert(Entry(name, title, summary, source, value, cost, place, origin, module))

@@ -6,7 +6,6 @@ import torch
 
 from pruning.adapters.alibi import keep_slopes
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
-from pruning.adapters.projection import Projection
 from pruning.utils.errors import Unsupported
 
 TRAINED_LENGTH = 2048
@@ -17,6 +16,7 @@ class BloomAdapter(ModelAdapter):
     """Modules take the residual and add it themselves; ALiBi comes as [samples·heads, 1, s]."""
 
     model_types = ("bloom",)
+    block_list = "h"
 
     def check_config(self, config):
         if config.slow_but_exact and config.pretraining_tp > 1:
@@ -25,27 +25,14 @@ class BloomAdapter(ModelAdapter):
                 "config.json."
             )
 
-    def backbone(self, model):
-        return model.transformer
-
-    def blocks(self, model):
-        return model.transformer.h
-
     def max_positions(self, config):
         return getattr(config, "seq_length", None) or TRAINED_LENGTH
 
     def attention(self, block):
         layer = block.self_attention
-        width = layer.head_dim
-        heads = layer.dense.in_features // width
-        return PrunableModule(
-            kind="attention",
-            in_proj=Projection.by_group(layer.query_key_value, heads, 1, width),
-            out_proj=layer.dense,
-            units=heads,
-            groups=heads,
-            unit_width=width,
-            normed=block.apply_residual_connection_post_layernorm,
+        normed = block.apply_residual_connection_post_layernorm
+        return PrunableModule.of_fused_heads(
+            layer.query_key_value, layer.dense, layer.head_dim, normed=normed
         )
 
     def ffn(self, block):

@@ -6,7 +6,6 @@ import torch
 
 from pruning.adapters.alibi import keep_slopes
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
-from pruning.adapters.projection import Projection
 
 
 class FalconAdapter(ModelAdapter):
@@ -17,30 +16,15 @@ class FalconAdapter(ModelAdapter):
     """
 
     model_types = ("falcon",)
+    block_list = "h"
     ungroups = False  # the fused layer of q, k and v has a fixed layout
 
     def parallel(self, block):
         return block.config.new_decoder_architecture or block.config.parallel_attn
 
-    def backbone(self, model):
-        return model.transformer
-
-    def blocks(self, model):
-        return model.transformer.h
-
     def attention(self, block):
         layer = block.self_attention
-        width = layer.head_dim
-        heads = layer.dense.in_features // width
-        groups = (layer.query_key_value.out_features // width - heads) // 2
-        return PrunableModule(
-            kind="attention",
-            in_proj=Projection.by_group(layer.query_key_value, groups, heads // groups, width),
-            out_proj=layer.dense,
-            units=heads,
-            groups=groups,
-            unit_width=width,
-        )
+        return PrunableModule.of_fused_heads(layer.query_key_value, layer.dense, layer.head_dim)
 
     def ffn(self, block):
         layer = block.mlp

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
-from pruning.adapters.projection import Projection
 from pruning.utils.errors import Unsupported
 
 
@@ -11,6 +10,7 @@ class GPT2Adapter(ModelAdapter):
     """``c_attn`` holds Q, K, V side by side in its columns; ``c_proj`` is the output projection."""
 
     model_types = ("gpt2",)
+    block_list = "h"
 
     def check_config(self, config):
         if config.add_cross_attention:
@@ -18,24 +18,10 @@ class GPT2Adapter(ModelAdapter):
                 "GPT-2 with cross-attention cannot be pruned; use a decoder-only one."
             )
 
-    def backbone(self, model):
-        return model.transformer
-
-    def blocks(self, model):
-        return model.transformer.h
-
     def attention(self, block):
         layer = block.attn
-        width = layer.c_attn.nf // 3
-        return PrunableModule(
-            kind="attention",
-            in_proj=Projection.in_turn(
-                layer.c_attn, dict.fromkeys(("query", "key", "value"), width)
-            ),
-            out_proj=layer.c_proj,
-            units=width // layer.head_dim,
-            groups=width // layer.head_dim,
-            unit_width=layer.head_dim,
+        return PrunableModule.of_fused_heads(
+            layer.c_attn, layer.c_proj, layer.head_dim, by_group=False
         )
 
     def ffn(self, block):

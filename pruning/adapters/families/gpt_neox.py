@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
-from pruning.adapters.projection import Projection
 
 
 class GPTNeoXAdapter(ModelAdapter):
@@ -14,24 +13,9 @@ class GPTNeoXAdapter(ModelAdapter):
     def parallel(self, block):
         return block.use_parallel_residual
 
-    def backbone(self, model):
-        return model.gpt_neox
-
-    def blocks(self, model):
-        return model.gpt_neox.layers
-
     def attention(self, block):
         layer = block.attention
-        width = layer.head_size
-        heads = layer.dense.in_features // width
-        return PrunableModule(
-            kind="attention",
-            in_proj=Projection.by_group(layer.query_key_value, heads, 1, width),
-            out_proj=layer.dense,
-            units=heads,
-            groups=heads,
-            unit_width=width,
-        )
+        return PrunableModule.of_fused_heads(layer.query_key_value, layer.dense, layer.head_size)
 
     def ffn(self, block):
         layer = block.mlp

@@ -9,15 +9,10 @@ class GPTJAdapter(ModelAdapter):
     """``q, k, v, out`` without biases, ``fc_in, fc_out`` with."""
 
     model_types = ("gptj",)
+    block_list = "h"
 
     def parallel(self, block):
         return True
-
-    def backbone(self, model):
-        return model.transformer
-
-    def blocks(self, model):
-        return model.transformer.h
 
     def attention(self, block):
         layer = block.attn

@@ -10,12 +10,6 @@ class LlamaAdapter(ModelAdapter):
 
     model_types = ("llama",)
 
-    def backbone(self, model):
-        return model.model
-
-    def blocks(self, model):
-        return model.model.layers
-
     def attention(self, block):
         layer = block.self_attn
         return PrunableModule.of_heads(

@@ -15,9 +15,6 @@ class OPTAdapter(ModelAdapter):
     def backbone(self, model):
         return model.model.decoder
 
-    def blocks(self, model):
-        return model.model.decoder.layers
-
     def attention(self, block):
         layer = block.self_attn
         return PrunableModule.of_heads(

@@ -16,30 +16,15 @@ class Phi3Adapter(LlamaAdapter):
 
     def attention(self, block):
         layer = block.self_attn
-        width = layer.head_dim
-        heads = layer.o_proj.in_features // width
-        groups = (layer.qkv_proj.out_features // width - heads) // 2
-        sizes = {"query": heads * width, "key": groups * width, "value": groups * width}
-        return PrunableModule(
-            kind="attention",
-            in_proj=Projection.in_turn(layer.qkv_proj, sizes),
-            out_proj=layer.o_proj,
-            units=heads,
-            groups=groups,
-            unit_width=width,
+        return PrunableModule.of_fused_heads(
+            layer.qkv_proj, layer.o_proj, layer.head_dim, by_group=False
         )
 
     def ffn(self, block):
         layer = block.mlp
         channels = layer.down_proj.in_features
-        return PrunableModule(
-            kind="ffn",
-            in_proj=Projection.in_turn(layer.gate_up_proj, {"gate": channels, "up": channels}),
-            out_proj=layer.down_proj,
-            units=channels,
-            groups=0,
-            unit_width=1,
-        )
+        in_proj = Projection.in_turn(layer.gate_up_proj, {"gate": channels, "up": channels})
+        return PrunableModule("ffn", in_proj, layer.down_proj, channels, groups=0, unit_width=1)
 
     def set_widths(self, block, heads, groups):
         super().set_widths(block, heads, groups)

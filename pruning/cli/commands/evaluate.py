@@ -128,10 +128,5 @@ def _continuations(
 
 
 COMMANDS.add(
-    "evaluate",
-    Evaluate(),
-    title="Evaluate",
-    summary="perplexity on a text, zero-shot tasks, continuations",
-    source="",
-    place=30,
+    "evaluate", Evaluate(), summary="perplexity on a text, zero-shot tasks, continuations", place=30
 )

@@ -43,11 +43,4 @@ class Export(Command):
         }
 
 
-COMMANDS.add(
-    "export",
-    Export(),
-    title="Export",
-    summary="write a saved model in another form",
-    source="",
-    place=60,
-)
+COMMANDS.add("export", Export(), summary="write a saved model in another form", place=60)

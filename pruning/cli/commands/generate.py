@@ -37,11 +37,4 @@ class Generate(Command):
         }
 
 
-COMMANDS.add(
-    "generate",
-    Generate(),
-    title="Generate",
-    summary="continue a prompt greedily",
-    source="",
-    place=50,
-)
+COMMANDS.add("generate", Generate(), summary="continue a prompt greedily", place=50)

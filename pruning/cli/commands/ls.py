@@ -35,10 +35,5 @@ class List(Command):
 
 
 COMMANDS.add(
-    "ls",
-    List(),
-    title="List",
-    summary="list families, criteria, presets and what else can be chosen",
-    source="",
-    place=80,
+    "ls", List(), summary="list families, criteria, presets and what else can be chosen", place=80
 )

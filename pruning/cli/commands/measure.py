@@ -59,11 +59,4 @@ class Measure(Command):
         }
 
 
-COMMANDS.add(
-    "measure",
-    Measure(),
-    title="Measure",
-    summary="measure heads and activations",
-    source="",
-    place=10,
-)
+COMMANDS.add("measure", Measure(), summary="measure heads and activations", place=10)

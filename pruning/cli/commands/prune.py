@@ -134,6 +134,4 @@ def _warn_of_differences(then: Provenance, now: Provenance | None, console: Cons
         )
 
 
-COMMANDS.add(
-    "prune", Prune(), title="Prune", summary="prune, recover and save", source="", place=20
-)
+COMMANDS.add("prune", Prune(), summary="prune, recover and save", place=20)

@@ -26,11 +26,4 @@ class Push(Command):
         return {"url": url}
 
 
-COMMANDS.add(
-    "push",
-    Push(),
-    title="Push",
-    summary="upload a saved folder to the Hugging Face hub",
-    source="",
-    place=70,
-)
+COMMANDS.add("push", Push(), summary="upload a saved folder to the Hugging Face hub", place=70)

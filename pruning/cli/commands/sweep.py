@@ -81,8 +81,6 @@ class SweepCommand(Command):
 COMMANDS.add(
     "sweep",
     SweepCommand(),
-    title="Sweep",
     summary="perplexity along a ratio, τ or the number of samples",
-    source="",
     place=40,
 )

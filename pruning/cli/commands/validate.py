@@ -49,10 +49,5 @@ class Validate(Command):
 
 
 COMMANDS.add(
-    "validate",
-    Validate(),
-    title="Validate",
-    summary="say what a recipe would do, without doing it",
-    source="",
-    place=15,
+    "validate", Validate(), summary="say what a recipe would do, without doing it", place=15
 )

@@ -25,11 +25,11 @@ class TextCorpus:
 
 @dataclass(frozen=True)
 class TokenCorpus:
-    """``draw(model, tokenizer, samples, seq_len, seed)`` gives token ids [samples, seq_len].
+    """``sample(model, tokenizer, samples, seq_len, seed)`` gives token ids [samples, seq_len].
     ``language``: one token follows from those before it, so that a model can be judged by how well
     it foretells them."""
 
-    draw: Callable[[Any, Any, int, int, int], Any]
+    sample: Callable[[Any, Any, int, int, int], Any]
     language: bool = True
 
 

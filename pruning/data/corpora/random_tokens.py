@@ -5,7 +5,7 @@ from __future__ import annotations
 from pruning.data.corpora.base import CORPORA, TokenCorpus
 
 
-def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
+def uniform(model, tokenizer, samples: int, seq_len: int, seed: int):
     """Uniform ids of the vocabulary [samples, seq_len], int64."""
     import torch
 
@@ -16,8 +16,8 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
 
 CORPORA.add(
     "random",
-    TokenCorpus(draw, language=False),
+    TokenCorpus(uniform, language=False),
     title="Random tokens",
-    summary="Uniformly drawn token ids; needs no text at all.",
+    summary="Uniformly sampled token ids; needs no text at all.",
     source="Li, Dong, Lei, CPAL 2025, section 3",
 )

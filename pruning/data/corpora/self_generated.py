@@ -8,7 +8,7 @@ from pruning.data.corpora.base import CORPORA, TokenCorpus
 _BATCH = 16
 
 
-def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
+def written(model, tokenizer, samples: int, seq_len: int, seed: int):
     """Ids [samples, seq_len], int64: each window starts at a random token and is sampled from
     the model at temperature 1; end-of-text is not allowed to end it early. Where the tokenizer
     begins texts with a BOS token the model reads one first, which is not among the ids."""
@@ -37,7 +37,7 @@ def draw(model, tokenizer, samples: int, seq_len: int, seed: int):
 
 CORPORA.add(
     "self",
-    TokenCorpus(draw),
+    TokenCorpus(written),
     title="Self-generated",
     summary="The model writes its own calibration text; needs no data.",
     source="Headroom; data-free setting of Li, Dong, Lei, CPAL 2025",

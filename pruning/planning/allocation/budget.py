@@ -34,7 +34,7 @@ def kept_parameters(measurement: Measurement, recipe: Recipe, blocks: range) -> 
 
 
 def within_budget(shape: ModelShape, recipe: Recipe, blocks: range) -> int:
-    """Parameters that the recipe's budget leaves to the modules of ``blocks``, told by the sizes of
+    """Parameters that the recipe's budget leaves to the modules of ``blocks``, from the sizes of
     the model alone. Raises UsageError when it cannot be met."""
     before = module_parameters(shape, blocks)
     in_blocks = module_parameters(shape, range(len(shape.blocks)))
