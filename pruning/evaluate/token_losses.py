@@ -69,7 +69,7 @@ def token_losses(
     """Losses of both models, token by token, on the first ``windows`` (None: all) windows of the
     test split of ``source``; their mean is what :func:`perplexity` takes the exponential of.
 
-    Raises UsageError, SourceError (text too short or absent) and Cancelled.
+    Raises UsageError, SourceError (text too short or absent), OutOfMemory and Cancelled.
     """
     if seq_len < 2 or (windows is not None and windows < 1):
         raise UsageError("At least one window of at least 2 tokens is needed; ask for more.")
