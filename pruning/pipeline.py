@@ -47,7 +47,7 @@ from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import UsageError
-from pruning.utils.memory import memory_guard
+from pruning.utils.memory import device_guard
 from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
 
@@ -319,7 +319,4 @@ def _identity(dense: LoadedModel, applied: Applied) -> str:
 
 def _memory_guard(loaded: LoadedModel) -> AbstractContextManager[None]:
     """Turns running out of memory into one clear sentence."""
-    return memory_guard(
-        f"The memory of {loaded.device} is exhausted; use fewer or shorter calibration samples, "
-        "bfloat16, or another device."
-    )
+    return device_guard(loaded.device, "use fewer or shorter calibration samples")

@@ -14,6 +14,7 @@ from pruning.adapters import adapter_for
 from pruning.artifacts.comparison import Generation
 from pruning.artifacts.events import CancelCheck, never, stop_if
 from pruning.utils.errors import SourceError, UsageError
+from pruning.utils.memory import device_guard
 
 
 @torch.inference_mode()
@@ -29,7 +30,7 @@ def generate(
     """Continue ``prompt`` greedily; raises UsageError for an empty prompt or no tokens.
 
     ``on_text`` gets each further piece of text as soon as it is sure (a token may hold only part
-    of a character). Raises Cancelled between two tokens.
+    of a character). Raises Cancelled between two tokens, and OutOfMemory.
     """
     if not prompt.strip():
         raise UsageError("The prompt is empty; type some text.")
@@ -47,14 +48,15 @@ def generate(
             f"{limit} positions; shorten one of them."
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    output = model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=pad,
-        streamer=_Listener(tokenizer, on_text or _ignore, should_cancel),
-    )
+    with device_guard(model.device, "use a shorter prompt or fewer new tokens"):
+        output = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=pad,
+            streamer=_Listener(tokenizer, on_text or _ignore, should_cancel),
+        )
     new = output[0, length:]
     return Generation(
         text=tokenizer.decode(new, skip_special_tokens=True),

@@ -16,6 +16,7 @@ from pruning.data.bos import Bos
 from pruning.data.windows import Windows, evaluation_windows
 from pruning.models.execution.blockwise import batched_logits
 from pruning.utils.errors import UsageError
+from pruning.utils.memory import device_guard
 from pruning.utils.precision import to_float64
 
 _LOGITS_PER_BATCH = 2**26  # 256 MiB of float32 logits
@@ -40,7 +41,7 @@ def perplexity(
     predicted), the text's ``first`` token alone (as published tables have it, which tokenise once),
     ``none``; ``auto``: every window where the tokenizer adds one. ``text_field``: column of a file.
     Logits are taken in the model's dtype, the likelihood in float32, the sum in float64.
-    Raises UsageError, SourceError (text too short or absent) and Cancelled.
+    Raises UsageError, SourceError (text too short or absent), OutOfMemory and Cancelled.
     """
     if seq_len < 2:
         raise UsageError(f"seq_len {seq_len} leaves nothing to predict; choose at least 2.")
@@ -85,10 +86,12 @@ def batched_losses(
     model: nn.Module, ids: Tensor, should_cancel: CancelCheck = never
 ) -> Iterator[Tensor]:
     """Negative log-likelihoods [batch, s - 1] (nats, float32) of tokens 2 to s of each window of
-    ``ids`` [windows, s], as many windows at a time as a bounded number of logits allows."""
+    ``ids`` [windows, s], as many windows at a time as a bounded number of logits allows. Raises
+    OutOfMemory."""
     size = windows_per_batch(model, ids.shape[1])
-    for batch, logits in batched_logits(model, ids, size, should_cancel):
-        yield next_token_losses(logits, batch[:, 1:])
+    with device_guard(model.device, "use shorter windows"):
+        for batch, logits in batched_logits(model, ids, size, should_cancel):
+            yield next_token_losses(logits, batch[:, 1:])
 
 
 def windows_per_batch(model: nn.Module, seq_len: int) -> int:

@@ -13,27 +13,33 @@ from torch import nn
 
 from pruning.artifacts.comparison import Speed
 from pruning.models.execution.kv_cache import CachedReader
+from pruning.utils.memory import device_guard
 
 
 @torch.inference_mode()
 def tokens_per_second(
     model: nn.Module, *, prompt_tokens: int = 128, new_tokens: int = 32, repeats: int = 3
 ) -> Speed:
-    """Time prefill and cached decoding of random tokens; the best of ``repeats`` runs each."""
+    """Time prefill and cached decoding of random tokens; the best of ``repeats`` runs each. Raises
+    OutOfMemory."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.config.vocab_size, (1, prompt_tokens), generator=generator)
     ids = ids.to(model.device)
-    prefill, decode = [], []
-    for _ in range(repeats):
-        reader = CachedReader(model)
-        started = _now(model)
-        logits = reader.read(ids, logits_to_keep=1)
-        read = _now(model)
-        for _ in range(new_tokens):
-            logits = reader.read(logits[:, -1:].argmax(-1))
-        prefill.append(prompt_tokens / (read - started))
-        decode.append(new_tokens / (_now(model) - read))
-    return Speed(max(prefill), max(decode))
+    with device_guard(model.device, "use fewer tokens"):
+        runs = [_timed(model, ids, new_tokens) for _ in range(repeats)]
+    prefill, decode = (min(seconds) for seconds in zip(*runs, strict=True))
+    return Speed(prompt_tokens / prefill, new_tokens / decode)
+
+
+def _timed(model: nn.Module, ids: torch.Tensor, new_tokens: int) -> tuple[float, float]:
+    """Seconds of reading ``ids`` [1, s] and of writing ``new_tokens`` one by one."""
+    reader = CachedReader(model)
+    started = _now(model)
+    logits = reader.read(ids, logits_to_keep=1)
+    read = _now(model)
+    for _ in range(new_tokens):
+        logits = reader.read(logits[:, -1:].argmax(-1))
+    return read - started, _now(model) - read
 
 
 def _now(model: nn.Module) -> float:

@@ -31,7 +31,7 @@ def token_losses(
     """Losses of both models, token by token, on the first ``windows`` (None: all) windows of the
     test split of ``source``; their mean is what :func:`perplexity` takes the exponential of.
 
-    Raises UsageError, SourceError (text too short or absent) and Cancelled.
+    Raises UsageError, SourceError (text too short or absent), OutOfMemory and Cancelled.
     """
     callbacks = {"progress": progress, "should_cancel": should_cancel}
     return read_with_both(

@@ -27,11 +27,14 @@ from pruning.artifacts.measurement import BlockMeasurement, Measurement
 from pruning.artifacts.shapes import KINDS, ModuleKind
 from pruning.criteria.base import in_proj_sum
 from pruning.data.windows import Windows
+from pruning.measure.moments import Float64Queue
 from pruning.models.execution.blockwise import Frame, batches, block_contexts, embed, run_block
 from pruning.models.execution.offload import device_of, resident
 from pruning.utils.errors import Unsupported
 from pruning.utils.precision import to_float64, zeros_float64
 
+_LOGITS_AT_ONCE = 2**24
+"""Logits that a card holds, in float32 and with their gradients, while the loss is taken."""
 TAYLOR = ("taylor_vector", "taylor_element1", "taylor_element2")
 
 
@@ -78,25 +81,42 @@ def _forward(
     model: nn.Module, adapter: ModelAdapter, ids: Tensor, should_cancel: CancelCheck
 ) -> tuple[list[Tensor], Tensor]:
     """Input of every block [n, s, d] and the gradient [n, s, d] (float32) of the summed loss by
-    the last block's output, all on the CPU. Logits for one window at a time: they are large."""
-    frame = Frame(model, adapter, ids[:1])
+    the last block's output, all on the CPU."""
+    size, logits_size = _windows_at_once(model, ids)
+    parts = ids.split(size)
+    frames = {len(part): Frame(model, adapter, part) for part in (parts[0], parts[-1])}
     entering, gradients = [embed(model, adapter, ids)], []
     blocks = adapter.blocks(model)
-    for index, (block, context) in enumerate(zip(blocks, frame.contexts, strict=True)):
+    for index, block in enumerate(blocks):
         stop_if(should_cancel)
-        # one window at a time, as the contexts were found
-        windows = entering[-1].split(1)
         with resident(block, then=blocks[index + 1 : index + 2]):
-            entering.append(torch.cat([run_block(block, window, context) for window in windows]))
-    for window, hidden in zip(ids.split(1), entering.pop().split(1), strict=True):
+            leaving = [
+                run_block(block, hidden, frames[len(hidden)].contexts[index])
+                for hidden in entering[-1].split(size)
+            ]
+        entering.append(torch.cat(leaving))
+    frame = frames[size]
+    for windows, hidden in zip(
+        ids.split(logits_size), entering.pop().split(logits_size), strict=True
+    ):
         stop_if(should_cancel)
-        leaving = hidden.to(model.device).requires_grad_()
+        leaf = hidden.to(model.device).requires_grad_()
         with torch.enable_grad():
-            logits = frame.logits(window, leaving)[0, :-1].float()
-            following = window[0, 1:].to(logits.device)
+            logits = frame.logits(windows, leaf)[:, :-1].flatten(0, 1).float()
+            following = windows[:, 1:].flatten().to(logits.device)
             loss = nn.functional.cross_entropy(logits, following, reduction="sum")
-        gradients.append(torch.autograd.grad(loss, leaving)[0].float().cpu())
+        gradients.append(torch.autograd.grad(loss, leaf)[0].float().cpu())
     return entering, torch.cat(gradients)
+
+
+def _windows_at_once(model: nn.Module, ids: Tensor) -> tuple[int, int]:
+    """How many windows of ``ids`` [n, s] go through a block together, and through the output layer,
+    whose logits are large. One on the CPU, where the same work takes as long either way."""
+    samples, seq_len = ids.shape
+    if model.device.type == "cpu":
+        return 1, 1
+    size = batches(samples, seq_len)[0].stop
+    return size, max(1, min(size, _LOGITS_AT_ONCE // (seq_len * model.config.vocab_size)))
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,7 @@ class GradientSums:
         self.windows = self.predicted = 0
         # the squared gradient by the output, then the effect of each unit
         self.effects = zeros_float64(1 + module.units, device=self.totals[0].device)
+        self._float64 = Float64Queue()
 
     def add_layer(self, place: int, x: Tensor, gradient: Tensor) -> None:
         """Add a batch of what a layer read [n, s, in] and the gradient [n, s, out] of the summed
@@ -198,7 +219,7 @@ class GradientSums:
         output = outer.float().square().sum()
         effect = (out_proj_input.float() * gradient.float()).unflatten(-1, (self.module.units, -1))
         units = effect.sum(-1).square().sum((0, 1))
-        self.effects += to_float64(torch.cat([output[None], units]))
+        self._float64.bring(torch.cat([output[None], units]), self.effects.add_)
 
     def result(self) -> dict[str, np.ndarray]:
         """Vectors per channel [units·w], and ``fisher_output`` [1]; float64."""
@@ -210,6 +231,7 @@ class GradientSums:
             for projection, vectors in self._projections(reduced):
                 rows[f"{projection}_{name}"] = vectors[name]
             statistics[name] = in_proj_sum(rows, shape, name) + reduced[-1][name]
+        self._float64.finish()
         effects = self.effects.cpu().numpy()
         statistics["fisher_output"] = effects[:1] / self.predicted
         shares = effects[1:] / (self.predicted * width)

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from pruning.utils.precision import to_float64, zeros_float64
+from pruning.utils.precision import float64_device, to_float64, zeros_float64
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 TOP_CHANNELS = 8
 _BINS = 2**15  # bfloat16 numbers without a sign
+_AT_ONCE = 16
+"""Sums of batches that wait on a device without float64 at most."""
+
+
+class Float64Queue:
+    """Hands tensors of any size on in float64, in their order. Each step to float64 waits for a
+    device that has none, so there they are brought from it several at once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Tensor, Callable[[Tensor], None]]] = []
+
+    def bring(self, tensor: Tensor, to: Callable[[Tensor], None]) -> None:
+        """Have ``to`` called with ``tensor``, at the latest by :meth:`finish`."""
+        self._waiting.append((tensor, to))
+        if len(self._waiting) == _AT_ONCE or float64_device(tensor.device) == tensor.device:
+            self.finish()
+
+    def finish(self) -> None:
+        """Hand on what still waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        together = to_float64(torch.cat([tensor.flatten() for tensor, _ in waiting]))
+        parts = together.split([tensor.numel() for tensor, _ in waiting])
+        for (tensor, to), part in zip(waiting, parts, strict=True):
+            to(part.view(tensor.shape))
 
 
 class MomentSum:
@@ -23,6 +52,7 @@ class MomentSum:
     def __init__(self) -> None:
         self.count = 0
         self.centre: Tensor | None = None
+        self._float64 = Float64Queue()
         self._sums: Tensor | float = 0.0  # [2, channels]: of what differs, and of its squares
 
     def add(self, values: Tensor) -> None:
@@ -32,18 +62,25 @@ class MomentSum:
             self.centre = flat.sum(0) / max(len(flat), 1)
         self.count += flat.shape[0]
         apart = flat - self.centre
-        self._sums = self._sums + to_float64(torch.stack([apart.sum(0), apart.square_().sum(0)]))
+        self._float64.bring(torch.stack([apart.sum(0), apart.square_().sum(0)]), self._summed)
+
+    def _summed(self, sums: Tensor) -> None:
+        self._sums = self._sums + sums
+
+    def _found(self) -> Tensor:
+        self._float64.finish()
+        return self._sums
 
     def mean(self) -> Tensor:
-        return to_float64(self.centre) + self._sums[0] / self.count
+        return to_float64(self.centre) + self._found()[0] / self.count
 
     def second_moment(self) -> Tensor:
-        centre, (total, squares) = to_float64(self.centre), self._sums
+        centre, (total, squares) = to_float64(self.centre), self._found()
         return (squares + 2.0 * centre * total) / self.count + centre.square()
 
     def variance(self) -> Tensor:
         """Unbiased variance; zero for a single token."""
-        total, squares = self._sums
+        total, squares = self._found()
         centred = squares / self.count - (total / self.count).square()
         return centred.clamp_min(0.0) * (self.count / max(self.count - 1, 1))
 
@@ -57,6 +94,7 @@ class MagnitudeSum:
 
     def __init__(self) -> None:
         self.count = 0
+        self._float64 = Float64Queue()
         self._total: Tensor | float = 0.0
         self._squares: Tensor | float = 0.0
         self._maximum: Tensor | float = 0.0
@@ -77,25 +115,31 @@ class MagnitudeSum:
         self._rows[here] += flat.shape[0]
         self.count += flat.numel()
         # all sums stay on the device, so that nothing waits for it
-        sums = to_float64(torch.stack([flat.sum(0), flat.square().sum(0), size.sum(0)]))
-        self._total = self._total + sums[0].sum()
-        self._squares = self._squares + sums[1].sum()
-        self._absolute[here] += sums[2]
+        sums = torch.stack([flat.sum(0), flat.square().sum(0), size.sum(0)])
+        self._float64.bring(sums, partial(self._summed, here))
         largest = size.max()
         self._maximum = torch.fmax(largest, torch.as_tensor(self._maximum, device=largest.device))
         numbers = size.bfloat16().view(torch.int16).flatten()  # no sign, so in order of size
         self._histogram = self._histogram + _counts(numbers)
 
+    def _summed(self, here: slice, sums: Tensor) -> None:
+        self._total = self._total + sums[0].sum()
+        self._squares = self._squares + sums[1].sum()
+        self._absolute[here] += sums[2]
+
     @property
     def mean(self) -> float:
+        self._float64.finish()
         return float(self._total) / self.count
 
     @property
     def mean_absolute(self) -> float:
+        self._float64.finish()
         return float(self._absolute.sum()) / self.count
 
     @property
     def rms(self) -> float:
+        self._float64.finish()
         return (float(self._squares) / self.count) ** 0.5
 
     @property
@@ -113,6 +157,7 @@ class MagnitudeSum:
 
     def largest_channels(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Channels with the largest mean ``|x|``, and that mean."""
+        self._float64.finish()
         mean = self._absolute.cpu() / self._rows.clamp_min(1.0)
         top = mean.topk(min(TOP_CHANNELS, mean.numel()))
         return tuple(top.indices.tolist()), tuple(top.values.tolist())

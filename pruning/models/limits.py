@@ -8,6 +8,10 @@ BUFFER_BYTES = 2**30
 """At most so much of one module's activations is kept on the device for its equations."""
 
 
+PIECE_BYTES = 2**25
+"""Size of each of the two page-locked buffers by which blocks go to a card."""
+
+
 PROBES, PROBE_BYTES = 128, 3 * 2**30
 """Calibration windows at most, and bytes of CPU memory, that loss gradients are taken on."""
 

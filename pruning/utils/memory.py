@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from pruning.utils.errors import OutOfMemory
 
@@ -29,3 +29,10 @@ def memory_guard(sentence: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(sentence) from None
+
+
+def device_guard(device: object, remedy: str) -> AbstractContextManager[None]:
+    """The same for work on ``device``; ``remedy``: what takes less ("use fewer windows")."""
+    return memory_guard(
+        f"The memory of {device} is exhausted; {remedy}, bfloat16, or another device."
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pruning.evaluate import generate, perplexity, token_losses, tokens_per_second
 from pruning.models.execution import blockwise
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.first_check import first_check
@@ -64,7 +65,7 @@ def test_a_broken_engine_is_found_out(name, monkeypatch):
             prune(loaded, families.recipe(**CUT))
 
 
-@pytest.mark.parametrize(("kind", "most"), [("cuda", 2), ("mps", 15)])
+@pytest.mark.parametrize(("kind", "most"), [("cuda", 2), ("mps", 6)])
 def test_measuring_waits_for_the_device_a_few_times_per_batch(kind, most, monkeypatch):
     """On cards for the divergence and for the stream that leaves the block."""
     monkeypatch.setattr(blockwise, "TOKENS_PER_BATCH", 64)  # four windows
@@ -76,6 +77,23 @@ def test_measuring_waits_for_the_device_a_few_times_per_batch(kind, most, monkey
             counts.append(sum(n for line, n in waits.items() if "blockwise" not in line))
     more_batches = 2
     assert 0 < (counts[1] - counts[0]) / (more_batches * families.BLOCKS) <= most
+
+
+@pytest.mark.parametrize("seq_len", [2, 16])  # fewer tokens than channels, and more
+def test_a_solve_waits_for_the_device_once_per_damping(seq_len, monkeypatch):
+    factor, factors = torch.linalg.cholesky_ex, []
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda gram: factors.append(len(gram)) or factor(gram)
+    )
+    with virtual_device("cuda") as waits:
+        loaded = replace(moved("llama_grouped", "cuda"), identity=f"solve-waits-{seq_len}")
+        recipe = families.recipe(calibration__samples=10, calibration__seq_len=seq_len, **CUT)
+        run = prune(loaded, recipe)
+        solving = sum(n for line, n in waits.items() if line.startswith("recovery/solvers/"))
+        gram = sum(n for line, n in waits.items() if line.startswith("recovery/solvers/gram"))
+    # besides: scales, and the errors of the present weights (twice) and of those that were found
+    assert len(factors) > 2 * len(run.events)
+    assert 0 < solving - gram <= len(factors) + 6 * len(run.events)
 
 
 @pytest.fixture
@@ -123,6 +141,12 @@ def test_a_device_that_computes_wrongly_is_not_used(sentence, kind, unchecked, m
     assert len(str(refused.value)) <= 300
 
 
+def test_the_cpu_has_one_number():
+    assert resolve_device("cpu:0") == "cpu"
+    with pytest.raises(UsageError, match=r"'cpu:1' is not present"):
+        resolve_device("cpu:1")
+
+
 def test_a_device_is_checked_once(unchecked):
     with virtual_device("cuda"):
         for _ in range(3):
@@ -130,7 +154,7 @@ def test_a_device_is_checked_once(unchecked):
     assert first_check.cache_info().misses == 1
 
 
-@pytest.mark.parametrize(
+EXHAUSTED = pytest.mark.parametrize(
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
@@ -141,6 +165,28 @@ def test_a_device_is_checked_once(unchecked):
         MemoryError(),
     ],
 )
+EVALUATIONS = {
+    "perplexity": lambda m, t: perplexity(m, t, "sample", seq_len=16, windows=2),
+    "token losses": lambda m, t: token_losses(m, m, t, "sample", seq_len=16, windows=2),
+    "generation": lambda m, t: generate(m, t, "A word", max_new_tokens=2),
+    "speed": lambda m, t: tokens_per_second(m, prompt_tokens=4, new_tokens=2, repeats=1),
+}
+
+
+@EXHAUSTED
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_that_exhausts_memory_is_one_sentence(name, error, tokenizer, monkeypatch):
+    model = families.loaded("llama_grouped").model
+
+    def exhausted(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(model, "forward", exhausted, raising=False)
+    with pytest.raises(OutOfMemory, match=r"The memory of cpu is exhausted; use .* device\.$"):
+        EVALUATIONS[name](model, tokenizer)
+
+
+@EXHAUSTED
 def test_every_exhausted_memory_is_one_sentence(error, monkeypatch):
     loaded = families.loaded("gpt2")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT
-from pruning.models.limits import BUFFER_BYTES, probe_token_bytes, probe_windows
+from pruning.models.limits import BUFFER_BYTES, PIECE_BYTES, probe_token_bytes, probe_windows
 from pruning.models.loading.sizes import Sizes, Task
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
@@ -115,6 +115,7 @@ class MemoryEstimate:
             on_device = outside + current + self.working_bytes
             if self._sends:
                 on_device += self._next_bytes
+                on_cpu += 2 * min(PIECE_BYTES, self._next_bytes)  # see models.execution.prefetch
             # with disk pruned blocks are files too, and the next block is read while one computes
             on_cpu += self.pruned_bytes + blocks if placement == "memory" else self._next_bytes
         if placement == "memory":  # all weights are read before the others go to the device;

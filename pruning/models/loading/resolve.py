@@ -108,7 +108,7 @@ def resolve_device(device: str) -> str:
     """``auto`` becomes cuda, mps or, without a GPU that works, with a warning, cpu. Raises
     UsageError for a device that is not there or fails its first check."""
     names = _present()
-    chosen = next(iter(names)) if device == "auto" else device
+    chosen = {"auto": names[0], "cpu:0": "cpu"}.get(device, device)
     if chosen not in names:
         kind = device.split(":")[0]
         near = get_close_matches(kind, ("auto", "cuda", "mps", "cpu"), n=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor
+from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor, number_by_factor
 from pruning.utils.precision import to_float64
 
 
@@ -98,12 +98,14 @@ class DualNormalEquations:
         products, held_products = x @ x.T, held_x @ x.T
         scale = products.trace().item() / x.shape[1]
 
-        def error(damping: float) -> float:
-            factor = damped_factor(products, damping * scale) if scale > 0.0 else None
-            if factor is None:
-                return held_left.square().sum().item()
+        def remaining(factor: Tensor) -> Tensor:
             change = held_products @ torch.cholesky_solve(left, factor)
-            return (held_left - change).square().sum().item()
+            return (held_left - change).square().sum()
+
+        def error(damping: float) -> float:
+            ridge = damping * scale
+            found = number_by_factor(products, ridge, remaining) if scale > 0.0 else None
+            return held_left.square().sum().item() if found is None else found
 
         return error
 

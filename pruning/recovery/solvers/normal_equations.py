@@ -5,7 +5,7 @@ Weights are handled as ``W`` [in, out] so that ``X W + b`` is the layer; ``n`` c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -132,22 +132,22 @@ class NormalEquations:
         change of the weights is taken in float32."""
         origin = self._origin(bias, intercept)
         fitted, held = self.centred(*origin), held_out.centred(*origin)
-        scale = fitted.gram.diagonal().mean().item()
         left, held_left = (part.cross - part.gram @ present for part in (fitted, held))
-        unchanged = (held.energy - (present * (held.cross + held_left)).sum()).item()
+        kept = held.energy - (present * (held.cross + held_left)).sum()
+        scale, unchanged = torch.stack([fitted.gram.diagonal().mean(), kept]).tolist()
         if scale <= 0.0:
             return lambda _damping: unchanged
         gram, left, held_gram, held_left = (
             (tensor / scale).float() for tensor in (fitted.gram, left, held.gram, held_left)
         )
 
-        def error(damping: float) -> float:
-            factor = damped_factor(gram, damping)
-            if factor is None:
-                return unchanged
+        def gained(factor: Tensor) -> Tensor:
             change = torch.cholesky_solve(left, factor)
-            gained = change * (held_gram @ change - 2.0 * held_left)
-            return unchanged + scale * sum_float64(gained).item()
+            return sum_float64(change * (held_gram @ change - 2.0 * held_left))
+
+        def error(damping: float) -> float:
+            found = number_by_factor(gram, damping, gained)
+            return unchanged if found is None else unchanged + scale * found
 
         return error
 
@@ -181,12 +181,28 @@ class NormalEquations:
 
 def damped_factor(gram: Tensor, ridge: float) -> Tensor | None:
     """Cholesky factor of ``gram + ridge·I``; None when no damping makes it positive."""
+    return next((factor for factor, good in _factors(gram, ridge) if good), None)
+
+
+def number_by_factor(
+    gram: Tensor, ridge: float, number: Callable[[Tensor], Tensor]
+) -> float | None:
+    """The ``number`` [] that comes of :func:`damped_factor`'s factor. Whether that is one and the
+    number are asked of the device together: each question waits for it."""
+    for factor, good in _factors(gram, ridge):
+        value = number(factor)
+        fine, found = torch.stack([good.to(value), value]).tolist()
+        if fine:
+            return found
+    return None
+
+
+def _factors(gram: Tensor, ridge: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a factorisation gives for ever more damping, and whether that is a factor []."""
     diagonal = gram.diagonal()
     for _ in range(_MAX_RAISES):
         damped = gram.clone()
         damped.diagonal().copy_(diagonal + ridge)
         factor, failed = torch.linalg.cholesky_ex(damped)
-        if not failed and torch.isfinite(factor.diagonal()).all():
-            return factor
+        yield factor, (failed == 0) & torch.isfinite(factor.diagonal()).all()
         ridge *= 10.0
-    return None
