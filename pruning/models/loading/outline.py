@@ -11,7 +11,7 @@ from pruning.adapters import ModelAdapter, adapter_for
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, ModelShape
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
-from pruning.models.loading.config import read_config
+from pruning.models.loading.config import is_dequantised, raw_config, read_config
 from pruning.models.loading.files import headers, stored_dtype, weight_files
 from pruning.models.loading.resolve import COMPUTED_IN, locate, memory_dtype, unconverted
 from pruning.utils.errors import SourceError, Unsupported, one_line
@@ -41,7 +41,7 @@ def outline(source: str, revision: str | None = None, dtype: str | None = "auto"
 
     file = unconverted(source)
     if file is None:
-        place, commit = locate(source, revision)
+        place, commit = locate(source, revision, convert=False)
         config = read_config(source, place, commit)
         saved = _file_dtype(place, config) if dtype is None else None
         return outline_of(config, place, memory_dtype(dtype), saved)
@@ -55,7 +55,7 @@ def outline(source: str, revision: str | None = None, dtype: str | None = "auto"
 
 
 def _file_dtype(place: str, config: Any) -> str:
-    if Path(place).is_dir():
+    if Path(place).is_dir() and not is_dequantised(raw_config(Path(place, "config.json"))):
         return stored_dtype(headers(weight_files(place, None)))
     name = str(config.dtype).removeprefix("torch.")
     return name if name in BYTES_PER_ELEMENT else COMPUTED_IN
