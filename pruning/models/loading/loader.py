@@ -15,7 +15,13 @@ from pruning.models.loading.checks import (
     settle_ties,
 )
 from pruning.models.loading.config import read_config
-from pruning.models.loading.files import check_full_precision, headers, stored_dtype, weight_files
+from pruning.models.loading.files import (
+    check_experts,
+    check_full_precision,
+    headers,
+    stored_dtype,
+    weight_files,
+)
 from pruning.models.loading.from_disk import load_on_disk, placed, spread_map
 from pruning.models.loading.guarded import guarded
 from pruning.models.loading.loaded import LoadedModel
@@ -96,6 +102,7 @@ def _load_weights(
     files = guarded(source, weight_files, place, commit)
     known = guarded(source, headers, files)
     check_full_precision(source, known)
+    check_experts(source, known)
     if getattr(config, KEY, None):
         model = load_compact(files, config, dtype)
     else:
