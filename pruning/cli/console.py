@@ -64,7 +64,7 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        elif step is not None:
+        elif step is not None and step.done:  # nothing done: what is refused is one line
             self._stream.write(f"[{step.stage} {step.done}/{step.total}] {_message(step)}\n")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from pruning.artifacts.events import Progress
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.rules import Bos
 from pruning.checkpoint.gguf.types import GGUF_TYPES
@@ -159,7 +160,7 @@ def load_model(
     from pruning.models.loading import load
 
     silence_libraries()
-    console.say("load", arguments.model)
+    console.progress(Progress("load", 0, 1, arguments.model))
     loaded = load(
         arguments.model,
         revision=recipe.model.revision if recipe else arguments.revision,
@@ -168,6 +169,6 @@ def load_model(
         placement=arguments.placement,
         task=task,
     )
-    if loaded.placement != "whole":
-        console.say("load", f"block by block (placement {loaded.placement})")
+    how = "" if loaded.placement == "whole" else f", block by block (placement {loaded.placement})"
+    console.progress(Progress("load", 1, 1, f"{arguments.model}{how}"))
     return loaded

@@ -12,7 +12,7 @@ from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.data.files import check_file
 from pruning.data.files import read as read_file
 from pruning.utils.digest import sha256_of
-from pruning.utils.errors import SourceError, UsageError
+from pruning.utils.errors import SourceError, UsageError, shortened
 from pruning.utils.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -83,6 +83,21 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
     return torch.tensor(ids[1:] if adds_bos(tokenizer) else ids, dtype=torch.long)
 
 
+def check_tokens(what: str, ids: Tensor, tokenizer: Any, model: Any) -> None:
+    """Raise SourceError for the first of ``ids`` that the model's embedding has no row for: some
+    tokenizers have added tokens that their model was not made larger for. ``what``: where it is."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = ids[ids >= rows]
+    if len(beyond):
+        number = int(beyond[0])
+        token = shortened(str(tokenizer.convert_ids_to_tokens(number)), 40)
+        raise SourceError(
+            f"{what} holds the token {token!r} (number {number}), for which the model's embedding "
+            f"of {rows} rows has none; leave it out of the text, or resize the embedding and save "
+            "the model again."
+        )
+
+
 def calibration_windows(
     source: str,
     model: Any,
@@ -99,7 +114,8 @@ def calibration_windows(
     those of a token corpus; ``bos`` as in :func:`pruning.data.bos.leading`, its token counted.
 
     ``held_out``: not these windows but so many others of the same text, which share no token with
-    them where it is long enough. Raises SourceError when the text is too short."""
+    them where it is long enough. Raises SourceError when the text is too short, or holds what the
+    model does not know."""
     import torch
 
     check_length(model, seq_len)
@@ -120,6 +136,7 @@ def calibration_windows(
         starts = _elsewhere(starts, len(ids), own, held_out, seed)
     windows = ids[starts[:, None] + torch.arange(own)]
     windows = _led(windows, tokenizer) if led == "every" else windows
+    check_tokens(source, windows, tokenizer, model)
     return Windows(windows, source, _fingerprint(text, led, tokenizer), seed, led)
 
 
@@ -156,7 +173,7 @@ def evaluation_windows(
 ) -> Windows:
     """The first ``count`` (None: all) non-overlapping windows of the test split, tail dropped
     (method section 5); ``bos`` as in :func:`pruning.data.bos.leading`, its token counted. Raises
-    SourceError when there is not one whole window."""
+    SourceError when there is not one whole window, or a token that the model does not know."""
     check_length(model, seq_len)
     text = read_text(source, "test", text_field)
     if tokenizer is None:
@@ -169,6 +186,7 @@ def evaluation_windows(
     used = whole if count is None else min(count, whole)
     windows = ids[: used * own].reshape(used, own)
     windows = _led(windows, tokenizer) if led == "every" else windows
+    check_tokens(source, windows, tokenizer, model)
     return Windows(windows, source, _fingerprint(text, led, tokenizer), 0, led)
 
 

@@ -13,6 +13,7 @@ from transformers import TextStreamer
 from pruning.adapters import adapter_for
 from pruning.artifacts.comparison import Generation
 from pruning.artifacts.events import CancelCheck, never, stop_if
+from pruning.data.windows import check_tokens
 from pruning.utils.errors import SourceError, UsageError
 from pruning.utils.memory import device_guard
 
@@ -27,7 +28,8 @@ def generate(
     on_text: Callable[[str], None] | None = None,
     should_cancel: CancelCheck = never,
 ) -> Generation:
-    """Continue ``prompt`` greedily; raises UsageError for an empty prompt or no tokens.
+    """Continue ``prompt`` greedily; raises UsageError for an empty prompt or no tokens, SourceError
+    without a tokenizer, or for a token that the model does not know.
 
     ``on_text`` gets each further piece of text as soon as it is sure (a token may hold only part
     of a character). Raises Cancelled between two tokens, and OutOfMemory.
@@ -37,9 +39,13 @@ def generate(
     if max_new_tokens < 1:
         raise UsageError("At least one new token must be asked for.")
     if tokenizer is None:
-        raise SourceError("The model has no tokenizer, so it cannot read a prompt.")
+        raise SourceError(
+            "The model has no tokenizer, so it cannot read a prompt; put the tokenizer's files "
+            "into the model's folder."
+        )
     started = time.perf_counter()
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+    check_tokens("The prompt", inputs["input_ids"], tokenizer, model)
     length = inputs["input_ids"].shape[1]
     limit = adapter_for(model.config).max_positions(model.config)
     if length + max_new_tokens > limit:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.data.windows import check_tokens
 from pruning.models.execution.blockwise import attention_implementation, block_contexts, embed
 from pruning.models.execution.offload import device_of, resident
 from pruning.models.loading.loaded import LoadedModel
@@ -41,13 +42,15 @@ def attention_patterns(
     """The attention maps of all heads on the first ``longest`` tokens of ``sentence``.
 
     Eager attention is on only while this runs, block by block. Raises SourceError without a
-    tokenizer, UsageError for an empty sentence, Cancelled.
+    tokenizer or for a token that the model does not know, UsageError for an empty sentence,
+    Cancelled.
     """
     if loaded.tokenizer is None:
         raise SourceError("The model has no tokenizer, so it cannot read a sentence.")
     ids = loaded.tokenizer(sentence)["input_ids"][:longest] if sentence.strip() else []
     if not ids:
         raise UsageError("The sentence is empty; type some text.")
+    check_tokens("The sentence", torch.tensor(ids), loaded.tokenizer, loaded.model)
     tokens = tuple(loaded.tokenizer.decode([token]) for token in ids)
     maps = []
     total = len(loaded.adapter.blocks(loaded.model))

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from pruning.models.loading.resolve import guarded
+from pruning.models.loading.guarded import guarded
 from pruning.utils.errors import Unsupported
+
+SETTINGS = "quantization_config"
+DEQUANTISED = "fp8"
+"""The method that transformers dequantises without a library of its own."""
+
+
+def is_dequantised(raw: Mapping[str, Any]) -> bool:
+    """Whether a model with the config ``raw`` is quantised so that it can be dequantised."""
+    settings = raw.get(SETTINGS)
+    return isinstance(settings, dict) and settings.get("quant_method") == DEQUANTISED
+
+
+def raw_config(file: Path) -> dict[str, Any]:
+    """What is in a ``config.json``; empty where it cannot be read, which others report."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_config(source: str, place: str, commit: str | None) -> Any:
-    """The config in ``place``; raises SourceError, Unsupported for a quantised model.
+    """The config in ``place``, as that of ordinary weights where a quantised model can be
+    dequantised; raises SourceError, Unsupported for one that cannot.
 
     The authors' attention kernel and output switches are dropped: the engine reads logits by
     name and chooses the kernel itself.
@@ -18,7 +41,7 @@ def read_config(source: str, place: str, commit: str | None) -> Any:
 
     raw, _ = guarded(source, PreTrainedConfig.get_config_dict, place, revision=commit)
     for name in ("quantization_config", "compression_config"):
-        if raw.get(name):
+        if raw.get(name) and not (name == SETTINGS and is_dequantised(raw)):
             raise Unsupported(
                 f"{source} is quantised ({_method(raw[name])}); name the model that it was made "
                 "from, in float32, bfloat16 or float16."
@@ -40,6 +63,8 @@ def read_config(source: str, place: str, commit: str | None) -> Any:
         **switches,
     )
     config._attn_implementation = None
+    if hasattr(config, SETTINGS):
+        delattr(config, SETTINGS)
     for name, value in {"return_dict": True, "output_hidden_states": False}.items():
         if getattr(config, name, value) != value:
             setattr(config, name, value)

@@ -19,6 +19,8 @@ COMPUTED = re.compile(
 )
 """Buffers that older releases of transformers stored and models make themselves."""
 
+_EXPERT = re.compile(r"(?P<block>.*\.experts\.)(?P<number>\d+)(?P<part>\..*)")
+
 _FULL = {"F64", "F32", "F16", "BF16", "I64"}  # I64: numbers of kept heads
 
 
@@ -83,6 +85,21 @@ def stored_dtype(known: Mapping[str, Stored]) -> str:
     all are in that, else float32."""
     names = {stored.dtype for name, stored in known.items() if not COMPUTED.search(name)}
     return {"BF16": "bfloat16", "F16": "float16"}.get("".join(names - {"I64"}), "float32")
+
+
+def check_experts(source: str, known: Mapping[str, Stored]) -> None:
+    """Raise SourceError for the first weight that one expert lacks and others have: transformers
+    puts the experts of a block together before it looks at names."""
+    found: dict[str, set[tuple[int, str]]] = {}
+    for match in filter(None, map(_EXPERT.fullmatch, known)):
+        found.setdefault(match["block"], set()).add((int(match["number"]), match["part"]))
+    wanted = set().union(*found.values())
+    for block, there in found.items():
+        for number, part in sorted(wanted - there):
+            raise SourceError(
+                f"{source} lacks weight {f'{block}{number}{part}'!r}; download or save the model "
+                "again."
+            )
 
 
 def check_full_precision(source: str, known: Mapping[str, Stored]) -> None:

@@ -15,7 +15,13 @@ from pruning.models.compact.config_key import KEY, plain_config
 from pruning.models.compact.load import pruned_skeleton, skeleton, take_generation_config, tie
 from pruning.models.execution.offload import TensorRef, place_blocks
 from pruning.models.loading.checks import check_finite, check_names, check_shape
-from pruning.models.loading.files import Stored, check_full_precision, headers, weight_files
+from pruning.models.loading.files import (
+    Stored,
+    check_experts,
+    check_full_precision,
+    headers,
+    weight_files,
+)
 from pruning.utils.errors import Unsupported
 
 
@@ -35,6 +41,7 @@ def load_on_disk(
     """
     known = headers(weight_files(place, commit))
     check_full_precision(place, known)
+    check_experts(place, known)
     # before a skeleton is built, which changes the config's
     dtype = _dtype(config, known) if dtype == "auto" else dtype
     pruned = bool(getattr(config, KEY, None))
@@ -47,11 +54,11 @@ def load_on_disk(
         parameter.data = parameter.data.to(dtype)
     for block in adapter.blocks(model):
         _empty(block)
-    stored = _matched(model, known, pruned)
+    stored, made = _matched(model, known, pruned)
     inside = {id(p) for p in adapter.blocks(model).parameters()}
     buffers = {id(b) for b in adapter.blocks(model).buffers()}  # small: they stay
     state = model.state_dict(keep_vars=True)
-    _check(model, state, stored, known, place)
+    _check(model, state, stored, made, known, place)
     outside = {}
     for name, source in stored.items():
         tensor = source.read(state[name].dtype)  # all are read once: what is broken says so now
@@ -121,46 +128,51 @@ def _dtype(config: Any, known: Mapping[str, Stored]) -> torch.dtype:
         return opened.get_tensor(name).dtype
 
 
-def _matched(model: nn.Module, known: Mapping[str, Stored], pruned: bool) -> dict[str, TensorRef]:
-    """Name in the model -> where it is stored. Names are matched as transformers does when it
-    loads; what it would have to convert is left out."""
+def _matched(
+    model: nn.Module, known: Mapping[str, Stored], pruned: bool
+) -> tuple[dict[str, TensorRef], dict[str, str]]:
+    """Name in the model -> where it is stored, and name in the files -> in the model of what would
+    have to be converted. Names are matched as transformers does when it loads."""
     if pruned:  # saved under the live model's own names
         state = model.state_dict()
-        return {name: TensorRef(t.file, name) for name, t in known.items() if name in state}
+        return {name: TensorRef(t.file, name) for name, t in known.items() if name in state}, {}
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
     steps = get_model_conversion_mapping(model)
     converters = [step for step in steps if isinstance(step, WeightConverter)]
     renamings = [step for step in steps if not isinstance(step, WeightConverter)]
-    state, stored = model.state_dict(), {}
+    state, stored, made = model.state_dict(), {}, {}
     for name, tensor in known.items():
         target, converted = rename_source_key(
             name, renamings, converters, model.base_model_prefix, state
         )
         if converted is None and target in state:
             stored[target] = TensorRef(tensor.file, name)
-    return stored
+        elif target in state:
+            made[name] = target
+    return stored, made
 
 
 def _check(
     model: nn.Module,
     state: Mapping[str, Tensor],
     stored: Mapping[str, TensorRef],
+    made: Mapping[str, str],
     known: Mapping[str, Stored],
     place: str,
 ) -> None:
-    """Raise Unsupported when the files hold a weight in another form than the model, SourceError
-    when they lack one, have one too many, or one of another shape."""
+    """Raise Unsupported when the files hold a weight in another form than the model, from which it
+    can be ``made``, SourceError when they lack one, have one too many, or one of another shape."""
     given = {id(state[name]) for name in stored}
     # a tied weight is stored once
-    missing = [name for name, tensor in state.items() if id(tensor) not in given]
-    unexpected = known.keys() - {source.name for source in stored.values()}
-    if missing and unexpected:
+    missing = {name for name, tensor in state.items() if id(tensor) not in given}
+    unexpected = known.keys() - {source.name for source in stored.values()} - made.keys()
+    check_names(place, model, missing - set(made.values()), unexpected)
+    for name in sorted(missing):
         raise Unsupported(
-            f"{Path(place).name} does not store {missing[0]!r} as the model computes with it, so "
-            "its blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
+            f"{Path(place).name} does not store {name!r} as the model computes with it, so its "
+            "blocks cannot be read from disk one by one; choose placement 'memory' or 'whole'."
         )
-    check_names(place, model, missing, unexpected)
     for name, source in stored.items():
         check_shape(place, name, known[source.name].shape, state[name].shape)

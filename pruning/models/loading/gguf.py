@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,28 @@ def convert(parts: list[Path], target: Path) -> None:
             whole.unlink()
 
 
+def config_of(source: Path) -> Any:
+    """The config of a file, from its header alone; raises what :func:`converted` raises for it."""
+    first = parts_of(source)[0]
+    check_magic(first)
+    return _config(source, first, _reading(source, read_header, parts_of(source)))
+
+
+def _config(source: Path, file: Path, header: Header) -> Any:
+    """What the header says; ``file``: the whole file, or the first of its parts."""
+    from transformers import AutoConfig
+
+    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    read = partial(AutoConfig.from_pretrained, trust_remote_code=False)
+    return applied(source, header, _reading(source, partial(read, **where)))
+
+
 def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(whole.parent), "gguf_file": whole.name}
-    config = applied(
-        source,
-        header,
-        _reading(source, lambda: AutoConfig.from_pretrained(**where, trust_remote_code=False)),
-    )
+    config = _config(source, whole, header)
     tokenizer = _reading(
         source, lambda: AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     )

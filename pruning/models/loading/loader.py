@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pruning.adapters import adapter_for
@@ -16,25 +15,29 @@ from pruning.models.loading.checks import (
     settle_ties,
 )
 from pruning.models.loading.config import read_config
-from pruning.models.loading.files import check_full_precision, headers, stored_dtype, weight_files
+from pruning.models.loading.files import (
+    check_experts,
+    check_full_precision,
+    headers,
+    stored_dtype,
+    weight_files,
+)
 from pruning.models.loading.from_disk import device_map, load_on_disk, placed
+from pruning.models.loading.guarded import guarded
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.memory_estimate import chosen_placement, of_config
 from pruning.models.loading.memory_needs import PLACEMENTS
 from pruning.models.loading.resolve import (
     compute_devices,
-    guarded,
     identity,
     locate,
     memory_dtype,
     resolve_device,
 )
 from pruning.models.loading.sizes import Task
-from pruning.utils.errors import SourceError, one_line
+from pruning.models.loading.tokenizer import load_tokenizer
 from pruning.utils.memory import memory_guard
 from pruning.utils.registry import unknown_name
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 def load(
@@ -81,7 +84,7 @@ def load(
             model = placed(model, adapter, devices, placement)
         settle_ties(model)
         model = adapter.prepared(model).eval().requires_grad_(False)
-    tokenizer = _tokenizer(place, commit)
+    tokenizer = load_tokenizer(place, commit)
     check_tokenizer(source, tokenizer, model)
     file_dtype = stored_dtype(headers(weight_files(place, commit))) if dtype is None else None
     return LoadedModel(
@@ -95,6 +98,7 @@ def _load_weights(
     files = guarded(source, weight_files, place, commit)
     known = guarded(source, headers, files)
     check_full_precision(source, known)
+    check_experts(source, known)
     if getattr(config, KEY, None):
         model = load_compact(files, config, dtype, where)
     else:
@@ -131,24 +135,3 @@ def _from_pretrained(
         check_shape(source, name, stored, wanted)
     check_names(source, model, loading["missing_keys"], loading["unexpected_keys"])
     return model
-
-
-def _tokenizer(place: str, commit: str | None) -> Any:
-    """The model's tokenizer, or None when there is none. Raises SourceError when the folder has one
-    that cannot be read: all that is made from the model would silently lack it."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=commit, trust_remote_code=False)
-        # where there are no files some classes make one that knows their special tokens only
-        if len(tokenizer) > len(set(tokenizer.all_special_ids)):
-            return tokenizer
-        reason = "its tokens are missing"
-    except Exception as error:
-        reason = one_line(error)
-    folder = Path(place)
-    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise SourceError(
-            f"The tokenizer in {folder} cannot be read ({reason}); save or copy the model again."
-        )
-    return None

@@ -11,10 +11,11 @@ from pruning.adapters import ModelAdapter, adapter_for
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, ModelShape
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
-from pruning.models.loading.config import read_config
+from pruning.models.loading.config import is_dequantised, raw_config, read_config
 from pruning.models.loading.files import headers, stored_dtype, weight_files
+from pruning.models.loading.gguf import config_of
 from pruning.models.loading.resolve import COMPUTED_IN, locate, memory_dtype, unconverted
-from pruning.utils.errors import SourceError, Unsupported, one_line
+from pruning.utils.errors import Unsupported
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,25 +38,17 @@ def outline(source: str, revision: str | None = None, dtype: str | None = "auto"
     """The outline of what :func:`pruning.load` would load; raises what that raises for a wrong
     source. Of a GGUF file that was not converted yet, the header is read. Without a ``dtype``, what
     is saved is told by the files of a folder; of a model of the hub, by its config."""
-    from transformers import AutoConfig
-
     file = unconverted(source)
     if file is None:
-        place, commit = locate(source, revision)
+        place, commit = locate(source, revision, convert=False)
         config = read_config(source, place, commit)
         saved = _file_dtype(place, config) if dtype is None else None
         return outline_of(config, place, memory_dtype(dtype), saved)
-    try:
-        config = AutoConfig.from_pretrained(
-            str(file.parent), gguf_file=file.name, trust_remote_code=False
-        )
-    except Exception as error:  # the reader's errors are many
-        raise SourceError(f"{file} is not a readable GGUF file: {one_line(error)}.") from None
-    return outline_of(config, str(file), memory_dtype(dtype))
+    return outline_of(config_of(file), str(file), memory_dtype(dtype))
 
 
 def _file_dtype(place: str, config: Any) -> str:
-    if Path(place).is_dir():
+    if Path(place).is_dir() and not is_dequantised(raw_config(Path(place, "config.json"))):
         return stored_dtype(headers(weight_files(place, None)))
     name = str(config.dtype).removeprefix("torch.")
     return name if name in BYTES_PER_ELEMENT else COMPUTED_IN

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pruning.models.loading import demo
+from pruning.models.loading.config import is_dequantised, raw_config
 from pruning.models.loading.content import content_key
 from pruning.models.loading.gguf import converted, is_converted
-from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
-from pruning.utils.memory import is_out_of_memory
+from pruning.models.loading.guarded import guarded
+from pruning.models.loading.quantised import dequantised
+from pruning.utils.errors import SourceError, UsageError
 from pruning.utils.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -33,8 +35,11 @@ def memory_dtype(dtype: str | None) -> str:
     return dtype or COMPUTED_IN
 
 
-def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
-    """``(folder or hub id, hub commit or None)``; raises SourceError, UsageError."""
+def locate(
+    source: str, revision: str | None = None, *, convert: bool = True
+) -> tuple[str, str | None]:
+    """``(folder or hub id, hub commit or None)``, of a quantised model that can be dequantised the
+    folder of that unless ``convert`` is false; raises SourceError, UsageError, Unsupported."""
     if not source.strip():
         raise UsageError("No model is named; give 'demo', a hub id, a folder or a .gguf file.")
     path = Path(source).expanduser()
@@ -50,13 +55,18 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SourceError(f"{path} has no config.json; it is not a model folder.")
+        if convert and is_dequantised(raw_config(path / "config.json")):
+            return guarded(source, dequantised, source, str(path), None), None
         return str(path), None
     if path.is_file() or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise SourceError(
             f"{source} is not a model folder, a .gguf file, a hub id like 'openai-community/gpt2' "
             "or 'demo'; check the spelling."
         )
-    return source, _hub_commit(source, revision)
+    config, commit = _hub_config(source, revision)
+    if convert and is_dequantised(raw_config(config)):
+        return guarded(source, dequantised, source, source, commit), None
+    return source, commit
 
 
 def unconverted(source: str) -> Path | None:
@@ -65,43 +75,14 @@ def unconverted(source: str) -> Path | None:
     return file if file.suffix == ".gguf" and not is_converted(file) else None
 
 
-def _hub_commit(source: str, revision: str | None) -> str | None:
-    """The commit that ``revision`` names now; the cached one when the hub is out of reach."""
+def _hub_config(source: str, revision: str | None) -> tuple[Path, str | None]:
+    """The config, and the commit that ``revision`` names now; the cached ones when the hub is out
+    of reach."""
     from huggingface_hub import hf_hub_download
 
-    file = guarded(source, hf_hub_download, source, "config.json", revision=revision)
-    snapshot = Path(file).parent
-    return snapshot.name if snapshot.parent.name == "snapshots" else revision
-
-
-def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a hub or loading call; turn its failures into one clear sentence."""
-    from huggingface_hub import errors as hub
-
-    try:
-        return call(*args, **kwargs)
-    except HeadroomError:
-        raise
-    except hub.GatedRepoError:
-        reason = "its licence must be accepted first; set HF_TOKEN in the environment"
-    except hub.RevisionNotFoundError:
-        reason = "that revision does not exist"
-    except hub.RepositoryNotFoundError:
-        reason = "no such model on the hub (or it is private: set HF_TOKEN)"
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
-        reason = (
-            "the Hugging Face hub cannot be reached and no local copy exists; check the network, "
-            "or use 'demo', a folder or a .gguf file"
-        )
-    except (MemoryError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = one_line(error)
-        if "safetensors" in reason:
-            reason = f"it has no safetensors weights ({reason})"
-    raise SourceError(f"{source} cannot be loaded: {reason}.") from None
+    file = Path(guarded(source, hf_hub_download, source, "config.json", revision=revision))
+    snapshot = file.parent
+    return file, snapshot.name if snapshot.parent.name == "snapshots" else revision
 
 
 def resolve_device(device: str) -> str:
