@@ -209,6 +209,8 @@ def ended(job: Job) -> None:
             f"Last run, {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
             icon=":material/check_circle:",
         )
+        if job.check is not None:
+            (st.warning if job.check.kept == "plain" else st.caption)(job.check.sentence())
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
             pages.link("compare")
