@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.jobs.progress import Step, Track
-from pruning.artifacts.events import CancelCheck, ModuleEvent, Progress, ProgressCallback
+from pruning.artifacts.events import (
+    CancelCheck,
+    ModuleEvent,
+    Progress,
+    ProgressCallback,
+    RecoveryCheck,
+)
 
 PAUSE_STEP = 0.1
 """Seconds between looks at whether a paused job goes on."""
@@ -53,6 +59,7 @@ class Job:
     status: Status = "queued"
     progress: Progress | None = None
     events: list[ModuleEvent] = field(default_factory=list)
+    check: RecoveryCheck | None = None
     result: Any = None
     error: str | None = None
     created: float = field(default_factory=time.monotonic)
@@ -132,3 +139,7 @@ class Job:
         self.progress = progress
         if progress.event is not None:
             self.events.append(progress.event)
+        if progress.check is not None:
+            self.check = progress.check
+            if progress.check.kept == "plain":  # what was decided so far is undone
+                self.events = []

@@ -33,6 +33,7 @@ RESAMPLE = Step("rewrite", "resampling calibration text", 1.0)
 LOSS_GRADIENTS = Step("measure", "measuring gradients of the loss", 6.0)
 LOSS_CURVES = Step("measure", "measuring loss curves", 6.0)
 PRUNE = Step("prune", "cutting and refitting", 8.0)
+CHECK = Step("check", "comparing with the plain cut", 0.5)
 POINTS = Step("sweep", "points done", 20.0, paced_from=2)
 """The first point is the dense model, which says nothing about the pruned ones."""
 EVALUATE = Step("evaluate", "evaluating")
@@ -52,7 +53,12 @@ def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
 
 def prune_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a whole run of ``recipe``."""
-    return (*measure_steps(recipe), *_resampling(recipe), PRUNE)
+    check = (CHECK,) if _repairs(recipe) and recipe.recovery.keep_better else ()
+    return (*measure_steps(recipe), *_resampling(recipe), PRUNE, *check)
+
+
+def _repairs(recipe: Recipe) -> bool:
+    return RECOVERIES[recipe.recovery.method].uses_tokens
 
 
 def question_steps(questions: Questions) -> tuple[Step, ...]:
@@ -62,7 +68,7 @@ def question_steps(questions: Questions) -> tuple[Step, ...]:
 
 
 def _resampling(recipe: Recipe) -> tuple[Step, ...]:
-    resamples = RECOVERIES[recipe.recovery.method].uses_tokens and recipe.recovery.copies != 0
+    resamples = _repairs(recipe) and recipe.recovery.copies != 0
     return (RESAMPLE,) if resamples else ()
 
 

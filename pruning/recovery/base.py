@@ -20,7 +20,7 @@ Finish = Callable[["OutputProjectionFit"], "Fit"]
 class Recovery:
     """``reconstructs``: in_proj and out_proj are fitted before the cut (Algorithms 1, 3, 4).
 
-    ``uses_tokens``: weights or choices depend on the calibration text. ``everywhere``: it can
+    ``uses_tokens``: weights depend on the calibration text. ``everywhere``: it can
     also repair modules that lose nothing but come after a cut. ``adds_bias``: out_proj has a bias
     afterwards whatever the recipe says.
     """

@@ -141,7 +141,7 @@ def _change(
     if recovery.reconstructs:
         task.reconstruct_in_proj()
     sums = _sums(pair, recipe)
-    collected = task.collect(sums)
+    collected = task.collect(sums, decision if recovery.reconstructs else None)
     if recovery.reconstructs:
         collected = task.reconstruct_out_proj(collected)
     if sums:
@@ -168,9 +168,9 @@ def _change(
 
 def _sums(pair: ModulePair, recipe: Recipe) -> ModuleSums | None:
     """What re-scoring needs, before any token. None: the decision stays, for the recipe wants it
-    so, or the recovery sees no tokens, or the criterion cannot be taken again."""
-    rule, criterion = recipe.recovery, CRITERIA[_criterion(pair.kind, recipe)]
-    if rule.rescore and RECOVERIES[rule.method].uses_tokens and criterion.updates:
+    so, or the criterion cannot be taken again."""
+    criterion = CRITERIA[_criterion(pair.kind, recipe)]
+    if recipe.recovery.rescore and criterion.updates:
         return ModuleSums(pair.pruned, in_proj=criterion.in_proj)
     return None
 

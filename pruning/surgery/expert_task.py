@@ -9,10 +9,11 @@ make up for it alike, and if each met its target the mixture would meet its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pruning.adapters.experts import Routing
 from pruning.artifacts.plan import ModulePlan
@@ -46,13 +47,15 @@ class ExpertTask(Task[Pairs]):
         with self.solving.running():
             fit = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1).refitted()
         layer.set(self.rounded(fit.weight.T, layer.stored))
+        self.in_proj_changed = True
 
-    def collect(self, sums: ModuleSums | None) -> Collected[Pairs]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[Pairs]:
         streams, pair = self.streams, self.pair
         outputs, width = pair.pruned.out_proj.stored.shape[1:]
         pairs = self._no_equations(width, outputs)
         dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged
+        plain_error, cut = zeros_float64(device=pair.device), plain and self._plain_cut(plain)
         for batch, dense_in, pruned_in in streams.batches():
             tap = pair.tap_pruned(pruned_in)
             with Tap(pair.dense) as dense:
@@ -70,7 +73,23 @@ class ExpertTask(Task[Pairs]):
                 energy += to_float64(shares * own[e]).square().sum()
                 goal = shares * (own[e] + missing[part.tokens])
                 self._add(pairs[e], batch, part.tokens, shares * part.out_proj_input, goal)
-        return Collected(pairs, dense_added, energy.item())
+                if cut:
+                    left = shares * cut(e, tap.routing.hidden[part.tokens]) - goal
+                    plain_error += to_float64(left).square().sum()
+        return Collected(pairs, dense_added, energy.item(), plain_error.item() if cut else None)
+
+    def _plain_cut(self, decision: ModulePlan) -> Callable[[int, Tensor], Tensor]:
+        """What a dense expert, its removed channels silent, gives [t, d] for tokens [t, d];
+        float32."""
+        mixture, stored = self.pair.dense.mixture, self.pair.dense.out_proj.stored
+        kept = torch.tensor(decision.kept).reshape(len(stored), -1) % stored.shape[2]
+        kept = kept.to(stored.device)
+
+        def cut(expert: int, hidden: Tensor) -> Tensor:
+            inner = mixture.inner(mixture.in_proj(expert, hidden))[:, kept[expert]].float()
+            return functional.linear(inner, stored[expert][:, kept[expert]].float())
+
+        return cut
 
     def out_proj_fit(self, equations: Pairs, kept: Tensor) -> ExpertFit:
         stored = self.pair.pruned.out_proj.stored

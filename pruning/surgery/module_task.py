@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pruning.adapters.projection import layer_matrix, set_layer
 from pruning.artifacts.plan import ModulePlan
@@ -40,6 +41,7 @@ class ModuleTask(Task[Pair]):
         for layer, weight, bias in zip(layers, weights, biases, strict=True):
             like = layer.weight
             set_layer(layer, self.rounded(weight, like), self.rounded(bias, like))
+        self.in_proj_changed = True
 
     def _dense_in_proj(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
         """Outputs [n, s, rows] of whole dense in_proj layers, side by side."""
@@ -47,12 +49,13 @@ class ModuleTask(Task[Pair]):
         with self.pair.autocast():
             return torch.cat([layer(tap.in_proj_input) for layer in layers], dim=-1)
 
-    def collect(self, sums: ModuleSums | None) -> Collected[Pair]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[Pair]:
         streams, pair, module = self.streams, self.pair, self.pair.pruned
         outputs, inputs = layer_matrix(module.out_proj).shape
         parts = self._no_equations(inputs, outputs)
         dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged and not module.normed
+        plain_error, cut = zeros_float64(device=pair.device), plain and self._plain_cut(plain)
         for batch, dense_in, pruned_in in streams.batches():
             added, target = pair.dense_output(dense_in)
             dense_added[batch] = added.to(dense_added.device)
@@ -63,8 +66,22 @@ class ModuleTask(Task[Pair]):
             if sums:
                 sums.add(tap)
             self._add(parts, batch, tap.out_proj_input, target)
+            if cut:
+                as_it_was = pair.tap_dense(pruned_in) if self.in_proj_changed else tap
+                left = cut(as_it_was.out_proj_input) - target.float()
+                plain_error += to_float64(left.square().sum(-1)).sum()
         buffers = parts if isinstance(parts[0], ActivationBuffer) else None
-        return Collected(parts, dense_added, energy.item(), buffers)
+        left_by_cut = plain_error.item() if cut else None
+        return Collected(parts, dense_added, energy.item(), left_by_cut, buffers)
+
+    def _plain_cut(self, decision: ModulePlan) -> Callable[[Tensor], Tensor]:
+        """What the dense out_proj, its removed inputs silent, gives [..., out] for all of its
+        inputs [..., in]; float32."""
+        layer = self.pair.dense.out_proj
+        kept = expand(decision.kept, self.pair.dense.unit_width).to(self.pair.device)
+        weight = layer_matrix(layer)[:, kept].float()
+        bias = None if layer.bias is None else layer.bias.float()
+        return lambda inputs: functional.linear(inputs[..., kept].float(), weight, bias)
 
     def out_proj_fit(self, equations: Pair, kept: Tensor) -> OutputProjectionFit:
         weight, bias = _stacked([self.pair.pruned.out_proj])

@@ -32,19 +32,22 @@ class Collected(Generic[E]):
     """What one pass over the windows gathers about a module before its cut.
 
     ``added`` [n, s, d] (CPU): what the dense module adds to its stream; ``energy``: the squared
-    norm of the dense out_proj outputs; ``buffers``: what out_proj of the pruned module read, to
+    norm of the dense out_proj outputs; ``plain_error``: that of the module with its dense weights
+    cut as planned (None: nobody asked); ``buffers``: what out_proj of the pruned module read, to
     fit on and held out, where that could be kept.
     """
 
     equations: E
     added: Tensor
     energy: float
+    plain_error: float | None = None
     buffers: tuple[ActivationBuffer, ActivationBuffer] | None = None
 
 
 @dataclass(frozen=True)
 class Finished:
-    """``error_before``: that of the kept weights as they were; ``fit``: what took their place."""
+    """``error_before``: that of the cut weights as they were before any recovery; ``fit``: what
+    took their place."""
 
     error_before: float
     fit: Fit
@@ -68,6 +71,7 @@ class Task(ABC, Generic[E]):
     ) -> None:
         self.streams, self.pair, self.rule, self.solving = streams, pair, rule, solving
         self._saved_dtype = saved_dtype
+        self.in_proj_changed = False
 
     @abstractmethod
     def reconstruct_in_proj(self) -> None:
@@ -75,9 +79,10 @@ class Task(ABC, Generic[E]):
         on the dense stream."""
 
     @abstractmethod
-    def collect(self, sums: ModuleSums | None) -> Collected[E]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[E]:
         """One pass: what the dense module adds, and the equations of out_proj on the pruned
-        stream. ``sums`` takes in what re-scoring needs.
+        stream. ``sums`` takes in what re-scoring needs. ``plain``: the decision by which the dense
+        weights would be cut, for the error that this leaves.
 
         The target is the dense output plus what the residual stream has lost so far, or the dense
         output alone (``recovery.target``, or a norm after the module: ``PrunableModule.normed``).
@@ -113,7 +118,8 @@ class Task(ABC, Generic[E]):
         out_proj = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
         _ = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
-            before, fit = out_proj.cut().error, recovered(out_proj)
+            before, fit = collected.plain_error, recovered(out_proj)
+            before = out_proj.cut().error if before is None else before
         cut(
             pair.adapter,
             pair.pruned_block,

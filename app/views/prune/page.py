@@ -212,6 +212,8 @@ def ended(job: Job) -> None:
         st.success(
             f"Last run, {duration(job.elapsed)}: {sentence(job)}.", icon=":material/check_circle:"
         )
+        if job.check is not None:
+            (st.warning if job.check.kept == "plain" else st.caption)(job.check.sentence())
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
             pages.link("compare")

@@ -39,6 +39,8 @@ def draw(job: Job, frame: Frame, headline: str) -> None:
     """Sentence, the block that is at work, totals and errors."""
     st.html(_LARGER)
     with st.container(key="feed-stage"):
+        if job.check is not None:
+            (st.warning if job.check.kept == "plain" else st.caption)(job.check.sentence())
         _stage(job, frame, headline)
     if frame.events:
         with st.expander("All decisions so far"):

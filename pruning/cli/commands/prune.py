@@ -61,6 +61,10 @@ class Prune(Command):
         for reason in (*shape.fixed.values(), *shape.whole):
             console.say("prune", reason)
         run = prune(loaded, recipe, progress=console.progress)
+        for remark in run.plan.remarks:
+            console.say("prune", remark)
+        if run.check is not None and run.check.kept == "plain":
+            console.warn(run.check.sentence())
         if run.report.kept_block_parameters == 1.0:
             console.warn("The recipe removes nothing, so this is a copy; give --keep or a ratio.")
         evaluation = _evaluation(run, arguments, console)
