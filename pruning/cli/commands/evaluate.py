@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pruning.artifacts.zero_shot import TASK_NAMES, TaskScore
 from pruning.cli.base import COMMANDS, Command, table
 from pruning.cli.console import Console, silence_libraries
-from pruning.cli.options import add_model, add_reading, load_model, parse_names, text_help
+from pruning.cli.options import (
+    add_model,
+    add_reading,
+    add_task_data,
+    load_model,
+    parse_names,
+    text_help,
+)
 from pruning.utils.errors import HeadroomError, UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +41,7 @@ class Evaluate(Command):
         add("--windows", type=int, metavar="N", help="first N windows (default all)")
         tasks = f"zero-shot tasks, 'all' or some of: {', '.join(TASK_NAMES)}"
         add("--tasks", type=parse_names, metavar="A,B,...", help=tasks)
-        add("--task-data", metavar="DIR", help="folder of NAME.jsonl (default: the hub)")
-        add("--limit", type=int, metavar="N", help="first N items of each task (default all)")
+        add_task_data(parser)
         cost = "parameters, MACs per token, latencies and peak memory"
         add("--cost", action="store_true", help=cost)
         add("--against", metavar="DENSE", help="compare continuations with those of this model")
