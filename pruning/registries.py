@@ -28,6 +28,13 @@ PRESETS: Registry[Any] = Registry(
     read="pruning.presets.base:read_preset",
 )
 CORPORA: Registry[Any] = Registry("corpus", "pruning.data.corpora", group="headroom.corpora")
+EXPERIMENTS: Registry[Any] = Registry(
+    "experiment",
+    "pruning.experiments",
+    group="headroom.experiments",
+    suffix=".yaml",
+    read="pruning.experiments.base:read_experiment",
+)
 FORMS: Registry[Any] = Registry("form", "pruning.checkpoint.forms", group="headroom.forms")
 
 KINDS: dict[str, Registry[Any]] = {
@@ -39,5 +46,6 @@ KINDS: dict[str, Registry[Any]] = {
     "presets": PRESETS,
     "corpora": CORPORA,
     "forms": FORMS,
+    "experiments": EXPERIMENTS,
 }
 """What ``headroom ls`` lists, by the plural of its kind."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pruning.artifacts.cell import Cell, Protocol
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.recipe import Recipe
+from pruning.experiments.cells import CellStore, compute_cell
 from pruning.planning.checks import check_recipe
 from pruning.presets import PRESETS, with_preset
-from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import UsageError
-from pruning.utils.files import cache_root
 from pruning.utils.registry import unknown_name
-from pruning.utils.version import __version__
 
 if TYPE_CHECKING:
-    from pruning.evaluate import Perplexity
     from pruning.models.loading.loaded import LoadedModel
 
 Axis = Literal["ratio", "tau", "samples"]
@@ -30,8 +26,6 @@ AXES: dict[str, str] = {
     "samples": "calibration samples",
 }
 """What can be varied, and its unit. Samples: figure 4 of the paper."""
-
-POINTS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,8 @@ def sweep(
     shape = loaded.shape
     for point in wanted.points():
         check_recipe(wanted.recipe_at(*point), shape)
-    store = _Store(loaded, wanted)
+    protocol = Protocol((wanted.text,), wanted.seq_len, wanted.windows)
+    store = CellStore(loaded, protocol)
     tasks: list[tuple[str, float | None]] = [("dense", None), *wanted.points()]
     points = []
     for done, (preset, value) in enumerate(tasks):
@@ -117,123 +112,27 @@ def sweep(
         def report(step: Progress, done: int = done, name: str = name) -> None:
             progress(Progress("sweep", done, len(tasks), f"{name}: {step.message}"))
 
-        callbacks = {"progress": report, "should_cancel": should_cancel}
+        callbacks: dict[str, Any] = {"progress": report, "should_cancel": should_cancel}
         recipe = None if value is None else wanted.recipe_at(preset, value)
-        point = store.get(recipe)
-        if point is None:
-            point = store.put(recipe, _compute(loaded, wanted, preset, value, recipe, callbacks))
-        # two presets may come to the same recipe: the name is that of this place
-        point = replace(point, preset=preset, value=value)
+        cell = store.get(recipe)
+        if cell is None:
+            cell = store.put(recipe, compute_cell(loaded, recipe, protocol, **callbacks))
+        point = _point(preset, value, cell)
         points.append(point)
         on_point(point)
         progress(Progress("sweep", done + 1, len(tasks), name))
     return points
 
 
-def _compute(
-    loaded: LoadedModel,
-    wanted: Sweep,
-    preset: str,
-    value: float | None,
-    recipe: Recipe | None,
-    callbacks: dict[str, Any],
-) -> SweepPoint:
-    """Prune and evaluate; the pruned model is not kept."""
-    from pruning.evaluate import perplexity
-    from pruning.pipeline import prune
-
-    model, kept, seconds = loaded.model, 1.0, 0.0
-    if recipe is not None:
-        run = prune(loaded, recipe, **callbacks)
-        model, kept, seconds = run.pruned.model, run.report.kept_block_parameters, run.seconds
-    score: Perplexity = perplexity(
-        model,
-        loaded.tokenizer,
-        wanted.text,
-        seq_len=wanted.seq_len,
-        windows=wanted.windows,
-        **callbacks,
-    )
+def _point(preset: str, value: float | None, cell: Cell) -> SweepPoint:
+    (score,) = cell.texts
     return SweepPoint(
         preset=preset,
         value=value,
-        perplexity=score.perplexity if math.isfinite(score.perplexity) else None,
-        nll=score.nll,
-        kept=kept,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        seconds=round(seconds + score.seconds, 3),
-        protocol=score.protocol(),
+        perplexity=score.perplexity,
+        nll=math.inf if score.nll is None else score.nll,
+        kept=cell.kept,
+        parameters=cell.parameters,
+        seconds=cell.seconds,
+        protocol=score.protocol,
     )
-
-
-class _Store:
-    """Points in one file of JSON lines per model and evaluation, each under its recipe's key."""
-
-    def __init__(self, loaded: LoadedModel, wanted: Sweep) -> None:
-        self._loaded, self._texts = loaded, {}
-        made_from = [
-            POINTS_VERSION,
-            __version__,
-            loaded.identity,
-            loaded.revision,
-            loaded.dtype,
-            *([loaded.saved_dtype] if loaded.saved_dtype != loaded.dtype else []),
-            self._text(wanted.text, "test"),
-            wanted.seq_len,
-            wanted.windows,
-        ]
-        self.path: Path = cache_root() / "sweeps" / f"{key_of(made_from)}.jsonl"
-        self._points = self._read()
-
-    def get(self, recipe: Recipe | None) -> SweepPoint | None:
-        """The stored point of ``recipe`` (None: the dense model)."""
-        return self._points.get(self._recipe_key(recipe))
-
-    def put(self, recipe: Recipe | None, point: SweepPoint) -> SweepPoint:
-        """Append ``point``; a full disk must not lose the sweep that is in memory."""
-        key = self._recipe_key(recipe)
-        self._points[key] = point
-        line = json.dumps({"key": key, **asdict(point)}, allow_nan=False)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as file:
-                # a line torn by a crash ends here, so this one is whole
-                file.write(f"\n{line}\n")
-        except OSError:
-            pass
-        return point
-
-    def _read(self) -> dict[str, SweepPoint]:
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return {}
-        points = {}
-        for line in lines:
-            try:
-                data = json.loads(line)
-                key = data.pop("key")
-                points[key] = SweepPoint(**data)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # empty or torn: that point is computed again
-        return points
-
-    def _recipe_key(self, recipe: Recipe | None) -> str:
-        if recipe is None:
-            return "dense"
-        # the model is in the file's name by its contents, whatever the recipe calls it
-        data = recipe.model_dump(exclude={"model"})
-        text = recipe.calibration
-        return key_of([data, self._text(text.source, "train", text.text_field)])
-
-    def _text(self, source: str, split: Literal["train", "test"], field: str | None = None) -> str:
-        """What a corpus holds: a file of the same name may change."""
-        from pruning.data.corpora.base import CORPORA, TextCorpus
-        from pruning.data.windows import read_text
-
-        if source in CORPORA and not isinstance(CORPORA[source], TextCorpus):
-            return source
-        if (source, split, field) not in self._texts:
-            text = read_text(source, split, field)
-            self._texts[source, split, field] = sha256_of([text.encode()])
-        return self._texts[source, split, field]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,19 @@ def add_form(parser: ArgumentParser, default: str | None = None) -> None:
         help=_one_of(FORMS.names()),
     )
     parser.add_argument("--gguf-type", default="f16", choices=GGUF_TYPES, help="with --form gguf")
+
+
+def add_task_data(parser: ArgumentParser) -> None:
+    """Where the rows of zero-shot tasks come from, and how many are taken."""
+    parser.add_argument(
+        "--task-data",
+        metavar="DIR",
+        default=os.environ.get("HEADROOM_TASK_DATA"),
+        help="folder of NAME.jsonl (default: HEADROOM_TASK_DATA, else the hub)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="first N items of each task (default all)"
+    )
 
 
 def preset_help() -> str:

@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -52,10 +53,16 @@ def _now(model: nn.Module) -> float:
 
 
 def reset_peak_memory(devices: Iterable[torch.device]) -> None:
-    """Let the peak of GPUs begin anew; that of the process cannot."""
+    """Let the peak of GPUs begin anew; that of the process goes on."""
     for device in devices:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+
+
+def reset_process_peak() -> None:
+    """Let the peak of the process begin anew, where the system (Linux) can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_bytes(*devices: torch.device) -> int:

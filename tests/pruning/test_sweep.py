@@ -86,11 +86,12 @@ def test_a_cancelled_sweep_goes_on_where_it_stopped(tiny, monkeypatch):
     assert len(made) == 2 and points[:3] == done
 
 
-def test_a_torn_line_costs_only_its_point(tiny, monkeypatch):
+def test_a_torn_file_costs_only_its_point(tiny, monkeypatch):
     wanted = Sweep(BASE, "ratio", (0.2, 0.4), ("fast",), **TEXT)
     before = sweep(tiny, wanted)
-    (file,) = (cache_root() / "sweeps").glob("*.jsonl")
-    file.write_text(file.read_text()[:-30])
+    files = sorted((cache_root() / "cells").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    assert len(files) == 3
+    files[-1].write_text(files[-1].read_text()[:-30])
     made = count_runs(monkeypatch)
     again = sweep(tiny, wanted)
     assert len(made) == 1 and [p.perplexity for p in again] == [p.perplexity for p in before]

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pruning.artifacts.zero_shot import TASK_NAMES, TaskScore
 from pruning.cli.base import COMMANDS, Command, table
 from pruning.cli.console import Console, silence_libraries
-from pruning.cli.options import add_model, add_reading, load_model, parse_names, text_help
+from pruning.cli.options import (
+    add_model,
+    add_reading,
+    add_task_data,
+    load_model,
+    parse_names,
+    text_help,
+)
 from pruning.utils.errors import HeadroomError, UsageError
 
 if TYPE_CHECKING:
@@ -34,13 +41,14 @@ class Evaluate(Command):
         add("--windows", type=int, metavar="N", help="first N windows (default all)")
         tasks = f"zero-shot tasks, 'all' or some of: {', '.join(TASK_NAMES)}"
         add("--tasks", type=parse_names, metavar="A,B,...", help=tasks)
-        add("--task-data", metavar="DIR", help="folder of NAME.jsonl (default: the hub)")
-        add("--limit", type=int, metavar="N", help="first N items of each task (default all)")
+        add_task_data(parser)
+        cost = "parameters, MACs per token, latencies and peak memory"
+        add("--cost", action="store_true", help=cost)
         add("--against", metavar="DENSE", help="compare continuations with those of this model")
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
-        if not (arguments.text or arguments.tasks or arguments.against):
-            raise UsageError("Nothing to evaluate; give --text, --tasks or --against.")
+        if not (arguments.text or arguments.tasks or arguments.cost or arguments.against):
+            raise UsageError("Nothing to evaluate; give --text, --tasks, --cost or --against.")
         sources = _sources(arguments)
         from pruning.models.loading.sizes import Task
 
@@ -54,6 +62,14 @@ class Evaluate(Command):
 
             report = zero_shot(loaded, sources, limit=arguments.limit, progress=console.progress)
             result["zero_shot"] = report.as_dict()
+        if arguments.cost:
+            from pruning.evaluate import measured_cost
+
+            limit = loaded.adapter.max_positions(loaded.model.config)
+            new = min(32, limit // 2)
+            prompt = min(arguments.seq_len, limit - new)
+            cost = measured_cost(loaded.model, prompt_tokens=prompt, new_tokens=new)
+            result["cost"] = cost.as_dict()
         if arguments.against:
             result["continuations"] = _continuations(loaded, arguments, console, task)
         return result
@@ -67,8 +83,8 @@ class Evaluate(Command):
             rows = [*found["scores"], {**blank, **mean}]
             columns = ("task", "accuracy", "stderr", "metric", "items", "version", "data")
             parts.append(f"{table(rows, columns)}\n{found['protocol']}")
-        if "continuations" in result:
-            parts.append(super().text(result["continuations"]))
+        for name in ("cost", "continuations"):
+            parts.append(super().text(result.get(name, {})))
         return "\n\n".join(part for part in parts if part)
 
 

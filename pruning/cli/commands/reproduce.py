@@ -1,0 +1,142 @@
+"""``reproduce``: a table or figure of the paper, for any model."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pruning.artifacts.cell import Cell, Protocol
+from pruning.artifacts.recipe import Recipe
+from pruning.cli.base import COMMANDS, Command, table
+from pruning.cli.console import Console, silence_libraries
+from pruning.cli.options import (
+    add_model,
+    add_task_data,
+    checked,
+    load_model,
+    parse_names,
+    text_help,
+)
+from pruning.experiments.base import EXPERIMENTS, Sampling
+from pruning.experiments.places import Place
+from pruning.experiments.run import (
+    Request,
+    protocol_for,
+    run_experiment,
+    sampling_of,
+    window_length,
+)
+from pruning.utils.files import check_writable
+
+
+class Reproduce(Command):
+    """Every cell once, however often it is started again; files in a folder."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add = parser.add_argument
+        names = ", ".join(EXPERIMENTS.names())
+        add("experiment", metavar="EXPERIMENT", help=f"one of: {names}")
+        add_model(parser)
+        add("--quick", action="store_true", help="minutes on two cores: less text, fewer samples")
+        add("--out", metavar="DIR", help="folder of the files (default: out/EXPERIMENT)")
+        add("--texts", type=parse_names, metavar="A,B,...", help=f"perplexity on: {text_help()}")
+        add("--windows", type=int, metavar="N", help="first N windows of each text")
+        add("--calibration", metavar="SRC", help=text_help())
+        add_task_data(parser)
+        add("--no-tasks", action="store_true", help="perplexity only")
+        add("--seed", type=int, default=0, metavar="N")
+
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
+        experiment = EXPERIMENTS[arguments.experiment]
+        out = Path(arguments.out or f"out/{experiment.name}").expanduser()
+        check_writable(out / f"{experiment.name}.json")
+        request = Request(
+            quick=arguments.quick,
+            texts=arguments.texts,
+            calibration=arguments.calibration,
+            windows=arguments.windows,
+            task_data=arguments.task_data,
+            tasks=not arguments.no_tasks,
+            limit=arguments.limit,
+            seed=arguments.seed,
+        )
+        sampling, protocol = sampling_of(experiment, request), protocol_for(experiment, request)
+        recipe = _largest(arguments, sampling, request)
+        measures = experiment.kind in ("graphs", "activations")
+        checked(arguments, recipe, texts=() if measures else protocol.texts, prunes=False)
+        _read_texts(protocol, sampling, measures)
+        from pruning.pipeline import memory_task
+
+        loaded = load_model(arguments, console, memory_task(recipe), recipe)
+
+        def say(place: Place, cell: Cell) -> None:
+            score = cell.texts[0]
+            size = "overflow" if score.perplexity is None else f"{score.perplexity:.3f}"
+            name = ", ".join(part for part in (place.method, place.setting) if part)
+            console.say("reproduce", f"{name}: {score.text} {size} ({cell.seconds:.0f} s)")
+
+        result = run_experiment(loaded, experiment, request, on_cell=say, progress=console.progress)
+        files = result.write(out)
+        names, rows = result.table()
+        return {
+            **result.as_dict(),
+            "heading": result.heading,
+            "files": [str(path) for path in files],
+            "table": [dict(zip(names, row, strict=True)) for row in rows],
+        }
+
+    def text(self, result: Mapping[str, Any]) -> str:
+        rows = result["table"]
+        columns = list(rows[0]) if rows else []
+        parts = [result["heading"], table(rows, columns) if rows else "No row."]
+        parts.append("\n".join(remark for remark in result["remarks"] if remark))
+        return "\n\n".join([*parts, "\n".join(result["files"])])
+
+
+def _largest(arguments: Namespace, sampling: Sampling, request: Request) -> Recipe:
+    """A recipe that takes as much text and memory as any row does."""
+    silence_libraries()
+    from pruning.models.loading.outline import outline
+
+    dtype = arguments.dtype or "float32"
+    shape = outline(arguments.model, arguments.revision, dtype).shape
+    return Recipe().changed(
+        model={"source": arguments.model, "revision": arguments.revision, "dtype": dtype},
+        calibration={
+            "source": sampling.calibration,
+            "seq_len": window_length(arguments.model, shape, sampling, request),
+            "samples": max(sampling.samples, sampling.recovery_samples or 0),
+        },
+        recovery={"copies": 0},
+    )
+
+
+def _read_texts(protocol: Protocol, sampling: Sampling, measures: bool) -> None:
+    """Read all text and all tasks, so that what cannot be had is refused before weights are."""
+    from pruning.data.corpora.base import CORPORA, TextCorpus
+    from pruning.data.windows import read_text
+
+    source = sampling.calibration
+    if source not in CORPORA or isinstance(CORPORA[source], TextCorpus):
+        read_text(source, "train")
+    if measures:
+        return
+    for text in protocol.texts:
+        read_text(text, "test")
+    if protocol.tasks:
+        from pruning.evaluate.zero_shot import check_tasks
+        from pruning.experiments.cells import sources_of
+
+        check_tasks(sources_of(protocol), protocol.limit)
+
+
+COMMANDS.add(
+    "reproduce",
+    Reproduce(),
+    title="Reproduce",
+    summary="a table or figure of the paper, for any model",
+    source="",
+    place=45,
+)

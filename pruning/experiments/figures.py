@@ -1,0 +1,133 @@
+"""Experiments that only measure: similarity graphs (figure 3) and mean activations (figure 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pruning.artifacts.measurement import Measurement
+from pruning.artifacts.recipe import Recipe
+from pruning.experiments.base import Experiment, Sampling
+from pruning.experiments.drawing import Bar, bars, graph
+from pruning.experiments.result import Result, Value
+from pruning.planning.layout import head_layout
+from pruning.planning.similarity import candidates, edges
+
+if TYPE_CHECKING:
+    from pruning.models.loading.loaded import LoadedModel
+
+TENSORS = {
+    "residual": "input of the block",
+    "attention": "output of the attention module",
+    "ffn": "input of the FFN's second layer",
+}
+
+
+def graphs(
+    loaded: LoadedModel,
+    experiment: Experiment,
+    sampling: Sampling,
+    quick: bool,
+    seed: int,
+    **callbacks: Any,
+) -> Result:
+    """The pairs of heads below τ in the chosen blocks, and a drawing of each block."""
+    measurement = _measured(loaded, sampling, seed, callbacks)
+    (tau,) = experiment.tau.values()
+    depth = len(measurement.blocks)
+    first = round(depth * experiment.blocks.start / experiment.blocks.of)
+    last = min(first + experiment.blocks.end - experiment.blocks.start, depth)
+    rows: list[dict[str, Value]] = []
+    drawings = []
+    for index in range(first, last):
+        divergence = measurement.blocks[index].divergence
+        pairs = edges(divergence, tau)
+        gone = [candidate.unit for candidate in candidates(divergence, tau)]
+        for one, other, value in sorted(pairs, key=lambda edge: edge[2]):
+            rows.append({"block": index, "head": one, "like": other, "divergence, nats": value})
+        title = (
+            f"Block {index}: {len(pairs)} pairs of {len(divergence)} heads below τ = {tau:g}, "
+            f"{len(gone)} would go"
+        )
+        positions = [(float(x), float(y)) for x, y in head_layout(divergence)]
+        drawings.append(graph(title, positions, pairs, gone))
+    columns = ("block", "head", "like", "divergence, nats")
+    return _result(experiment, measurement, quick, columns, rows, drawings)
+
+
+def activations(
+    loaded: LoadedModel,
+    experiment: Experiment,
+    sampling: Sampling,
+    quick: bool,
+    seed: int,
+    **callbacks: Any,
+) -> Result:
+    """Mean and mean absolute activation of each tensor: of the whole model, then by block."""
+    measurement = _measured(loaded, sampling, seed, callbacks)
+    rows: list[dict[str, Value]] = []
+    drawings = []
+    for name, words in TENSORS.items():
+        found = [block.activations[name] for block in measurement.blocks]
+        parts = [("all", sum(f.mean for f in found), sum(f.mean_absolute for f in found))]
+        mean = [(place, a / len(found), b / len(found)) for place, a, b in parts]
+        mean += [(str(i), f.mean, f.mean_absolute) for i, f in enumerate(found)]
+        rows += [
+            {
+                "tensor": words,
+                "block": place,
+                "signed mean": _rounded(a),
+                "absolute mean": _rounded(b),
+            }
+            for place, a, b in mean
+        ]
+        shown = [Bar(f"block {i}", f.mean_absolute) for i, f in enumerate(found)]
+        drawings.append(bars(f"Mean absolute activation, {words}", "", shown))
+    columns = ("tensor", "block", "signed mean", "absolute mean")
+    return _result(experiment, measurement, quick, columns, rows, drawings)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _measured(
+    loaded: LoadedModel, sampling: Sampling, seed: int, callbacks: dict[str, Any]
+) -> Measurement:
+    from pruning.pipeline import measure_model
+
+    recipe = Recipe().changed(
+        model={"source": loaded.source},
+        calibration={
+            "source": sampling.calibration,
+            "samples": sampling.samples,
+            "seq_len": sampling.seq_len,
+        },
+        seed=seed,
+    )
+    return measure_model(loaded, recipe, **callbacks)
+
+
+def _result(
+    experiment: Experiment,
+    measurement: Measurement,
+    quick: bool,
+    columns: tuple[str, ...],
+    rows: list[dict[str, Value]],
+    drawings: list[str],
+) -> Result:
+    return Result(
+        name=experiment.name,
+        title=experiment.title,
+        model=measurement.model,
+        paper_model=None,
+        quick=quick,
+        shows=experiment.shows,
+        protocol=(
+            f"{measurement.corpus}, {measurement.samples} windows of {measurement.seq_len} tokens, "
+            f"seed {measurement.seed}, {measurement.dtype}."
+        ),
+        notes=experiment.notes,
+        columns=columns,
+        rows=tuple(rows),
+        drawings=tuple(drawings),
+    )

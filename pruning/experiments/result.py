@@ -1,0 +1,141 @@
+"""What an experiment gave, and its files: CSV, JSON, Markdown and one page of HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pruning.artifacts.cell import Cell
+from pruning.utils.files import write_text
+
+Value = str | int | float | None
+ACCURACIES = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
+SHARES = (*ACCURACIES, "mean", "kept")
+
+
+@dataclass(frozen=True)
+class Result:
+    """``rows`` have the keys ``columns``; a key that starts with "paper " holds the paper's value,
+    one that ends with " ±" a standard error. ``cells``: that of each row, where it has one.
+    ``drawings``: charts as SVG."""
+
+    name: str
+    title: str
+    model: str
+    paper_model: str | None
+    quick: bool
+    shows: str
+    protocol: str
+    notes: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Value], ...]
+    cells: tuple[Cell | None, ...] = ()
+    drawings: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        return f"{self.title}: {self.model}{', quick run' if self.quick else ''}"
+
+    def remarks(self) -> list[str]:
+        """What belongs beside the table, first what was scaled down."""
+        quick = "A quick run: less text and fewer samples than the paper's; see the protocol."
+        paper = "The paper's values are not shown: this is none of its models."
+        shown = [quick] if self.quick else []
+        shown += [] if self.paper_model else [paper]
+        return [*shown, self.shows, self.protocol, *self.notes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, each row with its whole cell: recipe, seed, versions, protocol."""
+        rows = [dict(row) for row in self.rows]
+        for row, cell in zip(rows, self.cells, strict=False):
+            row["cell"] = None if cell is None else cell.as_dict()  # type: ignore[assignment]
+        names = ("name", "title", "model", "paper_model", "quick", "columns")
+        about = {name: getattr(self, name) for name in names}
+        return {**about, "remarks": self.remarks(), "rows": rows}
+
+    def to_csv(self) -> str:
+        file = io.StringIO()
+        table = csv.DictWriter(file, self.columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: row.get(name) for name in self.columns} for row in self.rows)
+        return file.getvalue()
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and cells for people: errors stand beside their values, the paper's in brackets."""
+        names = [name for name in self.columns if _own(name)]
+        return names, [[_shown(row, name) for name in names] for row in self.rows]
+
+    def to_markdown(self) -> str:
+        names, rows = self.table()
+        lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        remarks = "\n".join(f"- {remark}" for remark in self.remarks() if remark)
+        return f"# {self.heading}\n\n" + "\n".join(lines) + f"\n\n{remarks}\n"
+
+    def to_html(self) -> str:
+        """One file that asks for nothing from anywhere: charts are inline SVG."""
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=StrictUndefined,
+        )
+        names, rows = self.table()
+        drawings = [Markup(drawing) for drawing in self.drawings]
+        template = environment.get_template("result.html.j2")
+        return template.render(result=self, names=names, rows=rows, drawings=drawings)
+
+    def write(self, folder: Path) -> list[Path]:
+        """``NAME.csv``, ``.json``, ``.md`` and ``.html`` in ``folder``; raises HeadroomError."""
+        files = {
+            "csv": self.to_csv(),
+            "json": json.dumps(self.as_dict(), indent=1, allow_nan=False),
+            "md": self.to_markdown(),
+            "html": self.to_html(),
+        }
+        paths = [folder / f"{self.name}.{suffix}" for suffix in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            write_text(path, text)
+        return paths
+
+
+def _own(name: str) -> bool:
+    return not name.startswith("paper ") and not name.endswith(" ±")
+
+
+def _shown(row: Mapping[str, Value], name: str) -> str:
+    text = shown(name, row.get(name))
+    error = row.get(f"{name} ±")
+    if isinstance(error, float):
+        text += f" ± {error:.1%}"
+    paper = row.get(f"paper {name}")
+    return text if paper is None else f"{text} ({shown(name, paper)})"
+
+
+def shown(name: str, value: Value) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        if name in SHARES:
+            return f"{value:.1%}"
+        return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def protocol_of(cells: Sequence[Cell]) -> str:
+    """The protocols of all numbers in a grid, once each."""
+    found: dict[str, None] = {}
+    for cell in cells:
+        for text in cell.texts:
+            found[text.protocol] = None
+        if cell.zero_shot is not None:
+            found[cell.zero_shot.protocol()] = None
+    return " ".join(found)
