@@ -1,7 +1,5 @@
 """Entry point: ``python -m streamlit run app/main.py``; ``navigation.py`` is what it serves."""
 
-from __future__ import annotations
-
 # before any page draws: plotly looks into pandas as soon as another thread begins to import it
 import pandas  # noqa: F401
 from streamlit.starlette import App

@@ -41,17 +41,9 @@ def main() -> None:
 
 
 def _run(folder: str, options: argparse.Namespace) -> None:
-    recipe = Recipe.parse(
-        {
-            "calibration": {
-                "source": "random",
-                "samples": options.samples,
-                "seq_len": options.seq_len,
-            },
-            "ffn": {"ratio": options.ffn_ratio},
-            "recovery": {"copies": 0},
-        }
-    )
+    text = {"source": "random", "samples": options.samples, "seq_len": options.seq_len}
+    ffn, recovery = {"ratio": options.ffn_ratio}, {"copies": 0}
+    recipe = Recipe.parse({"calibration": text, "ffn": ffn, "recovery": recovery})
     task = memory_task(recipe)
     needs = estimate(folder, dtype="bfloat16", device=options.device, task=task)
     print(needs.sentence("disk"))

@@ -15,15 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from benchmarks.forward import finish
 from pruning.artifacts.plan import BY_HAND, ModulePlan, Plan
 from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shapes import full_widths
 from pruning.checkpoint import parts_of, write
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
@@ -141,16 +143,13 @@ def _without(module: ModulePlan, more: tuple[int, ...]) -> ModulePlan:
 
 
 def _widths(plan: Plan, dense: LoadedModel) -> str:
-    shape = dense.adapter.model_shape(dense.model)
-    if not plan.blocks:
-        block = shape.blocks[0]
-        return f"{block.attention.units} heads, {block.ffn.units} channels"
-    heads, channels = ({getattr(w, n) for w in plan.widths} for n in ("heads", "channels"))
-    spans = [
-        f"{min(sizes)}" + (f"–{max(sizes)}" if len(sizes) > 1 else "")
-        for sizes in (heads, channels)
-    ]
-    return f"{spans[0]} heads, {spans[1]} channels"
+    widths = plan.widths or full_widths(dense.adapter.model_shape(dense.model))
+    spans = []
+    for name in ("heads", "channels"):
+        sizes = {getattr(width, name) for width in widths}
+        least, most = min(sizes), max(sizes)
+        spans.append(f"{least} {name}" if least == most else f"{least}–{most} {name}")
+    return ", ".join(spans)
 
 
 def _by_turns(models: dict[str, nn.Module], options: argparse.Namespace) -> dict:
@@ -175,24 +174,18 @@ def _time(model: nn.Module, batch: int, prompt: int, new: int) -> tuple[float, f
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.config.vocab_size, (batch, prompt), generator=generator)
     ids = ids.to(model.device)
-    clock, reader = _clock(model), CachedReader(model)
-    started = clock()
-    logits = reader.read(ids, logits_to_keep=1)
-    read = clock()
-    for _ in range(new):
-        logits = reader.read(logits[:, -1:].argmax(-1))
-    return batch * prompt / (read - started), batch * new / (clock() - read)
+    reader = CachedReader(model)
 
-
-def _clock(model: nn.Module) -> Callable[[], float]:
-    if model.device.type != "cuda":
-        return time.perf_counter
-
-    def finished() -> float:
-        torch.cuda.synchronize(model.device)
+    def now() -> float:
+        finish(model.device)
         return time.perf_counter()
 
-    return finished
+    started = now()
+    logits = reader.read(ids, logits_to_keep=1)
+    read = now()
+    for _ in range(new):
+        logits = reader.read(logits[:, -1:].argmax(-1))
+    return batch * prompt / (read - started), batch * new / (now() - read)
 
 
 def _cell(rates: dict, name: str, key: tuple[int, str]) -> str:
@@ -202,26 +195,10 @@ def _cell(rates: dict, name: str, key: tuple[int, str]) -> str:
 
 def _peak_elsewhere(case: Case, options: argparse.Namespace) -> int:
     """Peak memory of a fresh process that loads this model only and runs the largest batch."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.inference",
-            "--peak",
-            case.place,
-            "--device",
-            options.device,
-            "--dtype",
-            options.dtype,
-            "--prompt",
-            str(options.prompt),
-            "--new",
-            "4",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-m", "benchmarks.inference", "--peak", case.place, "--new", "4"]
+    for name in ("device", "dtype", "prompt"):
+        command += [f"--{name}", str(getattr(options, name))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -66,13 +66,10 @@ def _options() -> argparse.Namespace:
 
 
 def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: int) -> dict:
+    text = {"source": options.calibration, "samples": options.samples, "seq_len": options.seq_len}
     recipe = Recipe.parse(
         {
-            "calibration": {
-                "source": options.calibration,
-                "samples": options.samples,
-                "seq_len": options.seq_len,
-            },
+            "calibration": text,
             "heads": {"ratio": options.head_ratio},
             "ffn": {"ratio": options.ffn_ratio},
             "recovery": {"method": method, "copies": options.copies},

@@ -77,17 +77,9 @@ def _row(
 ) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
-    recipe = Recipe.parse(
-        {
-            **PRESETS["fast"],
-            "calibration": {
-                "source": corpus or options.calibration,
-                "samples": samples,
-                "seq_len": options.seq_len,
-            },
-            "budget": {"kept": options.keep},
-        }
-    )
+    text = {"source": corpus or options.calibration, "samples": samples, "seq_len": options.seq_len}
+    budget = {"kept": options.keep}
+    recipe = Recipe.parse({**PRESETS["fast"], "calibration": text, "budget": budget})
     clock = _Clock(device, options.clock)
     loaded = clock("load", load, source, dtype="float32", device=device)
     windows = windows_for(loaded, recipe)

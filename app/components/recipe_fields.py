@@ -7,12 +7,12 @@ turns that into a widget. Where a field names an entry of a registry, the entry'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from functools import cache, partial
+from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin
 
 import streamlit as st
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from app.components.widgets import choose, corpus_options, drafted
@@ -34,20 +34,14 @@ def show_group(group: str, hide: Collection[str] = ()) -> None:
                 show_field(each)
 
 
-def declared(group: str) -> Iterator[str]:
+def declared(group: str) -> list[str]:
     """Paths such as ``heads.score`` of the fields of ``group``, as the recipe orders them."""
-    for name, info in Recipe.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            nested = info.annotation.model_fields.items()
-            fields = [(f"{name}.{field}", more) for field, more in nested]
-        else:
-            fields = [(name, info)]
-        yield from (path for path, field in fields if _form(field).get("group") == group)
+    return [path for path, info in _fields().items() if _form(info).get("group") == group]
 
 
 def parameters(path: str) -> tuple[str, ...]:
     """Fields that the entry named by the field at ``path`` declares as its own."""
-    registry = KINDS.get(_form(_info(path)).get("registry"))
+    registry = KINDS.get(_form(_fields()[path]).get("registry"))
     if registry is None:
         return ()
     return tuple(getattr(registry[_value(path)], "parameters", ()))
@@ -55,7 +49,7 @@ def parameters(path: str) -> tuple[str, ...]:
 
 def show_field(path: str) -> None:
     """The widget of one field."""
-    info = _info(path)
+    info = _fields()[path]
     form, title, text = _form(info), info.title or path, info.description
     section, _, name = path.rpartition(".")
     bind = partial(drafted, section=section or None, field=name)
@@ -86,7 +80,7 @@ def calibration_fields() -> None:
     """The text that the draft measures and repairs on."""
     source = state.draft_recipe().calibration.source
     drafted(st.selectbox, "Corpus", "calibration", "source", **corpus_options(chosen=source))
-    paths = list(declared("calibration"))
+    paths = declared("calibration")
     for column, path in zip(st.columns(len(paths)), paths, strict=True):
         with column:
             show_field(path)
@@ -136,10 +130,15 @@ def _bounds(metadata: Collection[Any], nearest: Any) -> tuple[Any, Any]:
     return low, high
 
 
-def _info(path: str) -> FieldInfo:
-    section, _, name = path.rpartition(".")
-    model = Recipe.model_fields[section].annotation if section else Recipe
-    return model.model_fields[name]
+@cache
+def _fields() -> dict[str, FieldInfo]:
+    """Every field of the recipe by its path."""
+    fields = {}
+    for name, info in Recipe.model_fields.items():
+        nested = getattr(info.annotation, "model_fields", None)
+        parts = {f"{name}.{field}": part for field, part in nested.items()} if nested else {}
+        fields |= parts or {name: info}
+    return fields
 
 
 def _form(info: FieldInfo) -> Mapping[str, Any]:
@@ -147,6 +146,4 @@ def _form(info: FieldInfo) -> Mapping[str, Any]:
 
 
 def _value(path: str) -> Any:
-    section, _, name = path.rpartition(".")
-    draft = state.draft_recipe()
-    return getattr(getattr(draft, section) if section else draft, name)
+    return attrgetter(path)(state.draft_recipe())

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import zlib
-from typing import Any
 
 import streamlit as st
 
@@ -25,7 +24,7 @@ _BROKEN = "The recipe in the address is damaged; open the page without it, or up
 
 def encode(recipe: Recipe) -> str:
     """What ``recipe`` says beyond the defaults, compressed, in characters of addresses."""
-    text = json.dumps(_beyond_defaults(recipe.model_dump(), Recipe().model_dump()))
+    text = recipe.model_dump_json(exclude_defaults=True)
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
 
 
@@ -67,16 +66,3 @@ def _take(text: str) -> None:
         state.set_problem(str(error))
     else:
         state.replace_draft(recipe)
-
-
-def _beyond_defaults(data: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = {}
-    for name, value in data.items():
-        # an empty default is a table by block number, which goes whole
-        if isinstance(value, dict) and default[name]:
-            value = _beyond_defaults(value, default[name])
-            if value:
-                changed[name] = value
-        elif value != default[name]:
-            changed[name] = value
-    return changed

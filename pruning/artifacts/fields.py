@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from pruning.registries import ALLOCATIONS, CRITERIA, HEAD_POLICIES, RECOVERIES
 from pruning.utils.registry import Registry, unknown_name
 
 
 class Strict(BaseModel):
-    """Frozen; refuses unknown fields, NaN and infinity, and true or false as a number or name."""
+    """Frozen; refuses unknown fields, NaN and infinity, and true or false as a number or name.
+    The text below a field is its help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Help is one line, however it is wrapped in the source."""
+        made = handler(schema)
+        for field in handler.resolve_ref_schema(made).get("properties", {}).values():
+            if "description" in field:
+                field["description"] = " ".join(field["description"].split())
+        return made
 
     @field_validator("*", mode="before")
     @classmethod
@@ -51,8 +75,8 @@ Source = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_pa
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-def setting(default: Any, title: str, text: str | None, group: str, **shown: Any) -> Any:
-    """A field that a form shows in its ``group``, with a ``title`` and the help ``text``.
+def setting(default: Any, title: str, group: str, **shown: Any) -> Any:
+    """A field that a form shows in its ``group``; the text below it is its help.
 
     ``shown``: ``ge``, ``le`` and ``lt`` bound the value. The rest, which travels in the JSON
     schema, is what the form needs beyond the type: ``choices`` (titles of a Literal's values),
@@ -61,31 +85,29 @@ def setting(default: Any, title: str, text: str | None, group: str, **shown: Any
     chooses by itself) with the ``start`` value of the other choice.
     """
     bounds = {name: shown.pop(name) for name in ("ge", "le", "lt") if name in shown}
-    extra = {"group": group, **shown}
-    return Field(default, title=title, description=text, json_schema_extra=extra, **bounds)
+    return Field(default, title=title, json_schema_extra={"group": group, **shown}, **bounds)
 
 
-def windows(default: int | None, title: str, text: str, group: str, **shown: Any) -> Any:
+def windows(default: int | None, title: str, group: str, **shown: Any) -> Any:
     """A number of windows of text."""
-    return setting(default, title, text, group, ge=1, le=65536, **shown)
+    return setting(default, title, group, ge=1, le=65536, **shown)
 
 
-def tokens(default: int, title: str, text: str, group: str) -> Any:
+def tokens(default: int, title: str, group: str) -> Any:
     """The tokens of a window."""
-    return setting(default, title, text, group, ge=2, le=131072, step=32)
+    return setting(default, title, group, ge=2, le=131072, step=32)
 
 
-def choice(default: str, title: str, text: str | None, group: str, **choices: str) -> Any:
+def choice(default: str, title: str, group: str, **choices: str) -> Any:
     """A field with a Literal's values: a title for each of them."""
-    return setting(default, title, text, group, choices=choices)
+    return setting(default, title, group, choices=choices)
 
 
-def share(title: str, text: str) -> Any:
+def share(title: str) -> Any:
     """The :data:`Ratio` of each block that is removed; nothing at first."""
-    return setting(0.0, title, text, "size", percent=True)
+    return setting(0.0, title, "size", percent=True)
 
 
 def criterion(default: str, title: str) -> Any:
     """A :data:`CriterionName`."""
-    text = "How much a unit matters; the lowest go first."
-    return setting(default, title, text, "choosing", registry="criteria")
+    return setting(default, title, "choosing", registry="criteria")

@@ -42,23 +42,14 @@ class Recipe(fields.Strict):
     ffn: FfnRule = FfnRule()
     budget: Budget = Budget()
     allocation: fields.AllocationName = fields.setting(
-        "uniform",
-        "Sparsity allocation",
-        "Where the size is taken: how much each block and module loses.",
-        "choosing",
-        registry="allocations",
+        "uniform", "Sparsity allocation", "choosing", registry="allocations"
     )
+    """Where the size is taken: how much each block and module loses."""
     by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
     marks: dict[Annotated[int, Field(ge=0)], Marks] = {}
     recovery: RecoveryRule = RecoveryRule()
-    seed: int = fields.setting(
-        0,
-        "Seed",
-        "Decides which windows are sampled. Same recipe and seed, same result.",
-        "calibration",
-        ge=0,
-        lt=2**31,
-    )
+    seed: int = fields.setting(0, "Seed", "calibration", ge=0, lt=2**31)
+    """Decides which windows are sampled. Same recipe and seed, same result."""
 
     @field_validator("by_hand", "marks", mode="before")
     @classmethod

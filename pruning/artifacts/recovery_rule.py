@@ -32,88 +32,72 @@ class RecoveryRule(fields.Strict):
     """
 
     method: fields.RecoveryName = fields.setting(
-        "refit",
-        "Recovery",
-        "Recovery solves for new weights of the layers that stay, so that the block's output "
-        "stays close to the dense one. No training.",
-        "method",
-        registry="recoveries",
+        "refit", "Recovery", "method", registry="recoveries"
     )
+    """Recovery solves for new weights of the layers that stay, so that the block's output stays
+    close to the dense one. No training."""
     target: Literal["residual", "dense"] = fields.choice(
         "residual",
         "Repair toward",
-        "The first also repairs the error that earlier cuts left.",
         "recovery",
         residual="Output and the drift so far",
         dense="The dense module's output (paper)",
     )
+    """The first also repairs the error that earlier cuts left."""
     damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = fields.setting(
         "auto",
         "Damping",
-        "Damping holds the solution near the present weights. Automatic: chosen for each module "
-        "on text held out from calibration.",
         "recovery",
         auto="Choose damping automatically",
         start=0.3,
         step=0.1,
         digits=4,
     )
-    rescore: bool = fields.setting(
-        True,
-        "Rank again before each cut",
-        "By the weights as already repaired. What goes may then differ a little from the preview.",
-        "recovery",
-    )
+    """Damping holds the solution near the present weights. Automatic: chosen for each module on
+    text held out from calibration."""
+    rescore: bool = fields.setting(True, "Rank again before each cut", "recovery")
+    """By the weights as already repaired. What goes may then differ a little from the preview."""
     intercept: Literal["auto", "add"] = fields.choice(
         "auto",
         "Bias terms",
-        "An added bias carries the mean of what was cut.",
         "recovery",
         auto="Only where the layer has a bias",
         add="Add a bias everywhere",
     )
+    """An added bias carries the mean of what was cut."""
     scope: Literal["pruned", "all"] = fields.choice(
         "pruned",
         "Modules to repair",
-        None,
         "recovery",
         pruned="Only modules that lose units",
         all="Every module after a cut",
     )
     samples: int | None = fields.windows(
-        None,
-        "Samples for recovery",
-        "Windows of the calibration text to solve on; empty means as many as for measuring. More "
-        "give a better repair and take longer.",
-        "recovery",
-        step=32,
-        empty="as for calibration",
+        None, "Samples for recovery", "recovery", step=32, empty="as for calibration"
     )
+    """Windows of the calibration text to solve on; empty means as many as for measuring. More give
+    a better repair and take longer."""
     copies: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = fields.setting(
         3,
         "Augmentations of each sample",
-        "More text for the repair without more data: further copies of each sample in "
-        "which the model has resampled half of the tokens. More give a better repair and take "
-        f"longer. Automatic: as many as make about {ENOUGH_WINDOWS} windows.",
         "recovery",
         auto="Choose augmentations automatically",
         start=3,
         step=1,
     )
-    keep_better: bool = fields.setting(
-        True,
-        "Never worse than the plain cut",
-        "Compares the recovered model with the cut alone on held-out text and keeps the better "
-        "one. Costs two passes over a quarter as much text.",
-        "recovery",
-    )
+    """More text for the repair without more data: further copies of each sample in which the model
+    has resampled half of the tokens. More give a better repair and take longer. Automatic: as many
+    as make about 320 windows."""
+    keep_better: bool = fields.setting(True, "Never worse than the plain cut", "recovery")
+    """Compares the recovered model with the cut alone on held-out text and keeps the better one.
+    Costs two passes over a quarter as much text."""
     compute: Literal["model", "bfloat16", "auto"] = fields.choice(
         "model",
         "Autocast",
-        "Number format of the passes over the text. bfloat16 is quicker on hardware made for it; "
-        "weights and equations stay as they are.",
         "recovery",
         model="The model's own number format",
         bfloat16="bfloat16",
         auto="bfloat16 where the hardware has units for it",
     )
+    """Number format of the passes over the text. bfloat16 is quicker on hardware made for it;
+    weights and equations stay as they are."""

@@ -38,32 +38,14 @@ class Calibration(fields.Strict):
     source: fields.Source = "sample"
     text_field: str | None = Field(None, min_length=1, max_length=200)
     bos: Bos = "auto"
-    samples: int = fields.windows(
-        32,
-        "Samples",
-        "Windows of text. More give steadier decisions and take longer.",
-        "calibration",
-        step=8,
-    )
-    seq_len: int = fields.tokens(
-        128,
-        "Tokens each",
-        "Length of one window in tokens; 128 is the usual choice for Llama models.",
-        "calibration",
-    )
-    gradient_samples: int = fields.windows(
-        10,
-        "Samples of the gradient pass",
-        "Windows of text that gradients are taken on; LLM-Pruner takes 10.",
-        "gradients",
-        step=2,
-    )
-    gradient_seq_len: int = fields.tokens(
-        64,
-        "Tokens of each",
-        "Length of one such window in tokens; LLM-Pruner takes 64.",
-        "gradients",
-    )
+    samples: int = fields.windows(32, "Samples", "calibration", step=8)
+    """Windows of text. More give steadier decisions and take longer."""
+    seq_len: int = fields.tokens(128, "Tokens each", "calibration")
+    """Length of one window in tokens; 128 is the usual choice for Llama models."""
+    gradient_samples: int = fields.windows(10, "Samples of the gradient pass", "gradients", step=2)
+    """Windows of text that gradients are taken on; LLM-Pruner takes 10."""
+    gradient_seq_len: int = fields.tokens(64, "Tokens of each", "gradients")
+    """Length of one such window in tokens; LLM-Pruner takes 64."""
 
 
 class BlockRange(fields.Strict):
@@ -91,52 +73,42 @@ class HeadRule(fields.Strict):
     """
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)
-    ratio: fields.Ratio = fields.share(
-        "Heads to remove",
-        "Share of attention heads that must go in each block. What similarity did not remove is "
-        "filled up with the heads that the criterion ranks lowest.",
-    )
+    ratio: fields.Ratio = fields.share("Heads to remove")
+    """Share of attention heads that must go in each block. What similarity did not remove is filled
+    up with the heads that the criterion ranks lowest."""
     score: fields.CriterionName = fields.criterion("second_moment", "Criterion for heads")
+    """How much a unit matters; the lowest go first."""
     policy: fields.HeadPolicyName = fields.setting(
-        "query",
-        "Grouped queries",
-        "In this model several query heads share one key/value head. Whole groups can go, or the "
-        "same number of query heads from every group; or the block is rewritten so that any heads "
-        "can go, where that still saves parameters.",
-        "choosing",
-        registry="head_policies",
+        "query", "Grouped queries", "choosing", registry="head_policies"
     )
+    """In this model several query heads share one key/value head. Whole groups can go, or the same
+    number of query heads from every group; or the block is rewritten so that any heads can go,
+    where that still saves parameters."""
     drop: Literal["first", "weaker"] = fields.choice(
         "weaker",
         "Of two heads that are alike, remove",
-        "Matters only when similarity is on.",
         "choosing",
         weaker="The weaker one, by criterion",
         first="The first one (paper's Algorithm 2)",
     )
+    """Matters only when similarity is on."""
 
 
 class FfnRule(fields.Strict):
     """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block. ``multiple``:
     the width that stays is rounded to a multiple of it (odd widths run slowly)."""
 
-    ratio: fields.Ratio = fields.share(
-        "FFN channels to remove",
-        "Share of the feed-forward network's inner channels that go in each block, those that the "
-        "criterion ranks lowest.",
-    )
+    ratio: fields.Ratio = fields.share("FFN channels to remove")
+    """Share of the feed-forward network's inner channels that go in each block, those that the
+    criterion ranks lowest."""
     score: fields.CriterionName = fields.criterion(
         "second_moment_exact", "Criterion for FFN channels"
     )
+    """How much a unit matters; the lowest go first."""
     multiple: int = fields.setting(
-        1,
-        "Round FFN widths to a multiple of",
-        "Hardware runs odd widths slowly; 64 or 128 suits most.",
-        "choosing",
-        ge=1,
-        le=1024,
-        step=8,
+        1, "Round FFN widths to a multiple of", "choosing", ge=1, le=1024, step=8
     )
+    """Hardware runs odd widths slowly; 64 or 128 suits most."""
 
 
 class Budget(fields.Strict):
@@ -150,13 +122,9 @@ class Budget(fields.Strict):
     kept: float | None = Field(None, gt=0.0, le=1.0)
     of: Literal["blocks", "model"] = "blocks"
     megabytes: float | None = Field(None, gt=0.0)
-    spare_heads: bool = fields.setting(
-        False,
-        "Only FFN channels",
-        "Every head stays; all of the size is taken from the FFN. Heads hold few parameters, and "
-        "with little calibration text they are the harder part to repair.",
-        "budget",
-    )
+    spare_heads: bool = fields.setting(False, "Only FFN channels", "budget")
+    """Every head stays; all of the size is taken from the FFN. Heads hold few parameters, and with
+    little calibration text they are the harder part to repair."""
 
     @model_validator(mode="after")
     def _one(self) -> Budget:

@@ -5,8 +5,6 @@ the module's output at token t; each channel of a head holds an equal share. Mea
 gradient pass.
 """
 
-from __future__ import annotations
-
 from pruning.criteria.base import CRITERIA, measured_with_gradients
 
 CRITERIA.add(

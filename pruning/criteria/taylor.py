@@ -10,8 +10,6 @@ and ``g`` the gradients of the loss by them:
   sample (``param_second``).
 """
 
-from __future__ import annotations
-
 from pruning.criteria.base import CRITERIA, measured_with_gradients
 
 CRITERIA.add(

@@ -28,21 +28,9 @@ def measurement_key(
     ``gradients``: windows of the gradient pass and their length, None without one; ``loss_curves``:
     of the pass for loss curves the texts, augmentations per text and windows probed at most;
     ``autocast_dtype``: the one its modules run in (None: that of the weights)."""
-    parts = [
-        MEASUREMENT_VERSION,
-        __version__,
-        model,
-        revision,
-        dtype,
-        corpus_fingerprint,
-        samples,
-        seq_len,
-        seed,
-        gradients,
-        loss_curves,
-        autocast_dtype,
-    ]
-    return key_of(parts)
+    measured = [model, revision, dtype, corpus_fingerprint, samples, seq_len, seed]
+    passes = [gradients, loss_curves, autocast_dtype]
+    return key_of([MEASUREMENT_VERSION, __version__, *measured, *passes])
 
 
 def cached_measurement(key: str, make: Callable[[], Measurement]) -> Measurement:

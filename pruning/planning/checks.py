@@ -84,7 +84,7 @@ def check_recipe(recipe: Recipe, shape: ModelShape) -> Outlook:
     before = footprint(whole, full_widths(whole), 0).parameters
     inside = module_parameters(shape, blocks)
     kept = within_budget(shape, recipe, blocks)
-    cuts = kept < inside or _drops(recipe)
+    cuts = kept < inside or any(marks.drop for marks in recipe.marks.values())
     widths = None if cuts or recipe.heads.threshold else full_widths(whole)
     most = before - inside + kept + (added_biases(shape, recipe, blocks) if cuts else 0)
     return Outlook(blocks, most, widths, cuts)
@@ -97,7 +97,8 @@ def _by_ratios(recipe: Recipe, whole: ModelShape, shape: ModelShape, blocks: ran
         for index, full in enumerate(full_widths(whole))
     )
     most = footprint(whole, widths, 0).parameters
-    if HEAD_POLICIES[recipe.heads.policy].weighs_others:
+    weighs_others = HEAD_POLICIES[recipe.heads.policy].weighs_others
+    if weighs_others:
         # it saves at least its share, and may save more
         most += sum(_slack(shape.blocks[i].attention, widths[i], s) for i, s in sparsity.items())
     before = footprint(whole, full_widths(whole), 0).parameters
@@ -105,7 +106,7 @@ def _by_ratios(recipe: Recipe, whole: ModelShape, shape: ModelShape, blocks: ran
     # a threshold takes more heads, and such a policy other ones
     open_heads = any(not shape.blocks[i].attention.fixed for i in blocks) and (
         recipe.heads.threshold is not None
-        or (HEAD_POLICIES[recipe.heads.policy].weighs_others and _takes_heads(sparsity))
+        or (weighs_others and any(share.heads > 0 for share in sparsity.values()))
     )
     exact = not by_scores and not open_heads
     return Outlook(blocks, most, widths if exact else None, widths != full_widths(whole))
@@ -124,14 +125,6 @@ def _slack(shape: ModuleShape, widths: Widths, sparsity: BlockSparsity) -> int:
         return 0
     allowed = floor((1.0 - sparsity.heads) * dense_parameters(shape))
     return max(0, allowed - shape.parameters(widths.heads, widths.kv_heads))
-
-
-def _takes_heads(sparsity: dict[int, BlockSparsity]) -> bool:
-    return any(each.heads > 0 for each in sparsity.values())
-
-
-def _drops(recipe: Recipe) -> bool:
-    return any(marks.drop for marks in recipe.marks.values())
 
 
 def _widths(recipe: Recipe, shape: ModelShape, index: int, sparsity: BlockSparsity) -> Widths:

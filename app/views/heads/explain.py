@@ -74,9 +74,12 @@ def _company(head: int, shape: ModuleShape) -> str:
     per_group = shape.units_per_group
     group = head // per_group
     others = [u for u in range(group * per_group, (group + 1) * per_group) if u != head]
-    names = ", ".join(str(other) for other in others)
-    noun = "head" if len(others) == 1 else "heads"
-    return f"**Key/value group** {group}, shared with {noun} {names}."
+    return f"**Key/value group** {group}, shared with {_named(others)}."
+
+
+def _named(heads: list[int]) -> str:
+    """``head 3``, ``heads 3, 4``."""
+    return f"head{'' if len(heads) == 1 else 's'} {', '.join(map(str, heads))}"
 
 
 def surviving_neighbours(head: int, graph: nx.Graph, module: ModulePlan) -> str:
@@ -84,19 +87,12 @@ def surviving_neighbours(head: int, graph: nx.Graph, module: ModulePlan) -> str:
     partner = graph.nodes[head]["partner"]
     if module.grouped or partner not in module.removed:
         return ""
-    left = [
-        str(other)
-        for other in sorted(graph[head], key=lambda other: graph[head][other]["divergence"])
-        if graph.nodes[other]["decision"] == STAYS
-    ]
+    near = sorted(graph[head], key=lambda other: graph[head][other]["divergence"])
+    left = [other for other in near if graph.nodes[other]["decision"] == STAYS]
     if not left:
         return f" Head {partner} goes as well, and no other head within τ stays."
-    noun = (
-        f"head {left[0]}, also within τ, stays"
-        if len(left) == 1
-        else (f"heads {', '.join(left)}, also within τ, stay")
-    )
-    return f" Head {partner} goes as well; {noun}."
+    stay = "stays" if len(left) == 1 else "stay"
+    return f" Head {partner} goes as well; {_named(left)}, also within τ, {stay}."
 
 
 def _why_kept(
@@ -106,13 +102,9 @@ def _why_kept(
     partners = {} if module.grouped else nx.get_node_attributes(graph, "partner")
     spoken_for = [unit for unit, partner in partners.items() if partner == head]
     if spoken_for:
-        one = len(spoken_for) == 1
-        noun = "head" if one else "heads"
-        chosen = (
-            f"the {'stronger' if rule.drop == 'weaker' else 'later'} of {'the' if one else 'each'} "
-        )
-        chosen += "two" if one else "pair"
-        return f"it stands for {noun} {', '.join(map(str, spoken_for))} as {chosen}."
+        which = "stronger" if rule.drop == "weaker" else "later"
+        pair = "the two" if len(spoken_for) == 1 else "each pair"
+        return f"it stands for {_named(spoken_for)} as the {which} of {pair}."
     if shape.units_per_group > 1 and rule.policy == "kv_group":
         return "heads go by whole key/value groups, and its group is not one of them."
     if below and below <= set(module.removed):

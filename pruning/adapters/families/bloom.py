@@ -1,7 +1,5 @@
 """BLOOM: query, key and value interleaved per head, ALiBi instead of positions."""
 
-from __future__ import annotations
-
 import torch
 
 from pruning.adapters.alibi import keep_slopes

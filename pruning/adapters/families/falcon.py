@@ -1,7 +1,5 @@
 """Falcon: three layouts of the fused attention layer, rotary positions or ALiBi."""
 
-from __future__ import annotations
-
 import torch
 
 from pruning.adapters.alibi import keep_slopes

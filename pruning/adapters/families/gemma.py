@@ -1,7 +1,5 @@
 """Gemma 2 and the text models of Gemma 3: norms before and after each module, windows by block."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES
 from pruning.adapters.families.post_norm import PostNormAdapter
 from pruning.utils.errors import Unsupported

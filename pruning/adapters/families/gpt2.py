@@ -1,7 +1,5 @@
 """GPT-2: transposed Conv1D layers, fused query/key/value, biases everywhere, plain FFN."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 from pruning.utils.errors import Unsupported
 

@@ -1,7 +1,5 @@
 """GPT-NeoX and Pythia: query, key and value interleaved per head, parallel or sequential."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 

@@ -1,7 +1,5 @@
 """GPT-J: both modules read one norm of the block's input; rotary positions, plain FFN."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 

@@ -1,7 +1,5 @@
 """Llama-type models: grouped queries, rotary positions, gated FFN, norms before each module."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 

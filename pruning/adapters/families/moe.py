@@ -1,7 +1,5 @@
 """Mixtures of experts: attention of the Llama kind, and experts in some or all blocks."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 from pruning.adapters.base import FAMILIES, PrunableModule

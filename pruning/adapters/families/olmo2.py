@@ -1,7 +1,5 @@
 """OLMo 2: no norms before the modules, one norm over all query heads and over all key heads."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 from pruning.adapters.base import FAMILIES

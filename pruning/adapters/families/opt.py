@@ -1,7 +1,5 @@
 """OPT: learned positions, ReLU, biases; norms before the modules, in OPT-350M after them."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, ModelAdapter, PrunableModule
 
 

@@ -1,7 +1,5 @@
 """Phi-1, Phi-1.5 and Phi-2: both modules read one norm of the block's input; biases everywhere."""
 
-from __future__ import annotations
-
 from pruning.adapters.base import FAMILIES, PrunableModule
 from pruning.adapters.families.llama import LlamaAdapter
 

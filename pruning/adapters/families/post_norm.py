@@ -1,7 +1,5 @@
 """Shared by families that normalise what a module adds to the residual stream."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import replace
 

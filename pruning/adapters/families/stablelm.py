@@ -1,7 +1,5 @@
 """StableLM: the Llama layout, sequential or parallel, with norms per head in some models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from torch import nn

@@ -3,8 +3,8 @@
 Scores of channels are standardised inside each module, so that modules can be compared, and a head
 has the mean of its channels: heads then lie closer together than FFN channels, and none goes before
 the many channels that are far below their module's mean. Units are taken from the weakest on until
-enough parameters are gone. Heads come in coarse shapes, so the channels
-are ranked once more for what the real head counts leave to be removed.
+enough parameters are gone. Heads come in coarse shapes, so the channels are ranked once more for
+what the real head counts leave to be removed.
 """
 
 from __future__ import annotations
@@ -65,13 +65,9 @@ def uniform_ffn_sparsity(
 ) -> list[float]:
     """The same share of channels for all blocks, such that ``kept`` parameters stay in all."""
     to_remove = ffn_parameters_to_remove(measurement, recipe, blocks, heads, kept)
-    sizes = [
-        measurement.shape.blocks[i].ffn.units * channel_parameters(measurement.shape.blocks[i].ffn)
-        for i in blocks
-        if not measurement.shape.blocks[i].ffn.fixed
-    ] or [1]
+    shapes = [measurement.shape.blocks[index].ffn for index in blocks]
+    sizes = [shape.units * channel_parameters(shape) for shape in shapes if not shape.fixed] or [1]
     sparsity = min(max(to_remove / sum(sizes), 0.0), 1.0 - 1e-9)
-    shapes = [measurement.shape.blocks[i].ffn for i in blocks]
     counts = [int(np.ceil(sparsity * shape.units - 1e-9)) for shape in shapes]
     multiple = recipe.ffn.multiple
     return [channel_sparsity(s, count, multiple) for s, count in zip(shapes, counts, strict=True)]

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.utils.errors import UsageError
 
 FULL = {
@@ -149,3 +150,13 @@ def test_marks_change_by_block_and_empty_ones_vanish():
     changed = recipe.changed(marks={2: {}, 6: {"drop": [4]}})
     assert list(changed.marks) == [5, 6] and changed.marks[5] == recipe.marks[5]
     assert Recipe.from_yaml(changed.to_yaml()) == changed
+
+
+def test_what_a_form_shows_has_a_title_and_help_in_one_line():
+    schema = Recipe.model_json_schema()
+    every = [f for part in (schema, *schema["$defs"].values()) for f in part["properties"].items()]
+    shown = [(name, field) for name, field in every if "group" in field]
+    assert shown and all(field["title"] for _, field in shown)
+    helped = {name: field["description"] for name, field in shown if name != "scope"}
+    assert all(text.endswith(".") and "\n" not in text for text in helped.values())
+    assert f"about {ENOUGH_WINDOWS} windows" in helped["copies"]
