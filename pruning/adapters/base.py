@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from pruning import registries
 from pruning.adapters.experts import IN_PROJ, LEVEL2, STEP, ExpertLayer, Mixture
-from pruning.adapters.projection import Projection, layer_shape
+from pruning.adapters.projection import Projection, layer_shape, row_numbers
 from pruning.artifacts.shapes import BlockShape, ModelShape, ModuleKind, ModuleShape
 from pruning.utils.errors import Unsupported
 from pruning.utils.precision import autocast_in
@@ -112,7 +112,7 @@ class PrunableModule:
         """The gated experts of a block, of which ``active`` work on each token."""
         count, _, width = getattr(experts, LEVEL2).shape
         fused = ExpertLayer(experts, IN_PROJ)
-        rows = torch.arange(count * 2 * width).reshape(count, 2, width)
+        rows = row_numbers(fused, count * 2 * width).reshape(count, 2, width)
         return cls(
             kind="ffn",
             in_proj={
