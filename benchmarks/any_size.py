@@ -1,8 +1,8 @@
-"""``python -m benchmarks.any_size``: a large random Llama measured, pruned and evaluated by blocks.
+"""``python -m benchmarks.any_size``: a large random Llama measured, pruned and evaluated.
 
 Writes a sharded checkpoint of random weights (default: the shape of Llama 7B in bfloat16, 13.5 GB)
-below ``--folder``, measures, prunes and evaluates it block by block on random tokens, and deletes
-it. Prints seconds and the process's peak memory after each stage.
+below ``--folder``, measures, prunes and evaluates it on random tokens, block by block unless
+``--placement`` says otherwise, and deletes it. Prints seconds and the peak memory after each stage.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
+from benchmarks.forward import forward_seconds
 from pruning.artifacts.recipe import Recipe
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
@@ -25,6 +26,7 @@ from pruning.measure import measure
 from pruning.models.compact.load import INDEX, skeleton
 from pruning.models.loading import load
 from pruning.models.loading.memory_estimate import estimate
+from pruning.models.loading.memory_needs import PLACEMENTS
 from pruning.pipeline import memory_task, recovery_windows, windows_for
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
@@ -46,13 +48,15 @@ def _run(folder: str, options: argparse.Namespace) -> None:
     recipe = Recipe.parse({"calibration": text, "ffn": ffn, "recovery": recovery})
     task = memory_task(recipe)
     needs = estimate(folder, dtype="bfloat16", device=options.device, task=task)
-    print(needs.sentence("disk"))
-    loaded = _timed(
-        "load", load, folder, dtype="bfloat16", device=options.device, placement="disk", task=task
-    )
+    placement = options.placement
+    print(needs.sentence(placement))
+    how = {"dtype": "bfloat16", "placement": placement, "task": task, "device": options.device}
+    loaded = _timed("load", load, folder, **how)
     device = loaded.model.device
     windows = windows_for(loaded, recipe)
     measured = _timed("measure", measure, loaded.model, windows, name="random", device=device)
+    with torch.inference_mode():
+        _timed("dense pass", forward_seconds, loaded.model, loaded.adapter, windows.ids)
     plan = make_plan(measured, recipe)
     done = _timed(
         "prune", apply, loaded.model, plan, recipe, recovery_windows(loaded, recipe), device=device
@@ -140,6 +144,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", help="where the checkpoint is written for the time of the run")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--placement", default="disk", choices=PLACEMENTS)
     parser.add_argument("--blocks", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--ffn", type=int, default=11008)

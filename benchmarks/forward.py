@@ -33,3 +33,5 @@ def finish(device: torch.device) -> None:
     """Wait for what ``device`` was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -102,6 +102,16 @@ def sheet_milliseconds(measurement: Measurement, repeats: int = 10) -> list[floa
     return times
 
 
+def first_page_milliseconds(measurement: Measurement) -> float:
+    """Time of the first run of the Heads page, up to its first chart."""
+    page = AppTest.from_file(str(PAGES), default_timeout=600)
+    page.session_state[state.MEASUREMENT] = measurement
+    started = time.perf_counter()
+    page.run()
+    assert page.get("plotly_chart") and not page.exception
+    return 1000 * (time.perf_counter() - started)
+
+
 def page_milliseconds(measurement: Measurement, repeats: int = 10) -> list[float]:
     """Times of the whole Heads page at τ that changes every time."""
     page = AppTest.from_file(str(PAGES), default_timeout=600)

@@ -42,7 +42,7 @@ def main() -> None:
     """Run the benchmark and print one Markdown table per device."""
     options = _options()
     threads = options.threads or torch.get_num_threads()
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+    for device in options.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         print(
             f"\n{device}, torch {torch.__version__}, {threads} threads, "
             f"{options.clock} time, {options.keep:.0%} of block parameters kept\n"
@@ -146,6 +146,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="demo")
     parser.add_argument("--calibration", default="sample", help="corpus or path")
+    parser.add_argument("--devices", nargs="*", help="default: the CPU and a card, if there is one")
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--keep", type=float, default=0.8, help="share of block parameters")

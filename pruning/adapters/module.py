@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from pruning.adapters.experts import IN_PROJ, OUT_PROJ, STEP, ExpertLayer, Mixture
-from pruning.adapters.projection import Projection, layer_shape
+from pruning.adapters.projection import Projection, layer_shape, row_numbers
 from pruning.artifacts.shapes import ModuleKind, ModuleShape
 
 GROUPED = frozenset({"key", "value"})
@@ -105,7 +104,7 @@ class PrunableModule:
         """The gated experts of a block, of which ``active`` work on each token."""
         count, _, width = getattr(experts, OUT_PROJ).shape
         fused = ExpertLayer(experts, IN_PROJ)
-        rows = torch.arange(count * 2 * width).reshape(count, 2, width)
+        rows = row_numbers(fused, count * 2 * width).reshape(count, 2, width)
         return cls(
             kind="ffn",
             in_proj={

@@ -22,12 +22,12 @@ class Projection:
 
     @classmethod
     def whole(cls, layer: nn.Module) -> Projection:
-        return cls(layer, _rows(layer, layer_shape(layer)[0]))
+        return cls(layer, row_numbers(layer, layer_shape(layer)[0]))
 
     @classmethod
     def in_turn(cls, layer: nn.Module, sizes: Mapping[str, int]) -> dict[str, Projection]:
         """Projections fused one after the other: name -> number of rows, in order."""
-        rows = _rows(layer, sum(sizes.values())).split(list(sizes.values()))
+        rows = row_numbers(layer, sum(sizes.values())).split(list(sizes.values()))
         return {name: cls(layer, part) for name, part in zip(sizes, rows, strict=True)}
 
     @classmethod
@@ -37,7 +37,7 @@ class Projection:
         """Query, key and value fused group by group: ``per_group`` query heads, then the key and
         the value head that they share, ``width`` rows each."""
         heads = per_group + 2
-        rows = _rows(layer, groups * heads * width).reshape(groups, heads, width)
+        rows = row_numbers(layer, groups * heads * width).reshape(groups, heads, width)
         return {
             "query": cls(layer, rows[:, :-2].reshape(-1)),
             "key": cls(layer, rows[:, -2].reshape(-1)),
@@ -57,7 +57,7 @@ class Projection:
         return None if bias is None else bias[self.rows.to(bias.device)]
 
 
-def _rows(layer: nn.Module | ExpertLayer, count: int) -> Tensor:
+def row_numbers(layer: nn.Module | ExpertLayer, count: int) -> Tensor:
     """The numbers of the first ``count`` rows, where they pick without a copy."""
     device = layer_like(layer).device
     return torch.arange(count, device="cpu" if device.type == "meta" else device)

@@ -9,7 +9,7 @@ import pruning
 from pruning.evaluate import generate, perplexity, tokens_per_second
 from pruning.pipeline import prune
 from tests.helpers import families
-from tests.helpers.on_device import CUT, KINDS, as_on_the_cpu, losses
+from tests.helpers.on_device import CUT, KINDS, as_on_the_cpu, losses, moved
 from tests.helpers.virtual_device import virtual_device
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
@@ -51,6 +51,15 @@ def test_saved_from_a_device(kind, tmp_path):
         expected = losses(run.pruned)
         pruning.save(run, tmp_path / "model")
     torch.testing.assert_close(losses(pruning.load(str(tmp_path / "model"))), expected)
+
+
+def test_timing_waits_until_the_device_has_finished(kind, monkeypatch):
+    finished = []
+    with virtual_device(kind):
+        monkeypatch.setattr(getattr(torch, kind), "synchronize", lambda *_: finished.append(kind))
+        loaded = moved("llama_grouped", kind)
+        tokens_per_second(loaded.model, prompt_tokens=4, new_tokens=2, repeats=2)
+    assert len(finished) == 2 * 3  # before and after reading, and after writing
 
 
 def test_evaluated_on_a_device(kind, model_folder):

@@ -183,6 +183,14 @@ def counted_flops(model: nn.Module, tokens: int) -> int:
 
 
 @torch.no_grad()
+def plain(folder: Any, like: nn.Module) -> nn.Module:
+    """What transformers alone makes of a folder, attending as ``like`` does: for Gemma 2 older
+    ones choose a kernel that leaves out its soft cap."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.config._attn_implementation = like.config._attn_implementation
+    return model
+
+
 def logits(model: nn.Module, ids: Tensor, **kwargs: Any) -> Tensor:
     return model(input_ids=ids, use_cache=False, **kwargs).logits
 

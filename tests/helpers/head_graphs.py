@@ -11,11 +11,6 @@ from pruning.planning.graph import GOES, STAYS, similarity_graph
 from pruning.planning.layout import head_layout
 
 
-def random_divergence(heads: int, seed: int = 0) -> np.ndarray:
-    upper = np.triu(np.random.default_rng(seed).uniform(0.02, 0.5, (heads, heads)), 1)
-    return upper + upper.T
-
-
 def make_graph(
     divergence: np.ndarray, tau: float, going: set[int] = frozenset(), per_group: int = 1
 ) -> nx.Graph:

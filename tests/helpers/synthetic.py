@@ -17,6 +17,11 @@ from pruning.criteria import unit_scores
 WIDTH, HIDDEN = 4, 24
 
 
+def random_divergence(heads: int, seed: int = 0) -> np.ndarray:
+    upper = np.triu(np.random.default_rng(seed).uniform(0.02, 0.5, (heads, heads)), 1)
+    return upper + upper.T
+
+
 def shape(blocks: int = 3, heads: int = 6, groups: int = 2, channels: int = 37) -> ModelShape:
     attention = ModuleShape(
         "attention",

@@ -236,7 +236,7 @@ def check_equivalent(model: nn.Module, pruned: nn.Module, adapter: ModelAdapter)
 
     Catches what shapes cannot tell, such as a norm over all heads.
     """
-    gap = difference(pruned, model, adapter.model_shape(model).vocab_size)
+    gap = difference(pruned, adapter.prepared(model), adapter.model_shape(model).vocab_size)
     if not gap <= TOLERANCE[model.dtype]:
         raise Unsupported(
             f"In this form the model would compute something else (logits differ by {gap:.1g} "

@@ -10,7 +10,8 @@ import pytest
 from app.session.positions import node_positions, stored_positions
 from pruning.artifacts.measurement import Measurement
 from pruning.planning.layout import content
-from tests.helpers.head_graphs import draw, drawn_edges, node_places, random_divergence
+from tests.helpers.head_graphs import draw, drawn_edges, node_places
+from tests.helpers.synthetic import random_divergence
 
 
 @pytest.mark.parametrize("heads", [1, 2, 9, 32])

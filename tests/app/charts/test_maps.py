@@ -20,7 +20,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.planning.analysis import OUTLIER_FACTOR, attention_sink_shares, largest_channels
 from pruning.planning.graph import block_graph, count_similar, leaving
-from tests.helpers.head_graphs import random_divergence
+from tests.helpers.synthetic import random_divergence
 
 
 @pytest.mark.parametrize("heads", [1, 9, 64])

@@ -24,8 +24,8 @@ from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.planning.graph import count_similar, similarity_graph
-from tests.helpers.head_graphs import random_divergence
 from tests.helpers.stand_ins import fake_events
+from tests.helpers.synthetic import random_divergence
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -42,7 +42,7 @@ def test_padded_is_the_same_model_in_the_original_shape(tiny, tmp_path, method, 
         return
     model, _ = padded_model(parts_of(run))
     folder = save(run, tmp_path / "out", "padded")
-    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    loaded = families.plain(folder, like=tiny.model)
     assert type(loaded) is type(tiny.model)
     assert torch.equal(families.logits(loaded, ids), families.logits(model, ids))
     assert close(families.logits(loaded, ids), families.logits(run.pruned.model, ids))
@@ -109,5 +109,5 @@ def test_padded_after_pruning_twice(tmp_path, tiny):
     loaded = pruning.load(str(save(first, tmp_path / "first")), device="cpu")
     second = prune(loaded, families.recipe(ffn__ratio=0.2))
     folder, ids = save(second, tmp_path / "second", "padded"), families.token_ids()
-    padded = AutoModelForCausalLM.from_pretrained(folder)
+    padded = families.plain(folder, like=tiny.model)
     assert close(families.logits(padded, ids), families.logits(second.pruned.model, ids))

@@ -34,8 +34,10 @@ for folder in sys.argv[1:]:
     )
     assert not any(found.values()), found
     given = torch.load(f"{folder}/../given.pt", weights_only=True)
-    # kernels for experts add up in another order; files name none
+    # kernels for experts add up in another order, and older transformers choose one for Gemma 2
+    # that leaves out its soft cap; files name none
     model.config._experts_implementation = given["experts"]
+    model.config._attn_implementation = given["attention"]
     with torch.no_grad():
         logits = model.eval()(input_ids=given["ids"], use_cache=False).logits
         written = model.generate(given["ids"][:1], max_new_tokens=4, do_sample=False)
@@ -57,6 +59,7 @@ def _saved(model, tmp_path, method):
         "logits": families.logits(live, ids),
         "written": written,
         "experts": getattr(live.config, "_experts_implementation", None),
+        "attention": live.config._attn_implementation,
     }
     torch.save(given, folder.parent / "given.pt")
     return folder

@@ -30,7 +30,7 @@ from pruning.planning.graph import (
     ring_graph,
     similarity_graph,
 )
-from tests.helpers.head_graphs import random_divergence
+from tests.helpers.synthetic import random_divergence
 
 RECIPES = [
     {"heads": {"threshold": 0.1}},

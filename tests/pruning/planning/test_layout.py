@@ -8,7 +8,7 @@ import pytest
 from pruning.artifacts.measurement import Measurement
 from pruning.planning.layout import content, head_layout, read_layouts, write_layouts
 from pruning.utils.errors import SourceError
-from tests.helpers.head_graphs import random_divergence
+from tests.helpers.synthetic import random_divergence
 
 
 @pytest.fixture(scope="module")
