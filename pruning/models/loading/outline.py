@@ -13,6 +13,7 @@ from pruning.models.compact.load import pruned_skeleton, skeleton
 from pruning.models.loading.config import read_config
 from pruning.models.loading.resolve import locate, unconverted
 from pruning.utils.errors import SourceError, Unsupported, one_line
+from pruning.utils.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,6 +45,8 @@ def outline(source: str, revision: str | None = None, dtype: str = "auto") -> Ou
             str(file.parent), gguf_file=file.name, trust_remote_code=False
         )
     except Exception as error:  # the reader's errors are many
+        if is_out_of_memory(error):
+            raise
         raise SourceError(f"{file} is not a readable GGUF file: {one_line(error)}.") from None
     return outline_of(config, str(file), dtype)
 
