@@ -136,8 +136,8 @@ def _download(run: Job) -> None:
     )
     _remarks(remarks)
     st.caption(
-        f"Kept for {duration(downloads.download_store().keep)} after it was last asked for, or until you prepare "
-        "another one."
+        f"Kept for {duration(downloads.download_store().keep)} after it was last asked for, or "
+        "until you prepare another one."
     )
 
 
