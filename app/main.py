@@ -4,8 +4,10 @@
 import pandas  # noqa: F401
 from streamlit.starlette import App
 
+from app import settings
 from app.server import downloads
 from app.server.index_page import routes
 from app.warmup import warming
 
+settings.current()  # what is wrong with them is said before anybody comes
 app = App("navigation.py", lifespan=warming, routes=[*routes(), downloads.route()])

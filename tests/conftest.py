@@ -14,6 +14,7 @@ pytest.register_assert_rewrite("tests.helpers")
 
 THOROUGH = (
     "tests/devices/",
+    "tests/adversarial/test_faults.py",
     "tests/adversarial/test_weights.py",
     "tests/adversarial/test_gguf.py",
     "tests/adversarial/test_growth.py",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app import settings
 from app.jobs import memory
 from pruning.artifacts.recipe import ModelChoice
 
@@ -16,8 +17,9 @@ Loader = Callable[[ModelChoice, str], Any]
 
 
 def default_byte_limit() -> int:
-    """Half of the machine's memory; the other half is for pruned copies and work."""
-    return memory.total_bytes() // 2
+    """Half of the memory; the other half is for pruned copies and work."""
+    limit = settings.current().memory_gb
+    return (memory.total_bytes() if limit is None else round(limit * settings.GB)) // 2
 
 
 class ModelStore:

@@ -18,7 +18,7 @@ from app.jobs import memory
 from app.jobs.job import Job, Status, StorageBytes, Task, Work
 from app.jobs.progress import Track
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
-from pruning.utils.errors import Cancelled, HeadroomError, described
+from pruning.utils.errors import Cancelled, HeadroomError, UsageError, described
 
 GRACE = 30 * 60.0
 """Seconds that a job goes on with nobody looking."""
@@ -36,15 +36,19 @@ class JobManager:
         keep_heavy_each: int = 3,
         heavy_bytes: int = 8 << 30,
         grace: float = GRACE,
+        most_each: int = 1000,
+        most: int = 1000,
         held_elsewhere: Callable[[], Collection[int]] = frozenset,
     ) -> None:
-        """``held_elsewhere``: storages that would stay in memory if a result were dropped."""
+        """``most_each``: jobs of one owner that may wait or be at work, ``most`` of all;
+        ``held_elsewhere``: storages that would stay in memory if a result were dropped."""
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, deque[Job]] = {}
         self._wake = threading.Condition()
         self._keep, self._keep_heavy_each = keep, keep_heavy_each
         self._heavy_bytes = heavy_bytes
         self._grace, self._held_elsewhere = grace, held_elsewhere
+        self._most_each, self._most = most_each, most
         self._seen: dict[str, float] = {}
 
     def submit(
@@ -59,7 +63,8 @@ class JobManager:
         release_models: Callable[[Any], Any] | None = None,
         request: Any = None,
     ) -> Job:
-        """Queue ``work`` behind the device's other jobs and return at once."""
+        """Queue ``work`` behind the device's other jobs and return at once. Raises UsageError
+        where too many wait."""
         job = Job(
             secrets.token_urlsafe(16),
             owner,
@@ -73,6 +78,7 @@ class JobManager:
             release_models=release_models,
         )
         with self._wake:
+            self._check_room(owner)
             self._seen[owner] = time.monotonic()
             self._jobs[job.id] = job
             if queue_name not in self._queues:
@@ -88,6 +94,16 @@ class JobManager:
             self._forget_old()
             self._wake.notify_all()
         return job
+
+    def _check_room(self, owner: str) -> None:
+        active = [job.owner for job in self._jobs.values() if job.active]
+        if active.count(owner) >= self._most_each:
+            raise UsageError(
+                f"You have {active.count(owner)} jobs waiting or at work, as many as this server "
+                "takes from one visitor; wait for one, or cancel one."
+            )
+        if len(active) >= self._most:
+            raise UsageError(f"{len(active)} jobs wait on this server; try again later.")
 
     def get(self, job_id: str | None) -> Job | None:
         """The job with this id, or None when it never was or was forgotten."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app import settings
 from app.jobs import memory
 from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
@@ -59,8 +60,9 @@ def _on_model(
 
 
 def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
-    """Drop models that must go for this one; raise OutOfMemory when it fits neither whole nor
-    block by block even so: trying would end the server."""
+    """Drop models that must go for this one; raise UsageError when it is larger than allowed,
+    OutOfMemory when it fits neither whole nor block by block even so: trying would end the
+    server."""
     from pruning.models.loading.memory_estimate import estimate
 
     def ask() -> Any:
@@ -74,6 +76,7 @@ def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
             needed = ask()
     except HeadroomError:
         return  # loading says better what is wrong
+    settings.current().check_size(choice.source, needed.weight_bytes)
     if needed.placement() is None and needed.weight_bytes > needed.free_bytes:
         raise OutOfMemory(needed.sentence())
 

@@ -6,6 +6,7 @@ through the app's memory. An address holds an id and nothing of a path.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from streamlit import config
 
+from app import settings
 from pruning.utils.errors import HeadroomError
 from pruning.utils.files import cache_root
 from pruning.utils.leftovers import sweep_old
@@ -50,16 +52,28 @@ class Download:
 class DownloadStore:
     """What may be downloaded: the newest file of each owner, for a while."""
 
-    def __init__(self, folder: Path, *, keep: float = KEEP) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: Path, *, keep: float = KEEP, most_bytes: float = math.inf) -> None:
+        """``most_bytes``: of all files together."""
+        self._folder, self.keep, self._most_bytes = folder, keep, most_bytes
         self._lock = threading.Lock()
         self._items: dict[str, Download] = {}
+        self._rooms: dict[Path, int] = {}  # being made -> bytes they may take
 
     @contextmanager
     def room(self, needed: int) -> Iterator[Path]:
         """An empty folder to make one file in; removed with what is left in it when the block
-        fails. Raises HeadroomError when ``needed`` bytes are not free."""
+        fails. Raises HeadroomError when ``needed`` bytes are not free or would be too many."""
         self.sweep()
+        place = self._folder / secrets.token_hex(16)
+        with self._lock:
+            taken = sum(item.size for item in self._items.values()) + sum(self._rooms.values())
+            if taken + needed > self._most_bytes:
+                raise HeadroomError(
+                    f"The download needs about {needed / 1e9:.2f} GB, and prepared downloads take "
+                    f"{taken / 1e9:.2f} of the {self._most_bytes / 1e9:.2f} GB that this server "
+                    "gives them; try again later, or choose a smaller form."
+                )
+            self._rooms[place] = needed
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._folder).free
@@ -69,17 +83,19 @@ class DownloadStore:
                     f"while, and {free / 1e9:.2f} GB are free in its cache folder; make room "
                     "there, or save to a folder on another disk."
                 )
-            place = self._folder / secrets.token_hex(16)
             place.mkdir(mode=0o700)
+            yield place
         except OSError as error:
+            shutil.rmtree(place, ignore_errors=True)
             raise HeadroomError(
                 f"The server's cache folder cannot be written: {error.strerror or error}."
             ) from None
-        try:
-            yield place
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
+        finally:
+            with self._lock:
+                self._rooms.pop(place, None)
 
     def offer(self, file: Path, owner: str) -> Download:
         """Let ``file``, made in a :meth:`room`, be downloaded; the owner's earlier one ends."""
@@ -90,7 +106,7 @@ class DownloadStore:
             before = [old for old in self._items.values() if old.owner == owner]
             self._items[item.id] = item
         self._remove(before)
-        timer = threading.Timer(self._keep + 1.0, self.sweep)
+        timer = threading.Timer(self.keep + 1.0, self.sweep)
         timer.daemon = True
         timer.start()
         return item
@@ -113,10 +129,10 @@ class DownloadStore:
         """Remove what is too old, and what a server that is gone has left."""
         now = time.monotonic()
         with self._lock:
-            old = [item for item in self._items.values() if now - item.used > self._keep]
-            known = {item.path.parent for item in self._items.values()}
+            old = [item for item in self._items.values() if now - item.used > self.keep]
+            known = {*self._rooms, *(item.path.parent for item in self._items.values())}
         self._remove(old)
-        sweep_old(self._folder, self._keep, known)
+        sweep_old(self._folder, self.keep, known)
 
     def clear(self) -> None:
         """Remove everything: the server ends."""
@@ -135,7 +151,12 @@ class DownloadStore:
 @st.cache_resource(show_spinner=False)
 def download_store() -> DownloadStore:
     """The one of this process."""
-    return DownloadStore(cache_root() / "downloads")
+    limits = settings.current()
+    return DownloadStore(
+        cache_root() / "downloads",
+        keep=60 * limits.download_minutes,
+        most_bytes=limits.downloads_gb * settings.GB,
+    )
 
 
 def route() -> Route:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from app import settings
 from pruning.artifacts.recipe import Recipe
 from pruning.data.corpora.base import CORPORA
 from pruning.utils.errors import UsageError
 
-VARIABLE = "HEADROOM_ROOTS"
-
 
 def roots() -> list[Path]:
     """Folders given in HEADROOM_ROOTS; the working directory when it is not set."""
-    configured = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    return [Path(part).expanduser().resolve() for part in configured] or [Path.cwd().resolve()]
+    return settings.current().folders()
 
 
 def inside_roots() -> str:
@@ -43,9 +42,33 @@ def is_path(source: str) -> bool:
 
 
 def check_model(source: str) -> None:
-    """Raise UsageError when a model source names a file outside the roots."""
+    """Raise UsageError when a model source names a file outside the roots, or one that is reached
+    through a link in a folder inside, or when this server does not load it."""
+    settings.current().check_model(source)
     if is_path(source):
-        allowed(source)
+        place = allowed(source)
+        for link in _links(place):
+            allowed(str(link))
+
+
+def _links(place: Path) -> list[Path]:
+    """Symbolic links in the model folder ``place``, or beside it where it is a part of a file."""
+    if not place.is_dir():
+        stem = re.sub(r"\d{5}-of-\d{5}\.gguf$", "", place.name)
+        return [
+            p for p in place.parent.glob("*.gguf") if p.name.startswith(stem) and p.is_symlink()
+        ]
+    if not (place / "config.json").exists():  # no model: loading says so
+        return []
+    found = (Path(at, name) for at, folders, files in os.walk(place) for name in folders + files)
+    return [path for path in found if path.is_symlink()]
+
+
+def check_target(text: str) -> Path:
+    """Where a visitor may save; raises UsageError where that is not, or not on this server."""
+    if not settings.current().save:
+        raise UsageError("Nothing is saved on this server; prepare a download instead.")
+    return allowed(text)
 
 
 def check_corpus(source: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import streamlit as st
 
+from app import settings
 from app.jobs import devices
 from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
-from app.jobs.queue import GRACE, JobManager
+from app.jobs.queue import JobManager
 from app.session import state
 from pruning.utils.errors import HeadroomError
 
@@ -23,19 +23,14 @@ _TAKEN = "headroom.taken"
 def manager() -> JobManager:
     """The one queue of this process."""
     # dense models may take half of the memory, pruned ones half of the rest
+    limits = settings.current()
     return JobManager(
         heavy_bytes=default_byte_limit() // 2,
-        grace=_grace(),
+        grace=60 * limits.grace_minutes,
+        most_each=limits.jobs_per_visitor,
+        most=limits.jobs,
         held_elsewhere=lambda: models().addresses(),
     )
-
-
-def _grace() -> float:
-    """Seconds that jobs outlive their page: HEADROOM_GRACE_MINUTES, or the usual."""
-    try:
-        return 60 * max(1.0, float(os.environ["HEADROOM_GRACE_MINUTES"]))
-    except (KeyError, ValueError):
-        return GRACE
 
 
 @st.cache_resource(show_spinner=False)
@@ -46,7 +41,7 @@ def models() -> ModelStore:
 
 def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:
     """Queue ``work`` on a device (None: the session's) and keep the job's id in the address, for
-    a reload. ``more``: see :meth:`JobManager.submit`."""
+    a reload. Raises UsageError where too many wait; ``more``: see :meth:`JobManager.submit`."""
     queue_name = devices.queue_name(device or state.device())
     job = manager().submit(kind, title, work, owner=state.owner(), queue_name=queue_name, **more)
     st.query_params[JOB_PARAM] = job.id

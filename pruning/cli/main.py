@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         command = COMMANDS[arguments.command]
-        with Console() as console:
+        with _leaving_on_sigterm(), Console() as console:
             result = command.run(arguments, console)
         text = json.dumps(result, allow_nan=False) if arguments.json else command.text(result)
         print(text, flush=True)
@@ -85,7 +88,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # no traceback for users; HEADROOM_DEBUG shows it to engineers
         if os.environ.get("HEADROOM_DEBUG"):
             raise
+        from pruning.utils.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return _fail(
+                "The memory is exhausted; use fewer or shorter samples, bfloat16, or "
+                "--placement disk.",
+                1,
+            )
         return _fail(f"Unexpected {described(error)} (set HEADROOM_DEBUG=1 for details).", 1)
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM unwind the work like Ctrl+C, so that what is half written goes at once; status
+    143, as shells say."""
+
+    def leave(*_: Any) -> NoReturn:
+        raise SystemExit(_fail("Terminated.", 128 + signal.SIGTERM))
+
+    # only the main thread may, and only where nobody else has
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _fail(message: str, status: int) -> int:

@@ -6,24 +6,27 @@ import errno
 import os
 import re
 import shutil
-import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from pruning.utils.errors import HeadroomError, one_line
-from pruning.utils.leftovers import sweep_dead
+from pruning.utils.leftovers import dead, own_prefix, sweep_dead
+
+_NEW, _OLD = ".headroom.", ".headroom-was."
+"""Temporary folders: what is being written, and what it replaces."""
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
+def written_aside(target: Path, stays: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``; rename it when the block ends well.
 
-    An earlier folder of the same name is replaced only then. Raises HeadroomError with one
-    line when the disk is full or the place is not writable.
+    An earlier folder of the same name is replaced only then, unless ``stays()``: what another
+    process has made there meanwhile does as well. Raises HeadroomError with one line when the disk
+    is full or the place is not writable.
     """
     target = Path(target)
     with _beside(target) as temporary:
@@ -31,7 +34,8 @@ def written_aside(target: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 file.chmod(0o644)  # safetensors writes its files private
-        _replace(temporary, target)
+        if not stays():
+            _replace(temporary, target)
 
 
 @contextmanager
@@ -50,7 +54,8 @@ def check_place(target: Path) -> None:
         folder = target.absolute().parent
         while not folder.exists():
             folder = folder.parent
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{_prefix(target)}{os.getpid()}."):
+        _tidy(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=own_prefix(_NEW)):
             pass
     except OSError as error:
         raise HeadroomError(
@@ -64,8 +69,8 @@ def _beside(target: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        sweep_dead(target.parent, _prefix(target))
-        temporary = _temporary(target)
+        _tidy(target.parent)
+        temporary = _temporary(target.parent, _NEW)
         os.chmod(temporary, 0o755)
         yield temporary
     except Exception as error:
@@ -90,21 +95,46 @@ def _is_full(error: Exception) -> bool:
     )
 
 
-def _prefix(target: Path) -> str:
-    """Names of temporary folders begin with this, then comes the process."""
-    return f".{target.name}.{socket.gethostname()}."
+def _tidy(folder: Path) -> None:
+    """Remove what killed processes left; what they were about to replace comes back."""
+    for old in dead(folder, _OLD):
+        _bring_back(old)
+    sweep_dead(folder, _OLD)
+    sweep_dead(folder, _NEW)
 
 
-def _temporary(target: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{_prefix(target)}{os.getpid()}."))
+def _temporary(folder: Path, prefix: str) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder, prefix=own_prefix(prefix)))
 
 
 def _replace(temporary: Path, target: Path) -> None:
-    """Rename; when another process made ``target`` meanwhile, the newer folder wins."""
-    if target.exists():
-        old = _temporary(target)
-        os.rename(target, old / "was")
+    """Rename; when another process makes ``target`` meanwhile, the newer folder wins."""
+    while not _renamed(temporary, target):
+        old = _temporary(target.parent, _OLD)
+        try:
+            with suppress(FileNotFoundError):  # it has just gone
+                os.rename(target, old / target.name)
+            if _renamed(temporary, target):
+                return
+        finally:
+            _bring_back(old)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _renamed(temporary: Path, target: Path) -> bool:
+    """Whether ``temporary`` could take the place; False when there is a folder already."""
+    try:
         os.rename(temporary, target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _bring_back(old: Path) -> None:
+    """Rename what was set aside back where nothing has taken its place."""
+    with suppress(OSError):
+        for was in old.iterdir():
+            if not (old.parent / was.name).exists():
+                os.rename(was, old.parent / was.name)

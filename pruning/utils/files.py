@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 
 from pruning.utils.errors import HeadroomError
+from pruning.utils.leftovers import own_prefix, sweep_dead
+
+_ASIDE = ".headroom-file."
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -17,7 +20,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        sweep_dead(path.parent, _ASIDE)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=own_prefix(_ASIDE))
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -28,9 +32,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
+        raise HeadroomError(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise HeadroomError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 GZIP = b"\x1f\x8b"

@@ -136,8 +136,8 @@ def _download(run: Job) -> None:
     )
     _remarks(remarks)
     st.caption(
-        f"Kept for {duration(downloads.KEEP)} after it was last asked for, or until you prepare "
-        "another one."
+        f"Kept for {duration(downloads.download_store().keep)} after it was last asked for, or "
+        "until you prepare another one."
     )
 
 
@@ -153,7 +153,9 @@ def _save(run: Job, form: str, gguf_type: str) -> None:
     questions.ask(
         SAVE,
         run,
-        lambda: compare_tasks.saving(run.result, paths.allowed(target), form, gguf_type, scores),
+        lambda: compare_tasks.saving(
+            run.result, paths.check_target(target), form, gguf_type, scores
+        ),
         ready=bool(target),
         place=button,
     )

@@ -74,11 +74,11 @@ def _start(sentence: str) -> None:
     model, _, device = request = _request(sentence)
     try:
         paths.check_recipe(state.draft_recipe().changed(model=model.model_dump()))
+        work = tasks.looking(visitor_jobs.models(), model, sentence, device)
+        visitor_jobs.submit(KIND, "Attention maps", work, device=device, request=request)
     except HeadroomError as error:
         st.error(str(error))
         return
-    job_work = tasks.looking(visitor_jobs.models(), model, sentence, device)
-    visitor_jobs.submit(KIND, "Attention maps", job_work, device=device, request=request)
     st.rerun()
 
 

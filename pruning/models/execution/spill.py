@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from pruning.utils.errors import OutOfMemory, SourceError
 from pruning.utils.files import cache_root
-from pruning.utils.leftovers import sweep_dead
+from pruning.utils.leftovers import own_prefix, sweep_dead
 
 
 @dataclass(frozen=True)
@@ -78,4 +77,4 @@ def _own_folder(root: Path) -> TemporaryDirectory:
     """A folder of this process below ``root``. Those of processes that were killed go."""
     root.mkdir(parents=True, exist_ok=True)
     sweep_dead(root, "blocks-")
-    return TemporaryDirectory(prefix=f"blocks-{os.getpid()}-", dir=root)
+    return TemporaryDirectory(prefix=own_prefix("blocks-"), dir=root)

@@ -15,6 +15,7 @@ from pruning.utils.atomic_dir import written_aside
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import HeadroomError, SourceError, Unsupported, one_line
 from pruning.utils.files import cache_root
+from pruning.utils.memory import is_out_of_memory
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
 _READER = 1
@@ -83,7 +84,7 @@ def convert(parts: list[Path], target: Path) -> None:
     """Dequantise ``parts`` to float32 safetensors in ``target``, whole or not at all."""
     source = parts[0]
     header = _reading(source, read_header, parts)
-    with written_aside(target) as folder:
+    with written_aside(target, stays=lambda: _is_whole(target)) as folder:
         whole = source
         if len(parts) > 1:
             whole = folder / "whole.gguf"
@@ -152,13 +153,18 @@ def _reading(source: Path, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)
     except HeadroomError:
         raise
-    except ValueError as error:
-        raise Unsupported(
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError from None  # the file is none the worse
+        raise _refusal(source, error) from None
+
+
+def _refusal(source: Path, error: Exception) -> HeadroomError:
+    if isinstance(error, ValueError):
+        return Unsupported(
             f"{source} holds a model that cannot be read here: {one_line(error, 120)}; use the "
             "safetensors model that it was made from."
-        ) from None
-    except Exception as error:
-        raise SourceError(
-            f"{source} is not a readable GGUF file: {one_line(error, 120)}; download or make it "
-            "again."
-        ) from None
+        )
+    return SourceError(
+        f"{source} is not a readable GGUF file: {one_line(error, 120)}; download or make it again."
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from pruning.utils.leftovers import sweep_dead, sweep_old
+from pruning.utils.leftovers import own_prefix, sweep_dead, sweep_old
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +25,22 @@ def names(folder) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_only_folders_of_dead_processes_go(tmp_path, gone):
+def test_only_what_dead_processes_left_goes(tmp_path, gone):
+    ours, here = own_prefix("blocks-"), f"blocks-{socket.gethostname()}"
     stay = [
-        f"blocks-{os.getpid()}-a",
-        "blocks-x-a",
-        f"other-{gone}-a",
-        f"blocks-{gone}",
-        f"{gone}-a",
+        f"{ours}a",
+        f"{here}.x.a",
+        f"other-{here}.{gone}.a",
+        f"{here}.{gone}",
+        f"blocks-elsewhere.{gone}.a",
     ]
-    for name in (*stay, f"blocks-{gone}-a"):
+    # in a container that was started again the number is ours, the mark is not
+    go = [f"{here}.{gone}.a", f"{here}.{os.getpid()}.0123abcd.a"]
+    for name in (*stay, *go):
         (tmp_path / name).mkdir()
-    (tmp_path / f"blocks-{gone}-file").write_text("")
+    (tmp_path / f"{here}.{gone}.file").write_text("")
     sweep_dead(tmp_path, "blocks-")
-    assert names(tmp_path) == {*stay, f"blocks-{gone}-file"}
+    assert names(tmp_path) == set(stay)
 
 
 def test_only_old_folders_go(tmp_path):
@@ -49,3 +53,7 @@ def test_only_old_folders_go(tmp_path):
     sweep_old(tmp_path, 50, keep={tmp_path / "kept"})
     assert names(tmp_path) == {"kept", "new", "written"}
     sweep_old(tmp_path / "absent", 50)
+    ahead = time.time() + 100
+    os.utime(tmp_path / "new", (ahead, ahead))  # the clock was set back
+    sweep_old(tmp_path, 50)
+    assert names(tmp_path) == {"written"}

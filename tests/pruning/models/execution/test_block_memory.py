@@ -30,6 +30,7 @@ from pruning.pipeline import measure_model, memory_task, prune
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 from pruning.utils.errors import Cancelled
+from pruning.utils.leftovers import own_prefix
 from tests.helpers import families
 from tests.helpers.placed_models import losses, many_blocks, same
 
@@ -158,14 +159,15 @@ def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    gone, ours = (tmp_path / f"blocks-{pid}-x" for pid in (ended.pid, os.getpid()))
+    ours = tmp_path / f"{own_prefix('blocks-')}x"
+    gone = tmp_path / ours.name.replace(f".{os.getpid()}.", f".{ended.pid}.")
     for folder in (gone, ours):
         folder.mkdir()
         (folder / "0.safetensors").write_bytes(b"pruned")
     loaded = pruning.load(str(many_blocks(tmp_path, 2)), device="cpu", placement="disk")
     run = prune(loaded, families.recipe(ffn__ratio=0.3))
     assert not gone.exists() and (ours / "0.safetensors").is_file()
-    assert len(list(tmp_path.glob(f"blocks-{os.getpid()}-*/*.safetensors"))) > 1
+    assert len(list(tmp_path.glob(f"{own_prefix('blocks-')}*/*.safetensors"))) > 2
     del run
 
 
