@@ -63,6 +63,7 @@ class Forecast:
             "model": recipe.model.source,
             "architecture": shape.architecture,
             "dtype": self.outline.dtype,
+            "saved_dtype": shape.dtype,
             "blocks": len(shape.blocks),
             "blocks_to_cut": [outlook.blocks.start, outlook.blocks.stop],
             "parameters_before": before,

@@ -81,9 +81,11 @@ class ModelStore:
 
 
 def _stamp(source: str) -> tuple:
-    """Sizes and times of local files: a model overwritten on disk is another model."""
+    """Sizes, inodes and times of local files: a model overwritten on disk is another model, also
+    under the old time of modification."""
     path = Path(source).expanduser()
     if source == "demo" or not path.exists():
         return ()
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    stats = [(file.name, file.stat()) for file in files]
+    return tuple((n, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for n, s in stats)

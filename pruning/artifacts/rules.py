@@ -115,7 +115,7 @@ class Budget(fields.Strict):
     """What may be left of the whole model; it then takes the place of the two ratios.
 
     ``kept``: share of the parameters, ``of`` the Transformer blocks or of the whole model.
-    ``megabytes``: size of the whole model's weights in its dtype, in 10^6 bytes. Give one.
+    ``megabytes``: size of the whole model's weights as they are saved, in 10^6 bytes. Give one.
     ``spare_heads``: it is taken from the FFN alone.
     """
 

@@ -213,15 +213,17 @@ def test_what_is_rescued(source, tmp_path):
     assert {value.dtype for value in weights_of(kept).values()} == {torch.bfloat16}
 
 
-def test_megabytes_are_those_of_the_file(source, tmp_path):
+def test_megabytes_are_those_of_the_file(source, tmp_path, capsys):
     folder = source(torch.bfloat16)
     limit = 0.8 * bytes_of(folder) / 1e6
     loaded = pruning.load(str(folder), dtype=None, device="cpu")
     run = prune(loaded, families.recipe(budget__megabytes=limit, recovery__method="none"))
     size = 2 * sum(value.numel() for value in weights_of(save(run, tmp_path / "out")).values())
     assert 0.95 * limit < size / 1e6 <= limit
-    forecast = ["validate", str(tmp_path / "out" / "recipe.yaml"), str(folder)]
-    assert main([*forecast, "--device", "cpu"]) == 0
+    forecast = ["validate", str(tmp_path / "out" / "recipe.yaml"), str(folder), "--device", "cpu"]
+    assert main(forecast) == 0
+    said = capsys.readouterr().out
+    assert "computed in: float32\nsaved in: bfloat16\n" in said
 
 
 _FFN = ("up", "gate", "down")

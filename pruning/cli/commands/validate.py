@@ -32,7 +32,9 @@ class Validate(Command):
         after = "" if result["exact"] else "at most "
         parameters, megabytes = result["parameters_after"], result["bytes_after"] / 1e6
         lines = {
-            "model": f"{result['model']} ({result['architecture']}, {result['dtype']})",
+            "model": f"{result['model']} ({result['architecture']})",
+            "computed in": result["dtype"],
+            "saved in": result["saved_dtype"],
             "blocks": f"[{first}, {end}) of {result['blocks']} may be cut",
             "parameters": f"{result['parameters_before']:,} -> {after}{parameters:,}",
             "megabytes": f"{result['bytes_before'] / 1e6:,.1f} -> {after}{megabytes:,.1f}",

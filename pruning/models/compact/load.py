@@ -15,7 +15,7 @@ from pruning.adapters import adapter_for
 from pruning.adapters.base import ModelAdapter
 from pruning.models.compact.config_key import KEY, from_config, plain_config
 from pruning.models.compact.modeling_headroom import reshape
-from pruning.utils.errors import SourceError, Unsupported, one_line
+from pruning.utils.errors import SourceError, Unsupported, described, one_line
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -84,10 +84,16 @@ def take_generation_config(model: Any, place: str, commit: str | None) -> None:
         raise SourceError(f"{file} is damaged; save or copy the model again.") from None
 
 
+_FILLED = (torch.ones, torch.zeros, torch.full, torch.arange)
+_LARGEST_BUFFER = 2**28
+_MOST_BLOCKS = 4096
+
+
 class _EmptyOnMeta(TorchFunctionMode):
     """Puts what ``torch.empty`` makes (weights) on the meta device, in this thread only.
 
-    Buffers, which are computed and not stored, stay real. accelerate's ``init_empty_weights``
+    Buffers, which are computed and not stored, stay real, so one of absurd size is refused (raises
+    ValueError) before it takes the machine's memory. accelerate's ``init_empty_weights``
     patches ``nn.Module`` for the whole process and would spoil a prune in another thread.
     """
 
@@ -95,20 +101,31 @@ class _EmptyOnMeta(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = "meta"
+        elif func in _FILLED:
+            size = func(*args, **{**kwargs, "device": "meta"}).numel()
+            if size > _LARGEST_BUFFER:
+                raise ValueError(f"its config asks for a buffer of {size} numbers")
         return func(*args, **kwargs)
 
 
 def skeleton(config: Any, dtype: torch.dtype) -> nn.Module:
-    """The dense model with its weight matrices on the meta device, tied as the config says."""
+    """The dense model with its weight matrices on the meta device, tied as the config says. Raises
+    Unsupported for a config of which there is no model."""
     from transformers import AutoModelForCausalLM
 
     try:
+        blocks = config.num_hidden_layers
+        if not 1 <= blocks <= _MOST_BLOCKS:
+            raise ValueError(f"its config asks for {blocks} blocks")
         with _EmptyOnMeta():
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    except ValueError as error:
-        raise Unsupported(f"This model cannot be built here: {one_line(error)}.") from None
-    model.tie_weights()
-    return model
+        model.tie_weights()
+        return model
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the authors of a model's class did not think of
+        reason = one_line(error, 140) if type(error) is ValueError else described(error, 140)
+        raise Unsupported(f"This model cannot be built here: {reason}; mend config.json.") from None
 
 
 def pruned_skeleton(config: Any, dtype: torch.dtype, origin: str) -> nn.Module:

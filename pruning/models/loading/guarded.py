@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pruning.utils.errors import HeadroomError, SourceError, one_line
+from pruning.utils.errors import HeadroomError, SourceError, described, one_line
 from pruning.utils.memory import is_out_of_memory
 
 
@@ -32,7 +32,8 @@ def guarded(source: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = one_line(error)
+        known = isinstance(error, OSError | ValueError | ImportError | RuntimeError)
+        reason = one_line(error) if known else described(error)
         if "safetensors" in reason:
             reason = f"it has no safetensors weights ({reason})"
     raise SourceError(f"{source} cannot be loaded: {reason}.") from None

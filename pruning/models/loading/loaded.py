@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class LoadedModel:
     """``source`` is what the user asked for; ``identity`` names the very weights (hub commit, or
-    size and time of local files; and what was pruned in memory) for cache keys; ``placement``
+    content of local files; and what was pruned in memory) for cache keys; ``placement``
     where its blocks wait (see :mod:`pruning.models.loading.memory_needs`); ``file_dtype``: what
     a model made from it is saved in (None: as it computes). Treat ``model`` as immutable."""
 

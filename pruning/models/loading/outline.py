@@ -14,6 +14,7 @@ from pruning.models.compact.load import pruned_skeleton, skeleton
 from pruning.models.loading.config import is_dequantised, raw_config, read_config
 from pruning.models.loading.files import headers, stored_dtype, weight_files
 from pruning.models.loading.gguf import config_of
+from pruning.models.loading.guarded import guarded
 from pruning.models.loading.resolve import COMPUTED_IN, locate, memory_dtype, unconverted
 from pruning.utils.errors import Unsupported
 
@@ -56,7 +57,11 @@ def _file_dtype(place: str, config: Any) -> str:
 
 def outline_of(config: Any, place: str, dtype: str, saved_dtype: str | None = None) -> Outline:
     """The same for a config in hand, to be saved in ``saved_dtype`` (None: in ``dtype``); raises
-    Unsupported for another family."""
+    Unsupported for another family, SourceError for a config that describes no model."""
+    return guarded(place, _outline_of, config, place, dtype, saved_dtype)
+
+
+def _outline_of(config: Any, place: str, dtype: str, saved_dtype: str | None) -> Outline:
     import torch
 
     adapter = adapter_for(config)

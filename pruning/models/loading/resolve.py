@@ -19,9 +19,6 @@ from pruning.utils.registry import unknown_name
 if TYPE_CHECKING:
     import torch
 
-_FULL = 64 << 20
-"""Bytes of a file up to which all of it tells it from others: every load asks."""
-
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 COMPUTED_IN = "float32"
 """Where no dtype is named."""
@@ -147,5 +144,5 @@ def identity(place: str, commit: str | None) -> str:
         return place
     kinds = ("*.safetensors", "*.json", "*.model", "*.txt")  # weights, config, tokenizer
     files = sorted(file for kind in kinds for file in folder.glob(kind))
-    stamps = [f"{file.name}:{content_key(file, _FULL)}" for file in files]
+    stamps = [f"{file.name}:{content_key(file)}" for file in files]
     return f"{folder.resolve()}|{'|'.join(stamps)}"
