@@ -295,6 +295,9 @@ class RecoveryRule(_Strict):
     paper's (the dense module's own output). ``damping``: relative ridge, or ``auto`` (chosen
     on held-out tokens per module). ``rescore``: choose again with the updated weights.
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
+    ``in_proj``: what a reconstruction does to a module's first layers. ``dense``: they are fitted
+    to their dense outputs (paper); ``checked``: so, with the damping by which the module comes
+    closest to its target on held-out windows, or not at all; ``keep``: they stay.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
     ``copies``: further copies of each window in which the dense model has rewritten half of the
@@ -323,6 +326,19 @@ class RecoveryRule(_Strict):
             choices={
                 "residual": "Output and the drift so far",
                 "dense": "The dense module's output (paper)",
+            },
+        ),
+    )
+    in_proj: Literal["dense", "checked", "keep"] = Field(
+        "dense",
+        title="First layers of a module",
+        description="What reconstruction does to queries, keys, values, up and gate.",
+        json_schema_extra=_form(
+            "recovery",
+            choices={
+                "dense": "Fit to their dense outputs (paper)",
+                "checked": "Fit where that helps the module",
+                "keep": "Leave as they are",
             },
         ),
     )

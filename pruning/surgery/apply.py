@@ -134,7 +134,7 @@ def _change(
     had_bias = module.out_proj.bias is not None
     kind_of_task = ExpertTask if module.mixture else ModuleTask
     task: Task = kind_of_task(streams, pair, recipe.recovery, solving)
-    if recovery.reconstructs:
+    if recovery.reconstructs and recipe.recovery.in_proj != "keep":
         task.reconstruct_in_proj()
     sums = _sums(pair, recipe)
     collected = task.collect(sums, decision if recovery.reconstructs else None)
