@@ -181,9 +181,10 @@ def embedded_runs() -> dict[str, Any]:
 
 
 def fingerprint(loaded: LoadedModel, recipe: Recipe, ids: Tensor) -> dict[str, Any]:
-    """What a run gives, or the kind of its refusal."""
+    """What a run gives, or the kind of its refusal. Recoveries are shown as they are: on random
+    models many do harm."""
     try:
-        run = prune(loaded, recipe)
+        run = prune(loaded, recipe.changed(recovery={"keep_better": False}))
     except HeadroomError as error:
         return {"refused": type(error).__name__}
     losses = torch.cat([part.flatten() for part in batched_losses(run.pruned.model, ids)])

@@ -6,19 +6,26 @@ seconds of measuring, of cutting and recovery and of the solves in both, the sec
 solves as a multiple of one dense forward pass over the calibration tokens, and peak memory. Each
 run has a process of its own; methods that need the same measurement of a seed share it, and each
 is charged for all of it. A Markdown table on stdout, one row per run in the CSV file.
+
+``--settings own`` shows each method as its authors would run it, beside the ``same`` for all: the
+first four and the last two blocks left alone, gradients on the whole calibration text, the bias
+that FLAP's code adds to Wanda-sp. Methods that choose where to cut by themselves have no such row.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.forward import forward_seconds
 from pruning.artifacts.recipe import Recipe
@@ -29,13 +36,30 @@ from pruning.models.loading import LoadedModel, load
 from pruning.pipeline import measuring_passes, prune, windows_for
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets import PRESETS, with_preset
+from pruning.presets.base import cost_of
 from pruning.utils.stopwatch import Stopwatch
 
 TIMED = 32
 """Windows of the calibration text that a forward pass is timed on."""
 
+ENDS_SPARED = {"blocks": {"start": 4, "end": -2}}
+"""The paper prunes [4, 30) of LLaMA-7B's 32 blocks, LLM-Pruner nearly the same."""
+
+OWN: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("paper", "second_moment", "l1", "l2", "random"), ENDS_SPARED),
+    **dict.fromkeys(
+        ("llm_pruner_vector", "llm_pruner_element1", "llm_pruner_element2"),
+        {**ENDS_SPARED, "calibration": {"gradient_samples": None, "gradient_seq_len": None}},
+    ),
+    "wanda_sp": {**ENDS_SPARED, "recovery": {"method": "bias", "intercept": "add", "copies": 0}},
+}
+"""Sections of a recipe that differ from the preset; an ``end`` counts from the last block, and None
+means as for the measurement."""
+
 FIELDS = (
     "method",
+    "setting",
+    "cost",
     "kept",
     "samples",
     "seed",
@@ -72,10 +96,10 @@ def main() -> None:
         for seed in options.seeds:
             cache = Path(caches) / str(seed)
             for kept in options.kept:
-                # plain measurements first: what is added to them is timed apart
-                for method in sorted(options.methods, key=_needs):
-                    rows.append(_in_its_own_process(options, dense, cache, method, kept, seed))
-                    table.writerow(rows[-1])
+                for setting, method in _runs(options, kept, seed):
+                    row = _in_its_own_process(options, dense, cache, method, kept, seed, setting)
+                    rows.append(row)
+                    table.writerow(row)
                     file.flush()
     _print(rows, options)
 
@@ -93,10 +117,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
+    parser.add_argument("--settings", nargs="+", default=["same"], choices=("same", "own"))
     parser.add_argument("--compute", help="recovery.compute for all methods, if not their own")
     parser.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
     parser.add_argument("--csv", default="quality.csv")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--cache", help=argparse.SUPPRESS)
     parser.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -106,10 +131,42 @@ def _texts(options: argparse.Namespace) -> tuple[str, str]:
     return options.text, options.other_text
 
 
-def _needs(method: str) -> str:
-    """What a method's measurement needs beside the plain one ("" when nothing)."""
-    recipe = with_preset(Recipe(), method)
-    passes = {"loss curves": needs_loss_curves(recipe), "gradients": needs_gradients(recipe)}
+def _runs(options: argparse.Namespace, kept: float, seed: int) -> list[tuple[str, str]]:
+    """Settings and methods of one size and seed, plain measurements first: what is added to them is
+    timed apart."""
+    every = [(s, m) for s in options.settings for m in options.methods if s == "same" or m in OWN]
+    return sorted(every, key=lambda run: _needs(_recipe(options, run[1], kept, seed, run[0], 30)))
+
+
+def _recipe(
+    options: argparse.Namespace, method: str, kept: float, seed: int, setting: str, blocks: int
+) -> Recipe:
+    """The recipe of a run on a model of so many ``blocks``."""
+    calibration = {
+        "source": options.calibration,
+        "samples": options.samples,
+        "seq_len": options.seq_len,
+    }
+    budget = {"kept": kept, "spare_heads": options.spare_heads}
+    recipe = Recipe.parse({"calibration": calibration, "budget": budget, "seed": seed})
+    recipe = with_preset(recipe, method)
+    if setting == "own":
+        changes = {section: dict(fields) for section, fields in OWN[method].items()}
+        changes["blocks"]["end"] += blocks
+        if "calibration" in changes:
+            changes["calibration"] = {
+                "gradient_samples": options.samples,
+                "gradient_seq_len": options.seq_len,
+            }
+        recipe = recipe.changed(**changes)
+    return recipe.changed(recovery={"compute": options.compute}) if options.compute else recipe
+
+
+def _needs(recipe: Recipe) -> str:
+    """What a measurement for ``recipe`` needs beside the plain one ("" when nothing)."""
+    rule = recipe.calibration
+    gradients = f"gradients on {rule.gradient_samples} x {rule.gradient_seq_len}"
+    passes = {"loss curves": needs_loss_curves(recipe), gradients: needs_gradients(recipe)}
     return ", ".join(name for name, needed in passes.items() if needed)
 
 
@@ -120,12 +177,14 @@ def _in_its_own_process(
     method: str,
     kept: float,
     seed: int,
+    setting: str,
 ) -> dict:
     """Peak memory belongs to a process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "row.csv"
         command = [sys.executable, "-m", "benchmarks.quality", "--csv", str(path)]
-        command += ["--one", method, str(kept), str(seed), "--dense", *map(str, dense)]
+        command += ["--one", method, str(kept), str(seed), setting]
+        command += ["--dense", *map(str, dense)]
         command += ["--cache", str(cache), *(["--spare-heads"] if options.spare_heads else [])]
         command += ["--compute", options.compute] if options.compute else []
         for name in (
@@ -148,27 +207,12 @@ def _in_its_own_process(
 
 def _one(options: argparse.Namespace) -> None:
     method, kept, seed = options.one[0], float(options.one[1]), int(options.one[2])
+    setting = options.one[3]
     loaded = load(options.model, dtype="float32", device=options.device)
     # the model may come from the user's cache, measurements may not
     os.environ["HEADROOM_CACHE"] = options.cache
-    recipe = with_preset(
-        Recipe.parse(
-            {
-                "calibration": {
-                    "source": options.calibration,
-                    "samples": options.samples,
-                    "seq_len": options.seq_len,
-                },
-                "budget": {"kept": kept, "spare_heads": options.spare_heads},
-                "seed": seed,
-            }
-        ),
-        method,
-    )
-    if options.compute:
-        data = recipe.model_dump()
-        data["recovery"]["compute"] = options.compute
-        recipe = Recipe.parse(data)
+    blocks = len(loaded.adapter.blocks(loaded.model))
+    recipe = _recipe(options, method, kept, seed, setting, blocks)
     passes = [_dense_pass(loaded, recipe)]
     solves, started = Stopwatch(), time.perf_counter()
     measurement = run_passes(measuring_passes(loaded, recipe, solving=solves))
@@ -180,6 +224,8 @@ def _one(options: argparse.Namespace) -> None:
     after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
     row = {
         "method": method,
+        "setting": setting,
+        "cost": cost_of(recipe),
         "kept": kept,
         "samples": options.samples,
         "seed": seed,
@@ -188,7 +234,7 @@ def _one(options: argparse.Namespace) -> None:
         "other_ratio": after[1] / dense[1],
         "perplexity": after[0],
         "other_perplexity": after[1],
-        "needs": _needs(method),
+        "needs": _needs(recipe),
         "measure_seconds": measured,
         "measure_solves": solves.seconds,
         "prune_seconds": run.seconds,
@@ -225,19 +271,26 @@ def _print(rows: list[dict], options: argparse.Namespace) -> None:
         f"{'; all heads kept' if options.spare_heads else ''}\n"
     )
     print(
-        "| block parameters | method | perplexity / dense | other text / dense | kept | "
-        "measure s | prune s | of both solves | the rest / dense pass | peak MiB |"
+        "| block parameters | method | setting | cost | perplexity / dense | other text / dense | "
+        "kept | measure s | prune s | of both solves | the rest / dense pass | peak MiB |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for kept in options.kept:
-        for method in options.methods:
-            same = [r for r in rows if r["method"] == method and float(r["kept"]) == kept]
+        for method, setting in itertools.product(options.methods, options.settings):
+            same = [
+                r
+                for r in rows
+                if (r["method"], r["setting"], float(r["kept"])) == (method, setting, kept)
+            ]
+            if not same:
+                continue
             measuring = _measuring(rows, same, "measure_seconds")
             prune = _mean(same, "prune_seconds")
             solves = _measuring(rows, same, "measure_solves") + _mean(same, "prune_solves")
             passes = (measuring + prune - solves) / _mean(same, "dense_seconds")
             print(
-                f"| {kept:.0%} | {PRESETS.entry(method).title} | {_spread(same, 'ratio')} | "
+                f"| {kept:.0%} | {PRESETS.entry(method).title} | {setting} | {same[0]['cost']} | "
+                f"{_spread(same, 'ratio')} | "
                 f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
                 f"{measuring:.0f} | {prune:.0f} | {solves:.0f} | {passes:.1f} | "
                 f"{_mean(same, 'peak_mib'):,.0f} |"

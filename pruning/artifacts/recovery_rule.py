@@ -19,6 +19,9 @@ class RecoveryRule(fields.Strict):
     paper's (the dense module's own output). ``damping``: relative ridge, or ``auto`` (chosen
     on held-out tokens per module). ``rescore``: choose again with the updated weights.
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
+    ``in_proj``: what a reconstruction does to a module's first layers. ``dense``: they are fitted
+    to their dense outputs (paper); ``checked``: so, with the damping by which the module comes
+    closest to its target on held-out windows, or not at all; ``keep``: they stay.
     ``scope``: refit only modules that lose units, or every module downstream of a cut.
     ``samples``: calibration windows for recovery (None: those of the measurement).
     ``copies``: further copies of each window in which the dense model has resampled half of
@@ -44,6 +47,15 @@ class RecoveryRule(fields.Strict):
         dense="The dense module's output (paper)",
     )
     """The first also repairs the error that earlier cuts left."""
+    in_proj: Literal["dense", "checked", "keep"] = fields.choice(
+        "dense",
+        "First layers of a module",
+        "recovery",
+        dense="Fit to their dense outputs (paper)",
+        checked="Fit where that helps the module",
+        keep="Leave as they are",
+    )
+    """What reconstruction does to queries, keys, values, up and gate."""
     damping: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1e6)] = fields.setting(
         "auto",
         "Damping",

@@ -138,7 +138,7 @@ def _change(
     kind_of_task = ExpertTask if module.mixture else ModuleTask
     saved_dtype = getattr(torch, plan.shape.dtype)
     task: Task = kind_of_task(streams, pair, recipe.recovery, solving, saved_dtype)
-    if recovery.reconstructs:
+    if recovery.reconstructs and recipe.recovery.in_proj != "keep":
         task.reconstruct_in_proj()
     sums = _sums(pair, recipe)
     collected = task.collect(sums, decision if recovery.reconstructs else None)

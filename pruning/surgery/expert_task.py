@@ -44,10 +44,8 @@ class ExpertTask(Task[Pairs]):
             for e, (tokens, _) in enumerate(routing.by_expert(experts)):
                 target = dense.in_proj(e, before[tokens])
                 self._add(pairs[e], batch, tokens, routing.hidden[tokens], target)
-        with self.solving.running():
-            fit = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1).refitted()
-        layer.set(self.rounded(fit.weight.T, layer.stored))
-        self.in_proj_changed = True
+        in_proj = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1)
+        self._put_in_proj(in_proj, lambda fit: layer.set(self.rounded(fit.weight.T, layer.stored)))
 
     def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[Pairs]:
         streams, pair = self.streams, self.pair

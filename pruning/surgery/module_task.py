@@ -12,7 +12,7 @@ from pruning.adapters.projection import layer_matrix, set_layer
 from pruning.artifacts.plan import ModulePlan
 from pruning.measure.forward_pass import ModuleSums
 from pruning.recovery.solvers.activation_buffer import ActivationBuffer, Equations, equations
-from pruning.recovery.solvers.layer_fit import OutputProjectionFit
+from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.surgery.cut import expand
 from pruning.surgery.task import Collected, Task
 from pruning.utils.precision import to_float64, zeros_float64
@@ -34,14 +34,15 @@ class ModuleTask(Task[Pair]):
             self._add(parts, batch, entering, target)
         # a new bias is recorded (and loaded) for out_proj only
         in_proj = OutputProjectionFit.of(parts, *_stacked(layers), self.rule.damping)
-        with self.solving.running():
-            fit = in_proj.refitted()
-        biases = [None] * len(layers) if fit.bias is None else fit.bias.split(sizes)
-        weights = fit.weight.T.split(sizes)
-        for layer, weight, bias in zip(layers, weights, biases, strict=True):
-            like = layer.weight
-            set_layer(layer, self.rounded(weight, like), self.rounded(bias, like))
-        self.in_proj_changed = True
+
+        def put(fit: Fit) -> None:
+            biases = [None] * len(layers) if fit.bias is None else fit.bias.split(sizes)
+            weights = fit.weight.T.split(sizes)
+            for layer, weight, bias in zip(layers, weights, biases, strict=True):
+                like = layer.weight
+                set_layer(layer, self.rounded(weight, like), self.rounded(bias, like))
+
+        self._put_in_proj(in_proj, put)
 
     def _dense_in_proj(self, layers: list[nn.Module], hidden: Tensor) -> Tensor:
         """Outputs [n, s, rows] of whole dense in_proj layers, side by side."""

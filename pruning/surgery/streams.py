@@ -59,8 +59,16 @@ class ModulePair:
     def dense_output(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What the dense module adds to the stream, and its out_proj output (see
         :func:`run_with_output`), for ``hidden`` [n, s, d] on any device."""
-        hidden = hidden.to(self.device)
-        return run_with_output(self.adapter, self.dense_block, self.dense, hidden, self.context)
+        return self._output(self.dense_block, self.dense, hidden)
+
+    def pruned_output(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the pruned module."""
+        return self._output(self.pruned_block, self.pruned, hidden)
+
+    def _output(
+        self, block: nn.Module, module: PrunableModule, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return run_with_output(self.adapter, block, module, hidden.to(self.device), self.context)
 
     def dense_added(self, hidden: Tensor) -> Tensor:
         """What the dense module adds to the stream for ``hidden`` [n, s, d], where that is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -18,9 +18,11 @@ from pruning.recovery.base import Finish
 from pruning.recovery.solvers.activation_buffer import ActivationBuffer
 from pruning.recovery.solvers.expert_fit import ExpertFit
 from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
+from pruning.recovery.solvers.normal_equations import DAMPINGS
 from pruning.surgery.cut import cut, expand
 from pruning.surgery.streams import ModulePair, Streams
 from pruning.utils.errors import Unsupported
+from pruning.utils.precision import to_float64, zeros_float64
 from pruning.utils.stopwatch import Stopwatch
 
 E = TypeVar("E")
@@ -97,6 +99,55 @@ class Task(ABC, Generic[E]):
         self, collected: Collected[E], decision: ModulePlan
     ) -> Iterator[tuple[slice, Tensor]]:
         """What the cut module adds to the pruned stream, batch by batch, on the CPU."""
+
+    def _put_in_proj(
+        self, in_proj: OutputProjectionFit | ExpertFit, put: Callable[[Fit], None]
+    ) -> None:
+        """Fit in_proj as the recipe says; ``put`` gives the module its weights."""
+        with self.solving.running():
+            checked = self.rule.in_proj == "checked"
+            put(in_proj.cut() if checked else in_proj.refitted())
+        self.in_proj_changed = True
+        if checked:
+            self._put_best(in_proj, put)
+
+    def _put_best(
+        self, in_proj: OutputProjectionFit | ExpertFit, put: Callable[[Fit], None]
+    ) -> None:
+        """Of the dampings, and the weights as they are, what brings the module's output closest to
+        its target on windows held out from the fit; nothing changes where there are none."""
+        held_out = list(self._held_out_targets())
+        best, least = None, self._output_error(held_out)
+        for damping in DAMPINGS if held_out else ():
+            with self.solving.running():
+                put(in_proj.solved(damping, held_out=False))
+            error = self._output_error(held_out)
+            if error < least:
+                best, least = damping, error
+        with self.solving.running():
+            put(in_proj.solved(best))
+
+    def _held_out_targets(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the pruned module reads of the held-out windows [b, s, d], and what its out_proj
+        should give for it; float32."""
+        streams, pair = self.streams, self.pair
+        residual = self.rule.target == "residual" and streams.diverged and not pair.pruned.normed
+        for batch, dense_in, pruned_in in streams.batches():
+            held = streams.held_out(batch)
+            if held.any():
+                target = pair.dense_output(dense_in[held])[1].float()
+                if residual:
+                    lost = streams.lost(batch)[held].to(pair.device)
+                    target = target + lost.reshape(target.shape)
+                yield pruned_in[held], target
+
+    def _output_error(self, windows: list[tuple[Tensor, Tensor]]) -> float:
+        """Squared distance of what the pruned module, uncut, gives from what it should."""
+        total = zeros_float64(device=self.pair.device)
+        for hidden, target in windows:
+            left = self.pair.pruned_output(hidden)[1].float() - target
+            total += to_float64(left.square().sum(-1)).sum()
+        return total.item()
 
     def reconstruct_out_proj(self, collected: Collected[E]) -> Collected[E]:
         """Algorithms 1, 3, 4, second half: fit out_proj before the cut. Returns the equations in

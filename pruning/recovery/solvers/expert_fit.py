@@ -45,10 +45,16 @@ class ExpertFit:
         damping = self.layers[0].damping
         if damping == "auto":
             damping = self._best_damping()
+        return self.solved(damping)
+
+    def solved(self, damping: float | None, held_out: bool = True) -> Fit:
+        """See :meth:`OutputProjectionFit.solved`."""
         if damping is None:
             return self.cut()
         fits = []
-        everything = [layer.fitting + layer.held_out for layer in self.layers]
+        everything = [layer.fitting for layer in self.layers]
+        if held_out:
+            everything = [layer.fitting + layer.held_out for layer in self.layers]
         ridges = relative(damping, everything)
         for layer, equations, ridge in zip(self.layers, everything, ridges, strict=True):
             equations, present = equations.select(layer.kept), layer.weight[layer.kept]

@@ -99,11 +99,16 @@ class OutputProjectionFit:
         damping = self.damping
         if damping == "auto":
             damping = best_damping(*self.parts, self._present, self.bias, self.intercept)
+        return self.solved(damping)
+
+    def solved(self, damping: float | None, held_out: bool = True) -> Fit:
+        """Least squares with this ``damping`` (None: the present weights), on all tokens or on all
+        but the ``held_out`` ones."""
         if damping is None:
             return self.cut()
-        everything = self._everything
-        weight, bias = everything.solve(self._present, self.bias, damping, self.intercept)
-        return Fit(weight, bias, damping, everything.error(weight, bias))
+        tokens = self._everything if held_out else self.parts[0]
+        weight, bias = tokens.solve(self._present, self.bias, damping, self.intercept)
+        return Fit(weight, bias, damping, tokens.error(weight, bias))
 
 
 def best_damping(

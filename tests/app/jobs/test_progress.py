@@ -43,7 +43,7 @@ def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
     recipe = initial_recipe().changed(ffn={"score": "taylor_vector"})
     steps = tasks.pruning_run(ModelStore(), recipe, "cpu").steps
     stages = [step.stage for step in steps]
-    assert stages == ["load", "measure", "measure", "rewrite", "prune"]
+    assert stages == ["load", "measure", "measure", "rewrite", "prune", "check"]
     track = Track(steps)
     reports = [
         (stage, done, 3, 10 * place + done)
@@ -61,6 +61,8 @@ def test_what_runs_follows_the_recipe():
     plain = initial_recipe().changed(recovery={"method": "none"})
     assert [s.stage for s in prune_steps(plain)] == ["measure", "prune"]
     assert [s.stage for s in measure_steps(plain)] == ["measure"]
+    unchecked = initial_recipe().changed(recovery={"copies": 0, "keep_better": False})
+    assert [s.stage for s in prune_steps(unchecked)] == ["measure", "prune"]
 
 
 def test_time_left():

@@ -262,3 +262,35 @@ def _least_squares(x, target, present, damping, bias):
     ridge = (damping * x.square().sum(0).mean()).sqrt()
     rows = torch.cat([x, ridge * torch.eye(x.shape[1], dtype=x.dtype)])
     return torch.linalg.lstsq(rows, torch.cat([target, ridge * present])).solution
+
+
+@pytest.mark.parametrize("samples", [5, 30])
+def test_the_first_layers_are_fitted_only_where_that_helps_the_module(tiny, samples):
+    """On windows held out from the fit; without any, or with ``keep``, they stay."""
+    rule = {
+        "calibration__samples": samples,
+        "recovery__method": "reconstruct",
+        "recovery__scope": "pruned",
+    }
+    shape = tiny.adapter.model_shape(tiny.model)
+    plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
+    found = {}
+    for name in ("dense", "checked", "keep"):
+        recipe = families.recipe(**rule, recovery__in_proj=name)
+        done = apply(tiny.model, plan, recipe, recovery_windows(tiny, recipe))
+        found[name] = (
+            [matrix(layer) for layer in _in_proj_layers(tiny, done.model)],
+            done.events[1].error_after,
+        )
+    weights = {name: layers for name, (layers, _) in found.items()}
+    present = [matrix(layer) for layer in _in_proj_layers(tiny, tiny.model)]
+    assert _same(weights["keep"], [layer[1:] for layer in present])
+    assert not _same(weights["dense"], weights["keep"])
+    if samples < 10:
+        assert _same(weights["checked"], weights["keep"])
+    else:
+        assert not _same(weights["checked"], weights["dense"])
+
+
+def _same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

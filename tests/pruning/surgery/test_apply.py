@@ -46,10 +46,16 @@ def test_a_plan_beyond_the_recipes_range_is_carried_out(tiny):
     )
 
 
-@pytest.mark.parametrize("rescore", [True, False])
-def test_scores_are_taken_again_on_the_pruned_stream(tiny, rescore):
+@pytest.mark.parametrize(
+    ("method", "rescore"), [("refit", True), ("refit", False), ("none", True), ("none", False)]
+)
+def test_scores_are_taken_again_on_the_pruned_stream(tiny, method, rescore):
     recipe = families.recipe(
-        ffn__ratio=0.5, calibration__samples=30, recovery__scope="pruned", recovery__rescore=rescore
+        ffn__ratio=0.5,
+        calibration__samples=30,
+        recovery__method=method,
+        recovery__scope="pruned",
+        recovery__rescore=rescore,
     )
     planned = make_plan(measure_model(tiny, recipe), recipe)
     size = planned.shape.blocks[0].ffn
