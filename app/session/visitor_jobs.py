@@ -8,11 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from app.jobs import devices
+from app.jobs import devices, tasks
+from app.jobs.estimate import Estimator, machine_rate
 from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import GRACE, JobManager
 from app.session import state
+from pruning.artifacts.events import ignore, never
 from pruning.utils.errors import HeadroomError
 
 JOB_PARAM = "job"
@@ -42,6 +44,37 @@ def _grace() -> float:
 def models() -> ModelStore:
     """The dense models of this process, shared by all visitors."""
     return ModelStore()
+
+
+@st.cache_resource(show_spinner=False)
+def estimator() -> Estimator:
+    """How long work takes on this machine; learns from every run."""
+    return Estimator(machine_rate())
+
+
+def tells_time() -> bool:
+    """Whether work of this session can be estimated: the CPU is measured without torch, a GPU only
+    by the first run."""
+    return devices.queue_name(state.device()) == "cpu" or estimator().learned > 0
+
+
+def learn_from(job: Job) -> None:
+    """Let a finished run correct the estimates that come after it, once."""
+    if job.estimate is not None and job.status == "done":
+        estimator().learn(job.estimate, job.elapsed)
+        job.estimate = None
+
+
+def preload() -> None:
+    """Load the embedded model as a visitor's first run would, and time it; what stands in the way
+    of that is for the run to say."""
+    choice = state.initial_recipe().model
+    try:
+        speed = tasks.timing(models(), choice, state.FIRST_DEVICE).run(ignore, never)
+    except HeadroomError:
+        return
+    if estimator().learned == 0:
+        estimator().measured(speed, state.demo_measurement().shape, tasks.SPEED_TOKENS)
 
 
 def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:
@@ -98,6 +131,8 @@ def reattach() -> None:
     newest = latest()
     if newest is not None and st.query_params.get(JOB_PARAM) != newest.id:
         st.query_params[JOB_PARAM] = newest.id
+    for run in runs():
+        learn_from(run)
     _take_over_measurement()
 
 

@@ -11,6 +11,7 @@ from pruning.models.loading import demo
 from pruning.models.loading.content import content_key
 from pruning.models.loading.gguf import converted, is_converted
 from pruning.utils.errors import HeadroomError, SourceError, UsageError, one_line
+from pruning.utils.hub import is_hub_id, is_reachable
 from pruning.utils.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def locate(source: str, revision: str | None = None) -> tuple[str, str | None]:
         if not (path / "config.json").is_file():
             raise SourceError(f"{path} has no config.json; it is not a model folder.")
         return str(path), None
-    if path.is_file() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+    if path.is_file() or not is_hub_id(source):
         raise SourceError(
             f"{source} is not a model folder, a .gguf file, a hub id like 'openai-community/gpt2' "
             "or 'demo'; check the spelling."
@@ -58,7 +59,9 @@ def _hub_commit(source: str, revision: str | None) -> str | None:
     """The commit that ``revision`` names now; the cached one when the hub is out of reach."""
     from huggingface_hub import hf_hub_download
 
-    file = guarded(source, hf_hub_download, source, "config.json", revision=revision)
+    # asked first: its client would try again for half a minute
+    known = {"revision": revision, "local_files_only": not is_reachable()}
+    file = guarded(source, hf_hub_download, source, "config.json", **known)
     snapshot = Path(file).parent
     return snapshot.name if snapshot.parent.name == "snapshots" else revision
 
