@@ -14,7 +14,7 @@ help:
 	@echo "make fuzz       the tests of odd files with fifty times as many, drawn anew (minutes)"
 	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
 	@echo "make lint       style, formatting, which rooms import which, types"
-	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
+	@echo "make assets     measure the embedded model again, lay out its graphs, record a run (assets/demo-*)"
 	@echo "make bench      the benchmarks (minutes)"
 
 setup: $(VENV)/.model
@@ -88,6 +88,7 @@ assets: setup
 	$(PY) -c "from pruning.artifacts.measurement import Measurement as M; \
 		from pruning.planning.layout import write_layouts; \
 		write_layouts(M.read('assets/demo-measurement.json.gz'), 'assets/demo-layout.json')"
+	$(PY) -m benchmarks.record_run
 
 bench: setup-dev
 	$(PY) -m benchmarks.prune

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import pages, tour
 from app.components.job_progress import job_strip
+from app.components.theme_watch import watch_theme
 from app.session import first_page, recipe_link, visitor_jobs
 
 IMAGES = Path(__file__).parent / "images"
@@ -38,4 +39,5 @@ with st.container():
 with st.container():
     tour.panel(page.url_path)
 page.run()
+watch_theme()
 first_page.drawn().set()

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from app.jobs import memory
 from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
 from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps, question_steps
-from pruning.artifacts.comparison import Questions
+from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.events import Progress, stop_if
 from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.artifacts.shapes import ModelShape
@@ -42,20 +43,21 @@ def _on_model(
     """``use(loaded, progress=, should_cancel=)`` on the model from the store, which is loaded if
     it is not there; ``steps`` are those of ``use``."""
 
-    def load(choice: ModelChoice, device: str) -> Any:
-        from pruning.models.loading import load
-
-        _make_room(store, choice, device)
-        return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
-
     def work(progress, should_cancel):
         progress(Progress("load", 0, 1, f"Loading {choice.source}"))
-        loaded = store.get(choice, device, load)
+        loaded = store.get(choice, device, partial(_load, store))
         progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
         stop_if(should_cancel)
         return use(loaded, progress=progress, should_cancel=should_cancel)
 
     return Task(work, (LOAD, *steps))
+
+
+def _load(store: ModelStore, choice: ModelChoice, device: str) -> Any:
+    from pruning.models.loading import load
+
+    _make_room(store, choice, device)
+    return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
 
 
 def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
@@ -97,17 +99,23 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
 SPEED_TOKENS = 128
 
 
-def timing(store: ModelStore, choice: ModelChoice, device: str) -> Task:
-    """How fast ``choice`` reads SPEED_TOKENS and writes; the result is a Speed. Loads it, and what
-    prunes and compares, so that a run need not."""
+def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None:
+    """Load ``choice`` and what prunes and compares, so that a run need not. Gives how fast it reads
+    SPEED_TOKENS and writes; None where it was loaded before. Raises what loading raises."""
+    import pruning.pipeline  # noqa: F401
+    from pruning.evaluate import tokens_per_second
 
-    def use(loaded, **callbacks):
-        import pruning.pipeline  # noqa: F401
-        from pruning.evaluate import tokens_per_second
+    found = []
 
-        return tokens_per_second(loaded.model, prompt_tokens=SPEED_TOKENS, new_tokens=4, repeats=2)
+    def load(choice: ModelChoice, device: str) -> Any:
+        loaded = _load(store, choice, device)
+        # timed before anyone has it: two threads must never run one model
+        how = {"prompt_tokens": SPEED_TOKENS, "new_tokens": 4, "repeats": 2}
+        found.append(tokens_per_second(loaded.model, **how))
+        return loaded
 
-    return _on_model(store, choice, device, use)
+    store.get(choice, device, load)
+    return found[0] if found else None
 
 
 def _facts(loaded: Any) -> Facts:
@@ -208,7 +216,7 @@ def sweeping(
 
 def without_models(run: Any) -> Any:
     """A run to remember when its models have to go: report, plan and errors stay."""
-    return replace(run, dense=None, pruned=None)
+    return replace(run, dense=None, pruned=None) if has_models(run) else run
 
 
 def has_models(run: Any) -> bool:

@@ -18,6 +18,9 @@ FIRST_PRESET = "balanced"
 
 FIRST_DEVICE = "auto"
 
+FIRST_KEPT = 0.85
+"""Share of the block parameters that the first draft keeps."""
+
 MEASUREMENT = "headroom.measurement"
 _DRAFT = "headroom.draft"
 _BLOCK = "headroom.block"
@@ -76,7 +79,7 @@ def initial_recipe() -> Recipe:
                 "samples": measured.samples,
                 "seq_len": measured.seq_len,
             },
-            "ffn": {"ratio": 0.2},
+            "budget": {"kept": FIRST_KEPT},
             "seed": measured.seed,
         }
     )

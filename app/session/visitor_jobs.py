@@ -14,7 +14,6 @@ from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import GRACE, JobManager
 from app.session import state
-from pruning.artifacts.events import ignore, never
 from pruning.utils.errors import HeadroomError
 
 JOB_PARAM = "job"
@@ -70,10 +69,10 @@ def preload() -> None:
     of that is for the run to say."""
     choice = state.initial_recipe().model
     try:
-        speed = tasks.timing(models(), choice, state.FIRST_DEVICE).run(ignore, never)
+        speed = tasks.preload(models(), choice, state.FIRST_DEVICE)
     except HeadroomError:
         return
-    if estimator().learned == 0:
+    if speed is not None:
         estimator().measured(speed, state.demo_measurement().shape, tasks.SPEED_TOKENS)
 
 
@@ -86,15 +85,21 @@ def submit(kind: str, title: str, work: Work, *, device: str | None = None, **mo
     return job
 
 
-def start(kind: str, title: str, make: Callable[[], Work], **more: Any) -> None:
-    """Queue what ``make`` gives and draw the page again; what ``make`` refuses is said in its
-    sentence. ``more``: see :func:`submit`."""
+def start(
+    kind: str,
+    title: str,
+    make: Callable[[], Work],
+    then: Callable[[], None] = st.rerun,
+    **more: Any,
+) -> None:
+    """Queue what ``make`` gives and draw the page again, or what ``then`` does; what ``make``
+    refuses is said in its sentence. ``more``: see :func:`submit`."""
     try:
         submit(kind, title, make(), **more)
     except HeadroomError as error:
         st.error(str(error))
     else:
-        st.rerun()
+        then()
 
 
 def jobs(*kinds: str) -> list[Job]:

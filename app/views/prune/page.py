@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
@@ -19,15 +18,12 @@ from app.components.headline import sentence
 from app.components.job_progress import outcome
 from app.components.recipe_fields import calibration_fields
 from app.components.scroll_top import show_top
-from app.components.text import duration, rounded
+from app.components.text import duration
 from app.components.widgets import needs_measurement, page_header, show_problem
-from app.jobs import tasks
-from app.jobs.estimate import total
-from app.jobs.job import Job, Work
-from app.jobs.progress import Step
+from app.jobs.job import Job
 from app.pages import Page
-from app.session import paths, state, visitor_jobs
-from app.views.prune import after_run, recipe_file, recipe_form, replay
+from app.session import recorded, state, visitor_jobs
+from app.views.prune import after_run, recipe_file, recipe_form, replay, starting
 from app.views.prune import feed as feed_view
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
@@ -182,57 +178,24 @@ def run(plan: Plan | None) -> None:
             st.caption("Nothing would go yet: raise a ratio or switch similarity on.")
         else:
             parts = [recipe_summary.summary(draft), recipe_summary.scope(draft)]
-            st.caption(" · ".join([*_time(draft), *parts]))
+            time = starting.time_in_words(draft)
+            parts = parts if time is None else [f"**{time}** on this machine", *parts]
+            st.caption(" · ".join(parts))
     if pressed:
-        start(draft)
+        starting.start(draft)
     last = visitor_jobs.latest("prune")
     if last is not None:
         ended(last)
+    elif (shown := recorded.job()) is not None:
+        first_look(shown)
 
 
-def _timed(draft: Recipe) -> Callable[[tuple[Step, ...]], tuple[Step, ...]] | None:
-    """Weighs the steps of a run by their seconds; None where there is no telling."""
-    measurement = state.current_measurement()
-    if draft.model.source != measurement.model or not visitor_jobs.tells_time():
-        return None
-    return partial(
-        visitor_jobs.estimator().timed,
-        recipe=draft,
-        shape=measurement.shape,
-        questions=after_run.questions(),
-        is_loaded=visitor_jobs.models().has(draft.model, state.device()),
-    )
-
-
-def _time(draft: Recipe) -> list[str]:
-    """``**about 40 s** on this machine``."""
-    timed = _timed(draft)
-    if timed is None:
-        return []
-    seconds = total(timed(tasks.run_steps(draft, after_run.questions())))
-    return [f"**about {duration(rounded(seconds))}** on this machine"]
-
-
-def start(draft: Recipe) -> None:
-    """Queue the run; paths outside the roots are refused."""
-    timed = _timed(draft)
-    device, asked = state.device(), after_run.questions()
-
-    def make() -> Work:
-        paths.check_recipe(draft)
-        if asked.text is not None:
-            paths.check_corpus(asked.text)
-        return tasks.pruning_run(visitor_jobs.models(), draft, device, asked, timed)
-
-    visitor_jobs.start(
-        "prune",
-        f"Prune {draft.model.source}",
-        make,
-        request=draft,
-        storage_bytes=tasks.run_storage_bytes,
-        release_models=tasks.without_models,
-        estimate=None if timed is None else total(timed(tasks.run_steps(draft, asked))),
-    )
+def first_look(job: Job) -> None:
+    """Before the first run: the recorded one."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        replay.replay_button(job, "Play a recorded run")
+        pages.link("compare", "See what came of it")
+        st.caption(f"{recorded.origin(job)}: nothing is computed.")
 
 
 def ended(job: Job) -> None:
