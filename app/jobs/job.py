@@ -42,6 +42,7 @@ class Task:
 class Job:
     """One piece of work. ``owner`` is the session that asked; ``request``: what it asked for.
 
+    ``estimate``: seconds of work that it was thought to take (None: no telling).
     ``storage_bytes`` is given for results that hold a model; ``release_models`` gives what is
     kept of such a result when its memory is needed (None: the whole job is forgotten). ``track``
     knows how far the work is.
@@ -66,6 +67,7 @@ class Job:
     started: float | None = None
     finished: float | None = None
     abandoned: bool = False
+    estimate: float | None = None
     storages: Mapping[int, int] = field(default_factory=dict)
     release_models: Callable[[Any], Any] | None = None
     _cancel: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +111,13 @@ class Job:
     @property
     def remaining(self) -> float | None:
         """Estimated seconds of work to come; None while there is no telling."""
-        return self.track.remaining(self.elapsed) if self.status == "running" else None
+        if not self.active:
+            return None
+        paced = self.track.remaining(self.elapsed)
+        if paced is None and self.estimate is not None:
+            # what is over the estimate is not known to end at once
+            return max(self.estimate - self.elapsed, 0.1 * self.estimate)
+        return paced if self.status == "running" else None
 
     def cancel(self) -> None:
         """Ask the work to stop at its next safe point; a waiting job never starts."""

@@ -34,7 +34,7 @@ class ModelStore:
 
     def get(self, choice: ModelChoice, device: str, load: Loader) -> Any:
         """The model for ``choice`` on ``device``; loaded once even if two visitors ask."""
-        key = (choice.source, choice.revision, choice.dtype, device, _stamp(choice.source))
+        key = _key(choice, device)
         with self._lock:
             gate = self._loading.setdefault(key, threading.Lock())
         with gate:
@@ -51,6 +51,10 @@ class ModelStore:
             finally:
                 with self._lock:
                     self._loading.pop(key, None)
+
+    def has(self, choice: ModelChoice, device: str) -> bool:
+        """Whether :meth:`get` would find the model loaded."""
+        return _key(choice, device) in self._models
 
     def make_room(self, size: int) -> None:
         """Drop the least recently used models until ``size`` more bytes fit within the bounds."""
@@ -78,6 +82,10 @@ class ModelStore:
 
     def __len__(self) -> int:
         return len(self._models)
+
+
+def _key(choice: ModelChoice, device: str) -> tuple:
+    return (choice.source, choice.revision, choice.dtype, device, _stamp(choice.source))
 
 
 def _stamp(source: str) -> tuple:

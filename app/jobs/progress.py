@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pruning.artifacts.comparison import Questions
 from pruning.artifacts.events import Progress
 from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shipped import is_measured
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.recovery import RECOVERIES
 
@@ -48,6 +49,8 @@ def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a measurement for ``recipe``; those in the cache will be skipped."""
     curves = (*_resampling(recipe), LOSS_GRADIENTS, LOSS_CURVES)
     gradients = (GRADIENTS,) if needs_gradients(recipe) else ()
+    if is_measured(recipe):
+        return gradients
     return (MEASURE, *gradients, *(curves if needs_loss_curves(recipe) else ()))
 
 

@@ -62,6 +62,7 @@ class JobManager:
         storage_bytes: StorageBytes | None = None,
         release_models: Callable[[Any], Any] | None = None,
         request: Any = None,
+        estimate: float | None = None,
     ) -> Job:
         """Queue ``work`` behind the device's other jobs and return at once. Raises UsageError
         where too many wait."""
@@ -76,6 +77,7 @@ class JobManager:
             request,
             Track(work.steps if isinstance(work, Task) else ()),
             release_models=release_models,
+            estimate=estimate,
         )
         with self._wake:
             self._check_room(owner)
@@ -140,6 +142,17 @@ class JobManager:
         """The job that a waiting one waits for at this moment."""
         with self._wake:
             return self._at_work(job.queue_name) if job.status == "queued" else None
+
+    def seconds_ahead(self, job: Job) -> float | None:
+        """How long the jobs before a waiting one will take; None where one of them cannot tell."""
+        with self._wake:
+            waiting = list(self._queues[job.queue_name])
+            first = self._at_work(job.queue_name)
+        if job not in waiting:
+            return 0.0
+        before = [*([first] if first is not None else []), *waiting[: waiting.index(job)]]
+        seconds = [each.remaining for each in before]
+        return None if None in seconds else sum(seconds)
 
     def others_wait(self, job: Job) -> bool:
         """Whether jobs wait for this running one."""

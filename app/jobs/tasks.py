@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from app import settings
@@ -13,7 +14,7 @@ from app.jobs import memory
 from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
 from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps, question_steps
-from pruning.artifacts.comparison import Questions
+from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.events import Progress, stop_if
 from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.artifacts.shapes import ModelShape
@@ -43,20 +44,21 @@ def _on_model(
     """``use(loaded, progress=, should_cancel=)`` on the model from the store, which is loaded if
     it is not there; ``steps`` are those of ``use``."""
 
-    def load(choice: ModelChoice, device: str) -> Any:
-        from pruning.models.loading import load
-
-        _make_room(store, choice, device)
-        return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
-
     def work(progress, should_cancel):
         progress(Progress("load", 0, 1, f"Loading {choice.source}"))
-        loaded = store.get(choice, device, load)
+        loaded = store.get(choice, device, partial(_load, store))
         progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
         stop_if(should_cancel)
         return use(loaded, progress=progress, should_cancel=should_cancel)
 
     return Task(work, (LOAD, *steps))
+
+
+def _load(store: ModelStore, choice: ModelChoice, device: str) -> Any:
+    from pruning.models.loading import load
+
+    _make_room(store, choice, device)
+    return load(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
 
 
 def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
@@ -95,6 +97,28 @@ def estimating(choice: ModelChoice, device: str) -> Task:
 def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
     """Load ``choice`` into the store; the result is its :class:`Facts`."""
     return _on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
+
+
+SPEED_TOKENS = 128
+
+
+def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None:
+    """Load ``choice`` and what prunes and compares, so that a run need not. Gives how fast it reads
+    SPEED_TOKENS and writes; None where it was loaded before. Raises what loading raises."""
+    import pruning.pipeline  # noqa: F401
+    from pruning.evaluate import tokens_per_second
+
+    found = []
+
+    def load(choice: ModelChoice, device: str) -> Any:
+        loaded = _load(store, choice, device)
+        # timed before anyone has it: two threads must never run one model
+        how = {"prompt_tokens": SPEED_TOKENS, "new_tokens": 4, "repeats": 2}
+        found.append(tokens_per_second(loaded.model, **how))
+        return loaded
+
+    store.get(choice, device, load)
+    return found[0] if found else None
 
 
 def _facts(loaded: Any) -> Facts:
@@ -138,11 +162,22 @@ def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) 
     return _on_model(store, choice, device, use, LOOK)
 
 
+def run_steps(recipe: Recipe, questions: Questions | None = None) -> tuple[Step, ...]:
+    """The steps of :func:`pruning_run`."""
+    after = () if questions is None else question_steps(questions)
+    return (LOAD, *prune_steps(recipe), *after)
+
+
 def pruning_run(
-    store: ModelStore, recipe: Recipe, device: str, questions: Questions | None = None
+    store: ModelStore,
+    recipe: Recipe,
+    device: str,
+    questions: Questions | None = None,
+    timed: Callable[[tuple[Step, ...]], tuple[Step, ...]] | None = None,
 ) -> Task:
     """The whole run of ``recipe``; the result is a PruneRun, whose time leaves pauses out. At the
-    end both models are asked ``questions`` (None: nothing); cancelling that keeps the run."""
+    end both models are asked ``questions`` (None: nothing); cancelling that keeps the run.
+    ``timed`` weighs the steps by the seconds that they will take."""
 
     def use(loaded, progress, should_cancel):
         from pruning.evaluate import compare
@@ -150,13 +185,13 @@ def pruning_run(
 
         paused = 0.0
 
-        def timed(step: Progress) -> None:
+        def report(step: Progress) -> None:
             nonlocal paused
             started = time.perf_counter()
             progress(step)  # returns late when the visitor has paused the job
             paused += time.perf_counter() - started
 
-        run = prune(loaded, recipe, progress=timed, should_cancel=should_cancel)
+        run = prune(loaded, recipe, progress=report, should_cancel=should_cancel)
         seconds = run.seconds - paused
         run = replace(run, seconds=seconds, report=replace(run.report, seconds=round(seconds, 3)))
         if questions is None:
@@ -164,8 +199,9 @@ def pruning_run(
         callbacks = {"progress": progress, "should_cancel": should_cancel}
         return replace(run, comparison=compare(run.dense, run.pruned, questions, **callbacks))
 
-    after = () if questions is None else question_steps(questions)
-    return _on_model(store, recipe.model, device, use, *prune_steps(recipe), *after)
+    task = _on_model(store, recipe.model, device, use)
+    steps = run_steps(recipe, questions)
+    return replace(task, steps=steps if timed is None else timed(steps))
 
 
 def sweeping(
@@ -183,7 +219,7 @@ def sweeping(
 
 def without_models(run: Any) -> Any:
     """A run to remember when its models have to go: report, plan and errors stay."""
-    return replace(run, dense=None, pruned=None)
+    return replace(run, dense=None, pruned=None) if has_models(run) else run
 
 
 def has_models(run: Any) -> bool:

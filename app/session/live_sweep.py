@@ -33,4 +33,12 @@ def start(wanted: Sweep, kind: str, title: str) -> None:
         paths.check_corpus(wanted.text)
         return tasks.sweeping(visitor_jobs.models(), wanted, device, live.points.append)
 
-    visitor_jobs.start(kind, title, make, request=live)
+    visitor_jobs.start(kind, title, make, request=live, estimate=seconds(wanted))
+
+
+def seconds(wanted: Sweep) -> float | None:
+    """How long ``wanted`` will take with none of its points on disk; None: there is no telling."""
+    measurement = state.current_measurement()
+    if wanted.recipe.model.source != measurement.model or not visitor_jobs.tells_time():
+        return None
+    return visitor_jobs.estimator().of_sweep(wanted, measurement.shape)

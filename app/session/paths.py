@@ -10,6 +10,7 @@ from app import settings
 from pruning.artifacts.recipe import Recipe
 from pruning.data.corpora.base import CORPORA
 from pruning.utils.errors import UsageError
+from pruning.utils.hub import is_hub_id
 
 
 def roots() -> list[Path]:
@@ -37,8 +38,8 @@ def is_path(source: str) -> bool:
     """True for a model source that names a place on disk rather than a hub id."""
     if source == "demo":
         return False
-    looks_local = source.startswith((".", "/", "~")) or source.endswith(".gguf")
-    return looks_local or source.count("/") != 1 or os.path.exists(os.path.expanduser(source))
+    looks_local = source.endswith(".gguf") or not is_hub_id(source)
+    return looks_local or os.path.exists(os.path.expanduser(source))
 
 
 def check_model(source: str) -> None:

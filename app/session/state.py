@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from pruning.artifacts import shipped
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
+from pruning.presets import with_preset
 from pruning.utils.errors import HeadroomError
 
-DEMO_MEASUREMENT = Path(__file__).resolve().parents[2] / "assets" / "demo-measurement.json.gz"
+FIRST_PRESET = "balanced"
+"""The method that a visit begins with: the best that prunes the embedded model in a minute."""
+
+FIRST_DEVICE = "auto"
+
+FIRST_KEPT = 0.85
+"""Share of the block parameters that the first draft keeps."""
 
 MEASUREMENT = "headroom.measurement"
 _DRAFT = "headroom.draft"
@@ -22,10 +29,9 @@ _OWNER = "headroom.owner"
 _PROBLEM = "headroom.problem"
 
 
-@st.cache_resource(show_spinner=False)
 def demo_measurement() -> Measurement:
     """The committed measurement of the embedded model; shared, read only."""
-    return Measurement.read(DEMO_MEASUREMENT)
+    return shipped.demo_measurement()
 
 
 def current_measurement() -> Measurement:
@@ -63,19 +69,21 @@ def model_name(source: str) -> str:
 
 
 def initial_recipe() -> Recipe:
-    """A gentle first draft that fits the demo measurement, so the preview shows something."""
+    """A gentle first draft that fits the demo measurement, so that the preview shows something and
+    a run need not measure."""
     measured = demo_measurement()
-    return Recipe.parse(
+    draft = Recipe.parse(
         {
             "calibration": {
                 "source": measured.corpus,
                 "samples": measured.samples,
                 "seq_len": measured.seq_len,
             },
-            "ffn": {"ratio": 0.2},
+            "budget": {"kept": FIRST_KEPT},
             "seed": measured.seed,
         }
     )
+    return with_preset(draft, FIRST_PRESET)
 
 
 def draft_recipe() -> Recipe:
@@ -121,7 +129,7 @@ def set_block(index: int) -> None:
 
 def device() -> str:
     """The device that this session's work runs on."""
-    return st.session_state.get(_DEVICE, "auto")
+    return st.session_state.get(_DEVICE, FIRST_DEVICE)
 
 
 def set_device(name: str) -> None:

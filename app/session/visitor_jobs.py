@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from app import settings
-from app.jobs import devices
+from app.jobs import devices, tasks
+from app.jobs.estimate import Estimator, machine_rate
 from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import JobManager
@@ -39,6 +40,37 @@ def models() -> ModelStore:
     return ModelStore()
 
 
+@st.cache_resource(show_spinner=False)
+def estimator() -> Estimator:
+    """How long work takes on this machine; learns from every run."""
+    return Estimator(machine_rate())
+
+
+def tells_time() -> bool:
+    """Whether work of this session can be estimated: the CPU is measured without torch, a GPU only
+    by the first run."""
+    return devices.queue_name(state.device()) == "cpu" or estimator().learned > 0
+
+
+def learn_from(job: Job) -> None:
+    """Let a finished run correct the estimates that come after it, once."""
+    if job.estimate is not None and job.status == "done":
+        estimator().learn(job.estimate, job.elapsed)
+        job.estimate = None
+
+
+def preload() -> None:
+    """Load the embedded model as a visitor's first run would, and time it; what stands in the way
+    of that is for the run to say."""
+    choice = state.initial_recipe().model
+    try:
+        speed = tasks.preload(models(), choice, state.FIRST_DEVICE)
+    except HeadroomError:
+        return
+    if speed is not None:
+        estimator().measured(speed, state.demo_measurement().shape, tasks.SPEED_TOKENS)
+
+
 def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:
     """Queue ``work`` on a device (None: the session's) and keep the job's id in the address, for
     a reload. Raises UsageError where too many wait; ``more``: see :meth:`JobManager.submit`."""
@@ -48,15 +80,21 @@ def submit(kind: str, title: str, work: Work, *, device: str | None = None, **mo
     return job
 
 
-def start(kind: str, title: str, make: Callable[[], Work], **more: Any) -> None:
-    """Queue what ``make`` gives and draw the page again; what ``make`` refuses is said in its
-    sentence. ``more``: see :func:`submit`."""
+def start(
+    kind: str,
+    title: str,
+    make: Callable[[], Work],
+    then: Callable[[], None] = st.rerun,
+    **more: Any,
+) -> None:
+    """Queue what ``make`` gives and draw the page again, or what ``then`` does; what ``make``
+    refuses is said in its sentence. ``more``: see :func:`submit`."""
     try:
         submit(kind, title, make(), **more)
     except HeadroomError as error:
         st.error(str(error))
     else:
-        st.rerun()
+        then()
 
 
 def jobs(*kinds: str) -> list[Job]:
@@ -93,6 +131,8 @@ def reattach() -> None:
     newest = latest()
     if newest is not None and st.query_params.get(JOB_PARAM) != newest.id:
         st.query_params[JOB_PARAM] = newest.id
+    for run in runs():
+        learn_from(run)
     _take_over_measurement()
 
 

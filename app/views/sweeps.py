@@ -10,11 +10,12 @@ from app.charts.runs import sweep_lines
 from app.components import sweep_job
 from app.components.chart import show_chart
 from app.components.csv_export import csv_button
+from app.components.text import duration, rounded
 from app.components.widgets import corpus_options, page_header, show_problem
 from app.jobs.job import Job
 from app.pages import Page
 from app.session import query_params, state, visitor_jobs
-from app.session.live_sweep import start
+from app.session.live_sweep import seconds, start
 from pruning.presets import PRESETS
 from pruning.sweep import AXES, Sweep
 from pruning.utils.errors import HeadroomError, UsageError
@@ -117,6 +118,12 @@ def form() -> None:
     wanted = _wanted(axis, values, presets, source, int(seq_len), int(limit))
     _rest(axis)
     busy = visitor_jobs.active(("sweep",)) is not None
+    time = None if wanted is None else seconds(wanted)
+    if time is not None:
+        st.caption(
+            f"**About {duration(rounded(time))}** on this machine; points that are on disk take no "
+            "time."
+        )
     if st.button(
         "Start",
         type="primary",

@@ -12,6 +12,7 @@ from yaml import YAMLError
 
 from pruning.models.loading.demo import LICENCE, REPOSITORY
 from pruning.models.loading.loaded import LoadedModel
+from pruning.utils.hub import is_hub_id, is_reachable
 
 CARD = "README.md"
 _TERMS = ("license_name", "license_link", "language")
@@ -36,7 +37,7 @@ def origin_of(dense: LoadedModel) -> Origin:
     folder = Path(dense.source).expanduser()
     if folder.is_dir():
         return origin_of_folder(folder)
-    if dense.source.count("/") == 1 and not dense.source.startswith((".", "/", "~")):
+    if is_hub_id(dense.source):
         card = front_matter(_hub_card(dense.source, dense.revision))
         return _of_card(card, dense.source, dense.source)
     return Origin(short_name(dense.source), None, None)
@@ -61,7 +62,8 @@ def _hub_card(repository: str, revision: str | None) -> Path | None:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repository, CARD, revision=revision))
+        known = {"revision": revision, "local_files_only": not is_reachable()}
+        return Path(hf_hub_download(repository, CARD, **known))
     except Exception:  # offline, or no card: the licence stays unknown
         return None
 

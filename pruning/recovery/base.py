@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pruning import registries
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recovery_rule import ENOUGH_WINDOWS
 from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,15 +23,28 @@ class Recovery:
     """``reconstructs``: in_proj and out_proj are fitted before the cut (Algorithms 1, 3, 4).
 
     ``uses_tokens``: weights depend on the calibration text. ``everywhere``: it can
-    also repair modules that lose nothing but come after a cut. ``adds_bias``: out_proj has a bias
-    afterwards whatever the recipe says.
+    also repair modules that lose nothing but come after a cut. ``solves``: what its least squares
+    of a module take, in those of a refit. ``adds_bias``: out_proj has a bias afterwards whatever
+    the recipe says.
     """
 
     finish: Finish
     reconstructs: bool = False
     uses_tokens: bool = True
     everywhere: bool = False
+    solves: float = 1.0
     adds_bias: bool = False
 
 
 RECOVERIES: Registry[Recovery] = registries.RECOVERIES
+
+
+def copies_of(recipe: Recipe) -> int:
+    """Augmentations per window of the recovery's text; none where nothing is fitted."""
+    rule = recipe.recovery
+    if not RECOVERIES[rule.method].uses_tokens:
+        return 0
+    if rule.copies == "auto":
+        samples = rule.samples or recipe.calibration.samples
+        return min(max(round(ENOUGH_WINDOWS / samples) - 1, 0), 64)
+    return rule.copies

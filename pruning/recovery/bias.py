@@ -10,7 +10,7 @@ def finish(out_proj):
 
 RECOVERIES.add(
     "bias",
-    Recovery(finish, adds_bias=True),
+    Recovery(finish, adds_bias=True, solves=0.0),
     title="Bias compensation",
     summary="Adds the mean output of the removed units to the module's bias.",
     source="FLAP, An et al., AAAI 2024",

@@ -10,7 +10,7 @@ def finish(out_proj):
 
 RECOVERIES.add(
     "full",
-    Recovery(finish, reconstructs=True, everywhere=True),
+    Recovery(finish, reconstructs=True, everywhere=True, solves=5.0),
     title="Full",
     summary="Reconstruction before each cut and refit after it.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4, and Headroom's refit",

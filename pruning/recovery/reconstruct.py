@@ -10,7 +10,7 @@ def finish(out_proj):
 
 RECOVERIES.add(
     "reconstruct",
-    Recovery(finish, reconstructs=True, everywhere=True),
+    Recovery(finish, reconstructs=True, everywhere=True, solves=5.0),
     title="Reconstruction (paper)",
     summary="Before each cut, both layers are fitted to the dense outputs on the pruned stream.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4",

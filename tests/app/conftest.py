@@ -10,6 +10,7 @@ from app.session import recipe_link, state
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
 from tests.helpers import PATIENCE
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import MAIN, OWNER, Engine, page_file
 
 
@@ -24,8 +25,8 @@ def engine():
 
 @pytest.fixture
 def visit(engine):
-    """Open a page as the visitor who owns the fake jobs, or as another; with a recipe, or after
-    another model has been measured."""
+    """Open a page as the visitor who owns the fake jobs, or as another; with a recipe (the plain
+    one unless given), or after another model has been measured."""
 
     def open_page(
         name: str,
@@ -35,8 +36,7 @@ def visit(engine):
     ) -> AppTest:
         at = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         at.session_state["headroom.owner"] = owner  # the one private key that tests know
-        if recipe is not None:
-            at.query_params["recipe"] = recipe_link.encode(recipe)
+        at.query_params["recipe"] = recipe_link.encode(recipe or plain_recipe())
         if measurement is not None:
             at.session_state[state.MEASUREMENT] = measurement
         at.run()

@@ -65,6 +65,7 @@ def server(tmp_path_factory):
         "HOME": str(home),
         "HEADROOM_CACHE": cache,
         "HEADROOM_ROOTS": roots,
+        "HEADROOM_PRELOAD": "0",
     }
     with open(home / "server.log", "w") as log:
         process = subprocess.Popen(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from app.session import recipe_link
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.steps import at_rest, choose, expect, go, poll, press, says, until
 
 WITH_CHARTS = {"Heads": 4, "Activations": 5, "Prune": 1}
@@ -54,7 +56,7 @@ def in_order(names: list[str], wanted: list[str]) -> bool:
     ("path", "wanted"),
     [
         (
-            "heads",
+            f"heads?recipe={recipe_link.encode(plain_recipe())}",
             [
                 "Heads",
                 "Sweeps",
@@ -76,8 +78,8 @@ def in_order(names: list[str], wanted: list[str]) -> bool:
                 "Method",
                 "Remove heads that attend alike",
                 "Ratios",
-                "Heads to remove",
-                "FFN channels to remove",
+                "Budget",
+                "Parameters to keep",
                 "Blocks",
                 "Recovery",
                 "Recipe file",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.jobs import compare_tasks, tasks
 from app.session import state, visitor_jobs
 from pruning.planning import make_plan
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, FakeReport, FakeRun, fake_events, wait_for
 
 EVIL = "<script>alert(1)</script>"
@@ -66,7 +67,7 @@ def add(kind, result, request, **more):
 
 
 def add_run(ratio, **more):
-    recipe = state.initial_recipe().changed(ffn={"ratio": ratio}, heads={"threshold": 0.1}, **more)
+    recipe = plain_recipe().changed(ffn={"ratio": ratio}, heads={"threshold": 0.1}, **more)
     plan = make_plan(state.demo_measurement(), recipe)
     run = FakeRun(plan, FakeReport(plan), events=tuple(fake_events(plan)), recipe=recipe)
     return add(

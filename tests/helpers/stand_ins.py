@@ -18,6 +18,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.planning import make_plan
 from pruning.utils.errors import HeadroomError
 from tests.helpers import PATIENCE, ROOT
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.waiting import wait_for
 
 MAIN = str(ROOT / "app" / "navigation.py")
@@ -56,7 +57,7 @@ class FakeRun:
 
 
 def small_recipe() -> Recipe:
-    return state.initial_recipe().changed(
+    return plain_recipe().changed(
         heads={"threshold": 0.1}, ffn={"ratio": 0.25}, blocks={"start": 2, "end": 4}
     )
 

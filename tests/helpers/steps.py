@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from app.session.state import initial_recipe
 from pruning.artifacts.recipe import Recipe
 from tests.helpers import PATIENCE
+from tests.helpers.recipes import plain_recipe
 
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -41,7 +41,7 @@ def small_recipe(**sections: Any) -> Recipe:
         "recovery": {"copies": 0},
         "blocks": {"start": 3, "end": 5},
     }
-    return initial_recipe().changed(**{**small, **sections})
+    return plain_recipe().changed(**{**small, **sections})
 
 
 def long_recipe() -> Recipe:

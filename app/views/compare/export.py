@@ -18,7 +18,7 @@ from app.jobs import compare_tasks, tasks
 from app.jobs.job import Job
 from app.report import report
 from app.server import downloads
-from app.session import paths, state
+from app.session import paths, recorded, state
 from app.views.compare import questions
 from app.views.compare.questions import PACK, PERPLEXITY, SAVE, SPEED, TEXTS, TOKENS
 from pruning.checkpoint.forms import FORMS, GGUF_TYPES
@@ -37,7 +37,11 @@ def section(run: Job) -> None:
             _download(run)
             _save(run, form, gguf_type)
         else:
-            st.caption("Weights unloaded; open the recipe of this run to make them again.")
+            st.caption(
+                "A recorded run has no weights; run it here to get them."
+                if recorded.is_recorded(run)
+                else "Weights unloaded; open the recipe of this run to make them again."
+            )
             _download(run)
 
 

@@ -16,8 +16,9 @@ from app.components.text import duration
 from app.components.widgets import page_header, show_problem
 from app.jobs.job import Job
 from app.pages import Page
-from app.session import state, visitor_jobs
+from app.session import recorded, state, visitor_jobs
 from app.views.compare import evaluation, export, methods, pair, runs, tokens
+from app.views.prune import starting
 
 PAGE = Page(
     "Compare",
@@ -51,9 +52,13 @@ def main() -> None:
 def one_run(done: list[Job]) -> None:
     """Everything about one run, the newest unless another is chosen."""
     if not done:
-        nothing_yet()
-        return
-    job = choose_run(done)
+        job = recorded.job() if visitor_jobs.active(("prune",)) is None else None
+        if job is None:
+            nothing_yet()
+            return
+        recorded_run(job)
+    else:
+        job = choose_run(done)
     show_headline(job)
     written = job.result.report
     cost_metrics(st.columns(4), written.before, written.after, border=True)
@@ -69,6 +74,18 @@ def one_run(done: list[Job]) -> None:
     runs.open_recipe(job)
 
 
+def recorded_run(job: Job) -> None:
+    """Says of the run below that it was recorded, and does the same live."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f":material/history: **{recorded.origin(job)}.** Everything below comes from a file; "
+            "nothing was computed for you.",
+            width="content",
+        )
+        if starting.run_it_here(job, "compare.here"):
+            starting.start(job.request, then=lambda: pages.switch("prune"))
+
+
 def nothing_yet() -> None:
     """The page before any run: what will be here and how to get it."""
     running = visitor_jobs.active(("prune",))
@@ -80,7 +97,7 @@ def nothing_yet() -> None:
         else:
             st.markdown(
                 "Prune a model first. With the embedded demo and the recipe that is already "
-                "filled in, this takes a few minutes.",
+                "filled in, this takes about a minute.",
                 width="content",
             )
             pages.link("prune")

@@ -67,8 +67,10 @@ def controls() -> tuple[int, float]:
             max_value=0.9,
             step=0.01,
             format="percent",
+            disabled=draft_recipe().budget.given,  # which takes the place of ratios
             help="Share of the heads that must go in each block; what τ did not remove is filled "
-            f"up with the lowest-scored heads. {_group_note()} Part of the recipe at once.",
+            f"up with the lowest-scored heads. {_group_note()} Part of the recipe at once. Under a "
+            "budget (see Prune) the sparsity allocation decides.",
         )
     with right:
         st.session_state[USE] = draft_recipe().heads.threshold is not None

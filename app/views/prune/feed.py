@@ -9,7 +9,7 @@ import streamlit as st
 from app.components.job_progress import cancel_button, job_line, place_in_line
 from app.components.scroll_top import show_top
 from app.jobs.job import Job
-from app.session import state, visitor_jobs
+from app.session import recorded, state, visitor_jobs
 from app.views.prune import decisions, replay, stage
 from app.views.prune.decisions import Frame
 from app.views.prune.replay import OPEN, TAPE, Tape
@@ -24,8 +24,8 @@ def shown(running: Job | None) -> bool:
         _live(running)
         show_top(f"{running.id}.live")
         return True
-    job = visitor_jobs.manager().get(st.session_state.get(OPEN))
-    if job is None or job.owner != state.owner() or not job.events:
+    job = _opened()
+    if job is None or not job.events:
         return False
     if TAPE not in st.session_state:  # it was just watched live
         if job.status != "done":
@@ -34,6 +34,15 @@ def shown(running: Job | None) -> bool:
         st.session_state[TAPE] = Tape(len(job.events), time.monotonic())
     replay.show(job)
     return True
+
+
+def _opened() -> Job | None:
+    """The run whose replay is open: one of this session, or the recorded one."""
+    wanted = st.session_state.get(OPEN)
+    if wanted == recorded.ID:
+        return recorded.job()
+    job = visitor_jobs.manager().get(wanted)
+    return job if job is not None and job.owner == state.owner() else None
 
 
 @st.fragment(run_every=1.0)

@@ -20,11 +20,10 @@ from app.components.recipe_fields import calibration_fields
 from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.components.widgets import needs_measurement, page_header, show_problem
-from app.jobs import tasks
-from app.jobs.job import Job, Work
+from app.jobs.job import Job
 from app.pages import Page
-from app.session import paths, state, visitor_jobs
-from app.views.prune import after_run, recipe_file, recipe_form, replay
+from app.session import recorded, state, visitor_jobs
+from app.views.prune import after_run, recipe_file, recipe_form, replay, starting
 from app.views.prune import feed as feed_view
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
@@ -178,32 +177,25 @@ def run(plan: Plan | None) -> None:
         if empty:
             st.caption("Nothing would go yet: raise a ratio or switch similarity on.")
         else:
-            st.caption(f"{recipe_summary.summary(draft)} · {recipe_summary.scope(draft)}")
+            parts = [recipe_summary.summary(draft), recipe_summary.scope(draft)]
+            time = starting.time_in_words(draft)
+            parts = parts if time is None else [f"**{time}** on this machine", *parts]
+            st.caption(" · ".join(parts))
     if pressed:
-        start(draft)
+        starting.start(draft)
     last = visitor_jobs.latest("prune")
     if last is not None:
         ended(last)
+    elif (shown := recorded.job()) is not None:
+        first_look(shown)
 
 
-def start(draft: Recipe) -> None:
-    """Queue the run; paths outside the roots are refused."""
-    device, asked = state.device(), after_run.questions()
-
-    def make() -> Work:
-        paths.check_recipe(draft)
-        if asked.text is not None:
-            paths.check_corpus(asked.text)
-        return tasks.pruning_run(visitor_jobs.models(), draft, device, asked)
-
-    visitor_jobs.start(
-        "prune",
-        f"Prune {draft.model.source}",
-        make,
-        request=draft,
-        storage_bytes=tasks.run_storage_bytes,
-        release_models=tasks.without_models,
-    )
+def first_look(job: Job) -> None:
+    """Before the first run: the recorded one."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        replay.replay_button(job, "Play a recorded run")
+        pages.link("compare", "See what came of it")
+        st.caption(f"{recorded.origin(job)}: nothing is computed.")
 
 
 def ended(job: Job) -> None:

@@ -15,7 +15,8 @@ from app.components.headline import show_headline
 from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.jobs.job import Job
-from app.views.prune import decisions, stage
+from app.session import recorded
+from app.views.prune import decisions, stage, starting
 
 OPEN = "feed.open"
 TAPE = "feed.tape"
@@ -41,11 +42,11 @@ class Tape:
         return min(length, self.step + ran)
 
 
-def replay_button(job: Job) -> None:
+def replay_button(job: Job, label: str = "Replay its decisions") -> None:
     """Opens the replay of a run that has ended, unless it is open."""
     if job.events and st.session_state.get(OPEN) != job.id:
         st.button(
-            "Replay its decisions",
+            label,
             icon=":material/replay:",
             on_click=_open,
             args=(job,),
@@ -69,7 +70,10 @@ def show(job: Job) -> None:
     tick = max(FASTEST_TICK, 1.0 / pace) if tape.playing else None
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.title("Prune", anchor=False, width="content")
-        if job.status == "done":
+        if recorded.is_recorded(job):
+            st.markdown(f"{recorded.origin(job)}.", width="content")
+            pages.link("compare")
+        elif job.status == "done":
             kept = job.result.report.kept_block_parameters
             st.markdown(
                 f"Done in {duration(job.elapsed)}: {kept:.1%} of the block parameters are kept.",
@@ -77,6 +81,9 @@ def show(job: Job) -> None:
             )
             pages.link("compare")
         csv_button(partial(error_rows, job.events), "decisions", "feed.decisions.csv")
+        if recorded.is_recorded(job) and starting.run_it_here(job, "feed.here"):
+            close()
+            starting.start(job.request)
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.utils.errors import SourceError, described
+from pruning.utils.hub import is_reachable
 
 _STREAMED_ROWS = 20_000
 
@@ -29,6 +30,8 @@ class _HubCorpus:
 
         name = self.splits[split]
         try:
+            if not is_reachable():
+                self._check_cached()
             rows = load_dataset(self.path, split=name, streaming=self.streamed, **self.options)
             if not self.streamed:
                 return "\n\n".join(rows[self.field])
@@ -42,6 +45,17 @@ class _HubCorpus:
                 f"({described(error)}); check the network, or use the corpus "
                 "'sample' or the path of a text file."
             ) from None
+
+    def _check_cached(self) -> None:
+        """Raise when no copy is on this machine: asking for one would take half a minute."""
+        from datasets.load import CachedDatasetModuleFactory
+
+        try:
+            if self.streamed:
+                raise FileNotFoundError
+            CachedDatasetModuleFactory(self.path).get_module()
+        except FileNotFoundError:
+            raise ConnectionError("it does not answer, and no copy is here") from None
 
 
 def _add(name: str, corpus: _HubCorpus, summary: str) -> None:

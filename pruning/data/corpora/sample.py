@@ -1,18 +1,12 @@
-"""The offline sample: encyclopedic prose written for this project, in ``assets/sample``.
-
-That folder lies beside the package in a checkout and inside it when Headroom is installed.
-"""
+"""The offline sample: encyclopedic prose written for this project, in ``assets/sample``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from pruning.artifacts.shipped import shipped
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.utils.errors import SourceError
 
-_PACKAGE = Path(__file__).resolve().parents[2]
-_PLACES = [place / "assets" / "sample" for place in (_PACKAGE, _PACKAGE.parent)]
-FOLDER = next((place for place in _PLACES if place.is_dir()), _PLACES[-1])
+FOLDER = shipped("sample")
 
 
 def read(split: Split) -> str:

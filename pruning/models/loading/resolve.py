@@ -14,6 +14,7 @@ from pruning.models.loading.gguf import converted, is_converted
 from pruning.models.loading.guarded import guarded
 from pruning.models.loading.quantised import dequantised
 from pruning.utils.errors import SourceError, UsageError
+from pruning.utils.hub import is_hub_id, is_reachable
 from pruning.utils.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def locate(
         if convert and is_dequantised(raw_config(path / "config.json")):
             return guarded(source, dequantised, source, str(path), None), None
         return str(path), None
-    if path.is_file() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+    if path.is_file() or not is_hub_id(source):
         raise SourceError(
             f"{source} is not a model folder, a .gguf file, a hub id like 'openai-community/gpt2' "
             "or 'demo'; check the spelling."
@@ -77,7 +78,9 @@ def _hub_config(source: str, revision: str | None) -> tuple[Path, str | None]:
     of reach."""
     from huggingface_hub import hf_hub_download
 
-    file = Path(guarded(source, hf_hub_download, source, "config.json", revision=revision))
+    # asked first: its client would try again for half a minute
+    known = {"revision": revision, "local_files_only": not is_reachable()}
+    file = Path(guarded(source, hf_hub_download, source, "config.json", **known))
     snapshot = file.parent
     return file, snapshot.name if snapshot.parent.name == "snapshots" else revision
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from app.jobs import tasks
 from app.jobs.model_store import ModelStore
 from app.jobs.progress import LOAD, POINTS, Step, Track, measure_steps, prune_steps
-from app.session.state import initial_recipe
+from app.session import state
 from pruning.artifacts.events import Progress
+from tests.helpers.recipes import plain_recipe
 
 STEPS = (Step("load", "loading", 1), Step("measure", "measuring", 1), Step("prune", "cutting", 2))
 
@@ -40,7 +41,7 @@ def test_a_cached_step_is_passed_over():
 
 
 def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
-    recipe = initial_recipe().changed(ffn={"score": "taylor_vector"})
+    recipe = plain_recipe().changed(ffn={"score": "taylor_vector"}, seed=5)
     steps = tasks.pruning_run(ModelStore(), recipe, "cpu").steps
     stages = [step.stage for step in steps]
     assert stages == ["load", "measure", "measure", "rewrite", "prune", "check"]
@@ -58,11 +59,14 @@ def test_a_repeated_stage_is_the_next_step_and_the_bar_never_falls():
 
 
 def test_what_runs_follows_the_recipe():
-    plain = initial_recipe().changed(recovery={"method": "none"})
+    plain = plain_recipe().changed(recovery={"method": "none"}, seed=5)
     assert [s.stage for s in prune_steps(plain)] == ["measure", "prune"]
     assert [s.stage for s in measure_steps(plain)] == ["measure"]
-    unchecked = initial_recipe().changed(recovery={"copies": 0, "keep_better": False})
-    assert [s.stage for s in prune_steps(unchecked)] == ["measure", "prune"]
+    unchecked = state.initial_recipe().changed(recovery={"keep_better": False})
+    assert [s.stage for s in prune_steps(unchecked)] == ["prune"]
+    # what is shipped is not measured again
+    assert [s.stage for s in prune_steps(plain.changed(seed=0))] == ["prune"]
+    assert [s.stage for s in prune_steps(state.initial_recipe())] == ["prune", "check"]
 
 
 def test_time_left():

@@ -6,17 +6,18 @@ import re
 
 import pytest
 
-from app.session import recipe_link, state
+from app.session import recipe_link
 from pruning.artifacts.recipe import Recipe
 from pruning.utils.errors import UsageError
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import at_address, draft_of, labelled
 
 
 def test_a_recipe_survives_the_address():
     for recipe in (
         Recipe(),
-        state.initial_recipe().changed(by_hand={3: {"heads": 0.5}}, allocation="by_hand"),
-        state.initial_recipe().changed(heads={"threshold": 0.1}, model={"source": "a/b"}),
+        plain_recipe().changed(by_hand={3: {"heads": 0.5}}, allocation="by_hand"),
+        plain_recipe().changed(heads={"threshold": 0.1}, model={"source": "a/b"}),
     ):
         text = recipe_link.encode(recipe)
         assert recipe_link.decode(text) == recipe and re.fullmatch(r"[\w-]+", text)
@@ -33,7 +34,7 @@ def test_a_damaged_address_is_one_sentence(text):
 
 
 def test_the_address_restores_the_draft_and_follows_it(engine):
-    wanted = state.initial_recipe().changed(ffn={"ratio": 0.45}, seed=7)
+    wanted = plain_recipe().changed(ffn={"ratio": 0.45}, seed=7)
     at = at_address(recipe=recipe_link.encode(wanted))
     assert draft_of(at) == wanted
     at.switch_page("views/prune/page.py").run()

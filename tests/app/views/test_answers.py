@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.jobs import tasks
+from app.jobs import devices, tasks
 from app.jobs.model_store import ModelStore
 from app.session import state
 from pruning.artifacts.comparison import Comparison, Generation, Pair, Questions
 from tests.helpers.finished_jobs import EVIL, LOSSES, Rate, Score, add_run
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import button, failing, labelled, words
 
 FOUND = Comparison(
@@ -58,7 +59,7 @@ def test_what_could_not_be_answered_is_said(visit, engine):
 def test_what_is_asked_is_a_setting(visit, monkeypatch):
     asked = []
 
-    def pruning_run(store, recipe, device, questions):
+    def pruning_run(store, recipe, device, questions, timed):
         asked.append(questions)
         raise failing("The work is not done here.")
 
@@ -70,8 +71,15 @@ def test_what_is_asked_is_a_setting(visit, monkeypatch):
     assert asked == [Questions(windows=4, speed=False, prompt=None)]
 
 
+def test_before_run_the_page_says_how_long_it_will_take(visit, monkeypatch):
+    at = visit("prune", recipe=state.initial_recipe())
+    assert "on this machine" in words(at) and "**about" in words(at)
+    monkeypatch.setattr(devices, "queue_name", lambda device: "cuda")
+    assert "on this machine" not in words(at.run())  # a GPU was not timed yet
+
+
 def test_the_last_steps_are_announced():
-    recipe = state.initial_recipe()
+    recipe = plain_recipe()
 
     def titles(questions):
         steps = tasks.pruning_run(ModelStore(), recipe, "cpu", questions).steps

@@ -8,10 +8,11 @@ import threading
 from app.components import recipe_summary
 from app.components.token_marks import look, passage_html
 from app.jobs import compare_tasks, tasks
-from app.session import state, visitor_jobs
+from app.session import visitor_jobs
 from app.views.compare.evaluation import rate
 from app.views.compare.tokens import before_token
 from tests.helpers.finished_jobs import LOSSES, Passage, Rate, Score, add, add_run
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, button, charts, draft_of, labelled, wait_for, words
 
 
@@ -123,7 +124,7 @@ def test_two_runs_side_by_side(visit, engine):
 
 
 def test_settings_that_differ_are_in_words():
-    one = state.initial_recipe()
+    one = plain_recipe()
     other = one.changed(
         heads={"threshold": 0.1},
         recovery={"rescore": False},

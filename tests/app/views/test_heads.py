@@ -18,6 +18,7 @@ from pruning.artifacts.rules import LN2
 from pruning.measure.attention_maps import AttentionPatterns
 from pruning.planning import make_plan
 from pruning.planning.graph import block_graph, count_similar
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, at_address, button, draft_of, labelled, wait_for, words
 
 
@@ -79,8 +80,8 @@ def test_the_numbers_behind_the_charts_can_be_taken_along(heads):
     divergence = measured.blocks[4].divergence
     rows = pair_rows(divergence)
     assert len(rows) == 36 and rows[-1]["divergence_nats"] == divergence[7, 8]
-    plan = make_plan(measured, state.initial_recipe())
-    recipe = state.initial_recipe().changed(heads={"threshold": 0.1})
+    plan = make_plan(measured, plain_recipe())
+    recipe = plain_recipe().changed(heads={"threshold": 0.1})
     counts = [
         count_similar(block_graph(measured, plan, recipe, n, np.zeros((9, 2)))) for n in range(30)
     ]
@@ -128,7 +129,7 @@ def test_the_ends_of_the_scale_work(heads, tau):
 
 
 def test_tau_of_the_recipe_is_shown(visit):
-    draft = state.initial_recipe().changed(heads={"threshold": LN2})
+    draft = plain_recipe().changed(heads={"threshold": LN2})
     at = visit("heads", recipe=draft)
     assert labelled(at.slider, "τ, nats (natural log)").value == 0.693
     assert labelled(at.toggle, "Prune with this τ").value
@@ -162,7 +163,7 @@ def test_a_head_can_be_chosen_without_a_mouse(heads):
 
 @pytest.mark.parametrize("policy", ["query", "kv_group"])
 def test_fates_follow_the_rules_of_the_recipe(visit, policy):
-    draft = state.initial_recipe().changed(
+    draft = plain_recipe().changed(
         heads={"threshold": 0.12, "policy": policy, "ratio": 0.34}, blocks={"start": 0, "end": 3}
     )
     at = visit("heads", recipe=draft)
@@ -172,7 +173,7 @@ def test_fates_follow_the_rules_of_the_recipe(visit, policy):
 
 
 def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
-    draft = state.initial_recipe().changed(blocks={"start": 0, "end": 80})
+    draft = plain_recipe().changed(blocks={"start": 0, "end": 80})
     at = visit("heads", recipe=draft)
     assert not at.exception and len(charts(at)) == 4
     assert "30 blocks" in at.warning[0].value.replace("\n", " ")
@@ -180,7 +181,7 @@ def test_a_block_range_of_another_model_is_said_in_one_sentence(visit):
 
 @pytest.mark.parametrize("blocks", [{"start": 0, "end": None}, {"start": 40, "end": 50}])
 def test_a_score_that_was_not_measured_falls_back_to_the_usual_one(visit, blocks):
-    draft = state.initial_recipe().changed(heads={"score": "fisher", "ratio": 0.3}, blocks=blocks)
+    draft = plain_recipe().changed(heads={"score": "fisher", "ratio": 0.3}, blocks=blocks)
     heads = visit("heads", recipe=draft)
     assert not heads.exception and len(charts(heads)) == 4
     assert "needs a gradient pass" in heads.warning[-1].value
@@ -214,7 +215,7 @@ def test_a_mark_goes_into_the_recipe_and_the_charts(heads):
 
 
 def test_marks_that_cannot_be_honoured_are_one_sentence(visit):
-    draft = state.initial_recipe().changed(marks={0: {"drop": [0, 1], "keep": [3, 4]}})
+    draft = plain_recipe().changed(marks={0: {"drop": [0, 1], "keep": [3, 4]}})
     at = visit("heads", recipe=draft)
     assert not at.exception and len(charts(at)) == 4
     assert "cannot be honoured" in at.warning[0].value
@@ -250,7 +251,7 @@ def test_attention_maps_are_offered_then_drawn(heads, monkeypatch):
 
 
 def test_losses_join_the_overview_when_they_were_measured(visit, monkeypatch):
-    draft = state.initial_recipe().changed(heads={"ratio": 0.34})
+    draft = plain_recipe().changed(heads={"ratio": 0.34})
     losses = {"attention": [0.1] * 30, "ffn": [0.2] * 30}
     monkeypatch.setattr(preview, "has_loss_curves", lambda measurement: True)
     monkeypatch.setattr(preview, "plan_losses", lambda measurement, plan: losses)

@@ -13,6 +13,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.criteria import CRITERIA
 from pruning.planning.allocation import ALLOCATIONS
 from pruning.registries import HEAD_POLICIES
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import (
     OWNER,
     button,
@@ -63,12 +64,12 @@ def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
 
 
 def test_an_empty_plan_cannot_run(visit):
-    at = visit("prune", recipe=state.initial_recipe().changed(ffn={"ratio": 0.0}))
+    at = visit("prune", recipe=plain_recipe().changed(ffn={"ratio": 0.0}))
     assert button(at, "Run").disabled
 
 
 def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
-    other = state.initial_recipe().changed(model={"source": "openai-community/gpt2"})
+    other = plain_recipe().changed(model={"source": "openai-community/gpt2"})
     at = visit("prune", recipe=other)
     assert "not measured yet" in at.warning[0].value and not at.metric
     assert not button(at, "Run").disabled
@@ -181,7 +182,7 @@ LABELLED = ("selectbox", "slider", "number_input", "toggle")
 
 
 def test_the_form_shows_every_field_that_the_recipe_declares_for_it(visit):
-    draft = state.initial_recipe().changed(recovery={"damping": 0.5, "copies": 1})
+    draft = plain_recipe().changed(recovery={"damping": 0.5, "copies": 1})
     at = visit("prune", recipe=draft)
     assert not at.exception
     for group in ("size", "choosing", "method", "recovery", "calibration"):

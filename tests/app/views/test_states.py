@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from app.jobs import compare_tasks, tasks
-from app.session import state, visitor_jobs
+from app.session import visitor_jobs
 from pruning.utils.errors import Cancelled, OutOfMemory, Unsupported
 from tests.helpers.finished_jobs import add_run
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, button, failing, wait_for, words
 
 # page, button that starts the work, module and function that make it
@@ -90,7 +91,7 @@ def test_every_other_page_shows_a_run_at_work(visit, engine, name):
 
 
 def test_a_budget_that_cannot_be_met_is_one_sentence(visit):
-    draft = state.initial_recipe().changed(budget={"kept": 0.1}, blocks={"start": 29, "end": 30})
+    draft = plain_recipe().changed(budget={"kept": 0.1}, blocks={"start": 29, "end": 30})
     at = visit("prune", recipe=draft)
     assert not at.exception and len(at.error) == 1 and not at.metric
     assert "\n" not in at.error[0].value

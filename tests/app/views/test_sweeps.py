@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.jobs import tasks
-from app.session import state, visitor_jobs
+from app.session import visitor_jobs
 from pruning.sweep import Sweep, SweepPoint
 from tests.helpers import ROOT
+from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, at_address, button, draft_of, labelled, wait_for, words
 
 
@@ -40,7 +41,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
     at.run()
     assert not at.exception and len(at.dataframe[0].value) == 3
     assert job.request.wanted == Sweep(
-        state.initial_recipe(), "ratio", (0.1, 0.2, 0.3, 0.4), ("fast", "wanda_sp")
+        plain_recipe(), "ratio", (0.1, 0.2, 0.3, 0.4), ("fast", "wanda_sp")
     )
 
 
@@ -81,7 +82,7 @@ def test_the_address_says_what_is_swept(engine):
 def test_a_strange_method_in_the_address_is_refused_in_one_sentence(engine):
     at = open_sweeps(**{"sweep.presets": "fast,magic"})
     assert not at.exception
-    assert "'magic'" in at.error[0].value and "choose from best, " in at.error[0].value
+    assert "'magic'" in at.error[0].value and "choose from balanced, best, " in at.error[0].value
     assert labelled(at.multiselect, "Methods").value == ["fast", "wanda_sp"]
 
 

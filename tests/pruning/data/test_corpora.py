@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pruning.data import CORPORA, calibration_windows, evaluation_windows
+from pruning.data.corpora import hub
 from pruning.utils.errors import SourceError, UsageError
 from tests.helpers import families
 
@@ -184,8 +185,10 @@ def test_the_sample_needs_no_network():
 
 
 @pytest.mark.parametrize("name", ["wikitext2", "ptb", "c4", "bookcorpus"])
-def test_an_unreachable_hub_is_one_sentence(model, monkeypatch, name):
+def test_a_hub_that_fails_is_one_sentence(model, monkeypatch, name):
     import datasets
+
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
 
     def fail(*_args, **_kwargs):
         raise ConnectionError("Couldn't reach the Hub\nTraceback: much more")
@@ -197,9 +200,24 @@ def test_an_unreachable_hub_is_one_sentence(model, monkeypatch, name):
     assert "\n" not in message and "hub" in message and "'sample'" in message
 
 
+@pytest.mark.parametrize("name", ["wikitext2", "c4"])
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch, name):
+    """Its own client would try for half a minute."""
+    import datasets
+
+    def never(*_args, **_kwargs):
+        raise AssertionError("the hub is asked all the same")
+
+    monkeypatch.setattr(datasets, "load_dataset", never)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    with pytest.raises(SourceError, match="does not answer, and no copy is here"):
+        CORPORA[name].read("train")
+
+
 def test_hub_rows_are_joined_as_the_field_does(model, monkeypatch):
     import datasets
 
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
     asked = []
 
     def rows(path, **options):
@@ -216,6 +234,7 @@ def test_hub_rows_are_joined_as_the_field_does(model, monkeypatch):
 def test_a_corpus_without_a_test_split_never_evaluates_on_its_calibration_text(monkeypatch):
     import datasets
 
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *a, **k: ({"text": str(n)} for n in range(50_000))
     )

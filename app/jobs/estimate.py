@@ -1,0 +1,140 @@
+"""How long a run will take on this machine, before it starts: counted in forward passes.
+
+A run is a number of passes over its text, and of solves. What a pass takes comes from the model's
+multiply-adds and from how fast this machine multiplies, or reads once a model is loaded; how far
+that was off is learned from the runs that finish. The numbers of passes are those that
+``benchmarks.speed`` and ``benchmarks.quality`` print.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from app.jobs import progress
+from app.jobs.progress import Step
+from pruning.artifacts.comparison import Questions, Speed
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.shapes import ModelShape, footprint, full_widths
+from pruning.recovery import RECOVERIES, copies_of
+from pruning.sweep import Sweep
+
+_SIDE, _TURNS = 1024, 7
+_LOAD = 5.0
+"""Seconds: importing torch, and one gigabyte of weights in one more."""
+
+_SOLVE = 14
+"""Multiply-adds of a refit over the third power of its width, weighed as float64 is slower."""
+
+_TURNS_OF_BOTH = 6
+"""How often models are timed: see :mod:`pruning.evaluate.comparison`."""
+
+
+@cache
+def machine_rate() -> float:
+    """FLOP per second of large float32 products on all cores, at its best."""
+    square = np.ones((_SIDE, _SIDE), dtype=np.float32)
+    times = []
+    for _ in range(_TURNS):
+        started = time.perf_counter()
+        square @ square
+        times.append(time.perf_counter() - started)
+    return 2 * _SIDE**3 / min(times)
+
+
+@dataclass
+class Estimator:
+    """``rate``: FLOP per second of a model that reads; ``decoded``: tokens that it reads in the
+    time that it writes one; ``factor``: how much longer finished runs took than thought, over
+    ``learned`` of them."""
+
+    rate: float
+    decoded: float = 40.0
+    factor: float = 1.0
+    learned: int = 0
+
+    def measured(self, speed: Speed, shape: ModelShape, context: int) -> None:
+        """A model of this ``shape`` reads and writes at ``speed`` with so much ``context``."""
+        dense = footprint(shape, full_widths(shape), context)
+        self.rate = speed.prefill * dense.flops_per_token
+        self.decoded = speed.prefill / speed.decode
+
+    def learn(self, thought: float, took: float) -> None:
+        """A run that was thought to take ``thought`` seconds took ``took``."""
+        if thought > 0 and took > 0:
+            self.factor = min(max(self.factor * took / thought, 0.1), 20.0)
+            self.learned += 1
+
+    def timed(
+        self,
+        steps: tuple[Step, ...],
+        recipe: Recipe,
+        shape: ModelShape,
+        questions: Questions | None = None,
+        *,
+        is_loaded: bool = False,
+    ) -> tuple[Step, ...]:
+        """``steps`` of a run of ``recipe``, each weighing the seconds it will take."""
+        seconds = self._seconds(recipe, shape, questions or Questions(), is_loaded)
+        return tuple(
+            replace(step, weight=max(0.01, self.factor * seconds[step.title])) for step in steps
+        )
+
+    def _seconds(
+        self, recipe: Recipe, shape: ModelShape, questions: Questions, is_loaded: bool
+    ) -> dict[str, float]:
+        text, rule = recipe.calibration, recipe.recovery
+        dense = footprint(shape, full_widths(shape), text.seq_len)
+
+        def read(tokens: float) -> float:
+            return tokens * dense.flops_per_token / self.rate
+
+        samples = rule.samples or text.samples
+        copies = copies_of(recipe)
+        once, fitted = text.samples * text.seq_len, samples * text.seq_len * (1 + copies)
+        refits = _refits(shape) / self.rate
+        gradients = text.gradient_samples * text.gradient_seq_len
+        # two sides, each reading the text
+        asked = 2 * questions.windows * questions.seq_len
+        return {
+            progress.LOAD.title: 0.1 if is_loaded else _LOAD + dense.bytes / 1e9,
+            progress.MEASURE.title: 2.0 * read(once),
+            progress.GRADIENTS.title: 15.0 * read(gradients),
+            progress.RESAMPLE.title: read(samples * text.seq_len * copies),
+            progress.LOSS_GRADIENTS.title: 3.0 * read(min(fitted, 128 * text.seq_len)),
+            progress.LOSS_CURVES.title: 1.5 * read(fitted) + 4 * refits,
+            progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
+            progress.READ.title: read(asked),
+            progress.TIME.title: read(_TURNS_OF_BOTH * (128 + 16 * self.decoded)),
+            progress.WRITE.title: read(2 * questions.new_tokens * self.decoded),
+        }
+
+    def of_sweep(self, wanted: Sweep, shape: ModelShape) -> float:
+        """Seconds of all points of ``wanted``, of which presets share one measurement."""
+        questions = Questions(wanted.text, wanted.seq_len, wanted.windows or 1000)
+        total, measured = 0.0, set()
+        for point in wanted.points():
+            recipe = wanted.recipe_at(*point)
+            steps = progress.prune_steps(recipe)
+            key = recipe.calibration.model_dump_json()
+            new = [s for s in steps if s.stage != "measure" or (key, s.title) not in measured]
+            measured |= {(key, step.title) for step in steps}
+            timed = self.timed((*new, progress.READ), recipe, shape, questions, is_loaded=True)
+            # one side is read, not both
+            total += sum(step.weight for step in timed) - timed[-1].weight / 2
+        return total
+
+
+def total(steps: tuple[Step, ...]) -> float:
+    """Seconds of steps that :meth:`Estimator.timed` gave."""
+    return sum(step.weight for step in steps)
+
+
+def _refits(shape: ModelShape) -> float:
+    """FLOP of one refit of every module, as float32 ones count."""
+    widths = [b.ffn.units // b.ffn.experts for b in shape.blocks for _ in range(b.ffn.experts)]
+    widths += [b.attention.units * b.attention.unit_width for b in shape.blocks]
+    return float(_SOLVE * sum(width**3 for width in widths))
