@@ -15,6 +15,7 @@ from pruning.experiments.base import Experiment, Method, Sampling, recipe_of
 from pruning.experiments.facts import PaperModel
 from pruning.planning.allocation.ranking import standardised, weakest
 from pruning.planning.planner import make_plan
+from pruning.recovery import RECOVERIES
 
 if TYPE_CHECKING:
     from pruning.models.loading.loaded import LoadedModel
@@ -88,7 +89,8 @@ def _sized(
     for setting, size in experiment.sizes.items():
         for method in experiment.methods:
             recipe = _cut(method, base, blocks, depth, size)
-            recipe = recipe.changed(recovery={"samples": sampling.recovery_samples})
+            if RECOVERIES[recipe.recovery.method].uses_tokens:  # else more text is only read
+                recipe = recipe.changed(recovery={"samples": sampling.recovery_samples})
             yield Place(method.label, setting, method.paper_label, recipe)
 
 

@@ -15,7 +15,7 @@ from pruning.experiments.drawing import Bar, bars, lines
 from pruning.experiments.facts import PaperModel, paper_model, paper_values
 from pruning.experiments.figures import activations, graphs
 from pruning.experiments.places import DENSE, Place, places
-from pruning.experiments.result import ACCURACIES, Result, Value, protocol_of
+from pruning.experiments.result import Result, Value, protocol_of
 from pruning.planning.checks import check_recipe
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _result(
         columns=columns,
         rows=tuple(made),
         cells=tuple(cells),
-        drawings=tuple(_charts(rows, made)),
+        drawings=tuple(_charts(rows, made, [score.text for score in cells[0].texts])),
     )
 
 
@@ -186,10 +186,10 @@ def _row(
     return row | {f"paper {name}": value for name, value in paper.items()}
 
 
-def _charts(rows: Sequence[Place], made: Sequence[dict[str, Value]]) -> list[str]:
+def _charts(
+    rows: Sequence[Place], made: Sequence[dict[str, Value]], texts: Sequence[str]
+) -> list[str]:
     """Perplexity (and mean accuracy) as bars per setting, or as lines over the samples."""
-    texts = [n for n in made[0] if n not in ACCURACIES and f"{n} ±" not in made[0]]
-    texts = texts[2 : texts.index("kept")]
     if any(place.x is not None for place in rows):
         return [_lines(text, rows, made) for text in texts]
     found = []
