@@ -43,7 +43,7 @@ from pruning.models.loading.sizes import Task
 from pruning.planning.checks import check_recipe
 from pruning.planning.loss_curves import has_loss_curves
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
-from pruning.recovery import copies_of
+from pruning.recovery import RECOVERIES, copies_of
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
