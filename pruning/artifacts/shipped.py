@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.rules import Calibration, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Calibration
 from pruning.utils.digest import sha256_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.report import versions
 from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import HeadroomError
-from pruning.utils.files import cache_root, write_text
+from pruning.utils.files import cache_root, write_bytes
 from pruning.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class CellStore:
     def put(self, recipe: Recipe | None, cell: Cell) -> Cell:
         """Store ``cell``; a full disk must not lose what is in memory."""
         try:
-            write_text(self.path(recipe), cell.to_json())
+            write_bytes(self.path(recipe), cell.to_json().encode())
         except HeadroomError:
             pass
         return cell

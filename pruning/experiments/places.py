@@ -10,7 +10,8 @@ import numpy as np
 
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
-from pruning.artifacts.recipe import LN2, Recipe
+from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import LN2
 from pruning.experiments.base import Experiment, Method, Sampling, recipe_of
 from pruning.experiments.facts import PaperModel
 from pruning.planning.allocation.ranking import standardised, weakest

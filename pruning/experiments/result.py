@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pruning.artifacts.cell import Cell
-from pruning.utils.files import write_text
+from pruning.utils.files import write_bytes
 
 Value = str | int | float | None
 ACCURACIES = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
@@ -102,7 +102,7 @@ class Result:
         }
         paths = [folder / f"{self.name}.{suffix}" for suffix in files]
         for path, text in zip(paths, files.values(), strict=True):
-            write_text(path, text)
+            write_bytes(path, text.encode())
         return paths
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pruning.utils.digest import key_of
 from pruning.utils.errors import HeadroomError
-from pruning.utils.files import cache_root, write_text
+from pruning.utils.files import cache_root, write_bytes
 
 KEPT_FROM = 64 << 20
 """Bytes of a file below which reading it again costs less than it is worth to remember."""
@@ -42,7 +42,7 @@ def content_key(file: Path, kept_from: int = KEPT_FROM) -> str:
     settled = abs(time.time() - after.st_ctime) > _SETTLED
     if note is not None and settled and _stamp(after) == _stamp(before):
         try:
-            write_text(note, key)
+            write_bytes(note, key.encode())
         except HeadroomError:
             pass  # it is read again the next time
     return key
