@@ -9,7 +9,8 @@ import pytest
 
 ALONE = find_spec("streamlit") is None
 NO_BROWSER = find_spec("playwright") is None
-collect_ignore = ["app", "browser"] if ALONE else ["browser"] if NO_BROWSER else []
+OF_THE_APP = ["app", "browser", "adversarial/test_paths.py"]
+collect_ignore = OF_THE_APP if ALONE else ["browser"] if NO_BROWSER else []
 pytest.register_assert_rewrite("tests.helpers")
 
 THOROUGH = (

@@ -18,6 +18,7 @@ from tests.helpers import PATIENCE, ROOT
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 README = ROOT / "README.md"
 ENGINE = ROOT / "pruning" / "README.md"
+APP = ROOT / "app" / "README.md"
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
@@ -137,7 +138,7 @@ def test_the_benchmarks_take_the_options_that_the_figures_name(words):
 
 
 @pytest.mark.parametrize(
-    "path", [README, ENGINE, BENCHMARKS, CONTRIBUTING], ids=lambda path: str(path.parent.name)
+    "path", [README, ENGINE, APP, BENCHMARKS, CONTRIBUTING], ids=lambda path: str(path.parent.name)
 )
 def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))

@@ -1,0 +1,362 @@
+"""``python -m benchmarks.visitors --visitors 20 --minutes 5``: the app under load.
+
+So many visitors at once, on loopback, without browsers: they switch pages, move τ, open recipes and
+odd files, start jobs and cancel them, prepare downloads, close tabs and come back. Each works on a
+model of a name of his own, which nobody else may ever be sent. Printed are the times of moving τ
+and of switching pages as a visitor sees them, while jobs run all the time, and the server's memory
+before, at its peak, and once everybody has gone for the grace period.
+
+Ends with status 1 where the server's log has a traceback, a visitor saw what is another's, an odd
+file was taken, or the memory did not come back to within a tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.streamlit_client import HOST, Tab
+
+ROOT = Path(__file__).resolve().parents[1]
+TAU = "τ, nats (natural log)"
+UPLOAD = "Upload a recipe"
+PAGES = ("model", "heads", "activations", "prune", "compare", "sweeps")
+ODD = {
+    "empty.yaml": (b"", 204),
+    "binary.yaml": (bytes(range(256)) * 64, 204),
+    "aliases.yaml": (b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"b: [*a,*a,*a,*a,*a]\n" * 40, 204),
+    "deep.json": (b"[" * 50_000, 204),
+    "large.yaml": (b"# " + b"x" * (3 << 20), 413),
+    "elsewhere.yaml": (b"version: 1\ncalibration: {source: /etc/passwd}\n", 204),
+}
+"""Files that are no recipes, and whether the server takes them at all."""
+GONE = 5
+"""Seconds until a closed tab's session is dropped."""
+MEMORY = 1.10
+
+
+@dataclass
+class Found:
+    """What the visitors saw."""
+
+    tau: list[float] = field(default_factory=list)
+    switches: list[float] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+class Visitor:
+    """One who knows ``mark`` and must never see any other of ``marks``."""
+
+    def __init__(self, port: int, number: int, marks: list[str], found: Found) -> None:
+        self.mark, self._found, self._port = marks[number], found, port
+        self._others = [mark.encode() for mark in marks if mark != self.mark]
+        self._random = random.Random(number)
+        self.tab = Tab(port, self._look)
+
+    def _look(self, data: bytes) -> None:
+        for other in self._others:
+            if other in data:
+                self._found.wrong.append(f"{self.mark} was sent {other.decode()}")
+        if b"Traceback" in data:
+            self._found.wrong.append(f"{self.mark} was sent a traceback")
+
+    async def visit(self, until: float) -> None:
+        """Come, do this and that until then, and go."""
+        await self.tab.open("heads")
+        await self.open_recipe()
+        while time.monotonic() < until:
+            acts = (self.move, self.move, self.move, self.look_around, self.run, self.odd_file)
+            more = (self.cancel, self.download, self.come_back)
+            act = self._random.choice((*acts, *more))
+            try:
+                await act()
+            except TimeoutError:
+                self._found.wrong.append(f"{self.mark} waited two minutes for {act.__name__}")
+            self._found.count(act.__name__)
+            await asyncio.sleep(self._random.uniform(0.2, 1.5))
+        await self.tab.close()
+
+    async def move(self) -> None:
+        if self.tab.page != "heads":
+            await self.tab.switch("heads")
+        for _ in range(3):
+            seconds = await self.tab.slide(TAU, round(self._random.uniform(0.01, 0.69), 3))
+            if seconds is not None:
+                self._found.tau.append(seconds)
+            await asyncio.sleep(self._random.uniform(0.2, 0.8))
+
+    async def look_around(self) -> None:
+        self._found.switches.append(await self.tab.switch(self._random.choice(PAGES)))
+
+    async def open_recipe(self) -> None:
+        await self.tab.switch("prune")
+        recipe = (
+            f"version: 1\nmodel: {{source: models/{self.mark}}}\nffn: {{ratio: 0.25}}\n"
+            "calibration: {source: sample, samples: 24, seq_len: 32}\n"
+        )
+        status = await self.tab.upload(UPLOAD, f"{self.mark}.yaml", recipe.encode())
+        if status >= 300:
+            self._found.wrong.append(f"a recipe was refused with {status}")
+
+    async def run(self) -> None:
+        await self.tab.switch("prune")
+        await self.tab.press("Run")
+
+    async def cancel(self) -> None:
+        await self.tab.press("Cancel")
+
+    async def odd_file(self) -> None:
+        await self.tab.switch("prune")
+        name = self._random.choice(list(ODD))
+        data, expected = ODD[name]
+        status = await self.tab.upload(UPLOAD, name, data)
+        if status != expected:
+            self._found.wrong.append(f"{name} was answered with {status}")
+
+    async def download(self) -> None:
+        """Prepare the model of the last run, and take what was prepared."""
+        await self.tab.switch("compare")
+        await self.tab.press("Prepare download")
+        for element in list(self.tab.elements.values()):
+            link = re.search(rb"download/([\w-]{20,})", element.SerializeToString())
+            if link:
+                address = f"http://{HOST}:{self._port}/download/{link[1].decode()}"
+                head = await asyncio.to_thread(_disposition, address)
+                self._found.count("downloaded")
+                if self.mark not in head:
+                    self._found.wrong.append(f"{self.mark} downloaded {head!r}")
+
+    async def come_back(self) -> None:
+        """Close the tab; open it again by its address, or as a new visitor."""
+        query = self.tab.query
+        await self.tab.close()
+        self.tab = Tab(self._port, self._look)
+        await asyncio.sleep(self._random.uniform(0, 2))
+        if self._random.random() < 0.5:
+            await self.tab.open("prune", query)
+        else:
+            await self.tab.open("heads")
+            await self.open_recipe()
+
+
+def _disposition(address: str) -> str:
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            answer.read()
+            return answer.headers["Content-Disposition"] or ""
+    except OSError as error:
+        return str(error)
+
+
+def write_models(folder: Path, marks: list[str]) -> None:
+    """A small random model for each, 8 blocks wide enough that a run takes a while."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=500, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False
+    )
+    words.train([str(ROOT / "assets" / "sample" / "train.txt")], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=176,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        vocab_size=500,
+        max_position_embeddings=128,
+    )
+    model = LlamaForCausalLM(config)
+    for mark in marks:
+        model.save_pretrained(folder / mark)
+        tokenizer.save_pretrained(folder / mark)
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """The app as a user starts it, with a working folder and a log of its own."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    options = {
+        "server.port": port,
+        "server.address": HOST,
+        "server.headless": "true",
+        "server.disconnectedSessionTTL": GONE,
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    environment = {
+        **os.environ,
+        "HEADROOM_CACHE": str(home / "cache"),
+        "HEADROOM_ROOTS": str(home),
+        "HEADROOM_MODELS": "demo,models/*",
+        "HEADROOM_GRACE_MINUTES": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    for name in ("config.toml",):  # Streamlit looks for it in the working folder
+        (home / ".streamlit").mkdir(exist_ok=True)
+        (home / ".streamlit" / name).write_bytes((ROOT / ".streamlit" / name).read_bytes())
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *flags]
+    with open(home / "server.log", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_until_up(f"http://{HOST}:{port}/_stcore/health", process, home / "server.log")
+        yield port, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _wait_until_up(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"The server ended at once: {log.read_text()[-1000:]}")
+
+
+async def warmed_up(port: int, marks: list[str], found: Found) -> None:
+    """One visitor sees every page and makes a run, so that all is loaded."""
+    visitor = Visitor(port, len(marks) - 1, marks, found)
+    await visitor.tab.open("heads")
+    await visitor.open_recipe()
+    await visitor.run()
+    for _ in range(600):
+        if "Last run" in str(visitor.tab.elements.values()):
+            break
+        await asyncio.sleep(0.5)
+        await visitor.tab.rerun()
+    else:
+        raise SystemExit("The first run did not end.")
+    await visitor.download()
+    for page in PAGES:
+        await visitor.tab.switch(page)
+    await visitor.tab.close()
+
+
+async def crowd(port: int, marks: list[str], seconds: float, found: Found) -> None:
+    until = time.monotonic() + seconds
+    visitors = [Visitor(port, number, marks, found) for number in range(len(marks) - 1)]
+    for end in await asyncio.gather(*(v.visit(until) for v in visitors), return_exceptions=True):
+        if end is not None:
+            found.wrong.append(f"a visitor was thrown out: {type(end).__name__} {end}")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of the server, in MiB."""
+
+    before: float
+    peak: float
+    after: float
+
+
+def measure(visitors: int, seconds: float, home: Path, grace: float) -> tuple[Found, Memory, str]:
+    """What they saw, the server's memory, and its log."""
+    marks = [
+        f"visitor{number:02}x{random.Random(number).getrandbits(40):010x}"
+        for number in range(visitors + 1)
+    ]
+    write_models(home / "models", marks)
+    found = Found()
+    with serving(home) as (port, process):
+        asyncio.run(warmed_up(port, marks, Found()))
+        time.sleep(GONE + 2)
+        before = peak = process.memory_info().rss / 2**20
+
+        async def watched() -> None:
+            nonlocal peak
+            load = asyncio.create_task(crowd(port, marks, seconds, found))
+            while not load.done():
+                peak = max(peak, process.memory_info().rss / 2**20)
+                await asyncio.sleep(0.5)
+            await load
+
+        asyncio.run(watched())
+        deadline = time.monotonic() + grace
+        after = process.memory_info().rss / 2**20
+        while time.monotonic() < deadline and after > MEMORY * before:
+            time.sleep(1)
+            after = process.memory_info().rss / 2**20
+    return found, Memory(before, peak, after), (home / "server.log").read_text()
+
+
+def problems(found: Found, memory: Memory, log: str) -> list[str]:
+    """What must not be."""
+    wrong = list(dict.fromkeys(found.wrong))
+    if "Traceback" in log:
+        wrong.append("the server's log has a traceback: " + log[log.index("Traceback") :][:1500])
+    if memory.after > MEMORY * memory.before:
+        wrong.append(f"the memory went from {memory.before:.0f} to {memory.after:.0f} MiB")
+    return wrong
+
+
+def quantile(times: list[float], share: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(share * len(times)))]
+
+
+def rows(found: Found) -> Iterator[str]:
+    for name, times in {"move of τ": found.tau, "page switch": found.switches}.items():
+        if times:
+            numbers = (quantile(times, share) for share in (0.5, 0.95, 1.0))
+            yield f"| {name} | " + " | ".join(f"{n:.2f}" for n in numbers) + f" | {len(times)} |"
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--grace", type=float, default=120, help="seconds to wait for the memory")
+    options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as home:
+        place = Path(home)
+        found, memory, log = measure(options.visitors, 60 * options.minutes, place, options.grace)
+    print("| as a visitor sees it | median, s | 95th percentile, s | slowest, s | times |")
+    print("|---|---|---|---|---|")
+    print("\n".join(rows(found)))
+    print(f"\nWhat they did: {dict(sorted(found.counts.items()))}.")
+    print(
+        f"Memory of the server: {memory.before:.0f} MiB before, {memory.peak:.0f} at its peak, "
+        f"{memory.after:.0f} after. Load of the machine: {load:.1f} before, "
+        f"{os.getloadavg()[0]:.1f} after, on {os.cpu_count()} cores."
+    )
+    wrong = problems(found, memory, log)
+    if wrong:
+        raise SystemExit("\n".join(wrong[:20]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The app under a small load, in a server of its own; ``benchmarks.visitors`` is the large one."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import visitors
+
+
+@pytest.mark.slow
+def test_three_visitors_at_once_see_nothing_of_each_other(tmp_path):
+    found, memory, log = visitors.measure(3, 12, tmp_path, grace=0)
+    # what a short load leaves is within the noise of a fresh process, so its memory is not judged
+    assert visitors.problems(found, visitors.Memory(memory.before, 0, 0), log) == []
+    assert len(found.tau) >= 3 and found.counts.keys() >= {"move"}
+
+
+def test_what_must_not_be_is_said():
+    found = visitors.Found(wrong=["a was sent b", "a was sent b"])
+    wrong = visitors.problems(found, visitors.Memory(100, 300, 111), "x\nTraceback (most recent")
+    assert wrong[0] == "a was sent b" and len(wrong) == 3
+    assert visitors.problems(visitors.Found(), visitors.Memory(100, 300, 109), "") == []
+
+
+def test_a_visitor_notices_what_is_anothers():
+    found = visitors.Found()
+    visitor = visitors.Visitor(1, 0, ["mine", "theirs"], found)
+    visitor._look(b"... models/mine ...")
+    assert not found.wrong
+    visitor._look(b"... models/theirs ... Traceback ...")
+    assert found.wrong == ["mine was sent theirs", "mine was sent a traceback"]
