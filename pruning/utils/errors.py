@@ -62,10 +62,13 @@ class Cancelled(HeadroomError):
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of what a library's ``error`` says, or the name of its class, to be put into
-    a sentence: without the stop at its end, of ``limit`` characters at most."""
-    text = str(error).strip() or type(error).__name__
-    return shortened(text.splitlines()[0], limit).rstrip(".")
+    """The first line of what a library's ``error`` says (with the next where it only announces
+    that), or the name of its class, to be put into a sentence: without the stop at its end, of
+    ``limit`` characters at most."""
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    if first.endswith(":") and others:
+        first = f"{first} {others[0].strip()}"
+    return shortened(first, limit).rstrip(".")
 
 
 def described(error: BaseException, limit: int = 160) -> str:

@@ -128,9 +128,10 @@ def test_fuzz_safetensors_bytes(source, place, edits, placement):
 ABSURD = {
     "no activation": ({"hidden_act": ""}, ""),
     "no heads": ({"num_attention_heads": 0}, ""),
+    "heads that do not divide": ({"num_attention_heads": 7}, "not a multiple"),
     "no blocks": ({"num_hidden_layers": 0}, "0 blocks"),
     "blocks without end": ({"num_hidden_layers": 2**31}, f"{2**31} blocks"),
-    "a norm larger than memory": ({"hidden_size": 2**36}, f"{2**36} numbers"),
+    "a norm larger than memory": ({"hidden_size": 6 * 2**34}, f"{6 * 2**34} numbers"),
     "an embedding larger than any": ({"vocab_size": 2**62}, ""),
     "a width below zero": ({"intermediate_size": -5}, ""),
 }

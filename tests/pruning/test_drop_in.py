@@ -132,7 +132,8 @@ def test_a_corpus(drop_in, tiny_model, tokenizer):
     )
     model = tiny_model("llama_grouped").model
     assert calibration_windows("sevens", model, None, 3, 5, 0).ids.tolist() == [[7] * 5] * 3
-    windows = evaluation_windows("rain", model, tokenizer, 8, 2)
+    larger = families.llama_grouped(vocab_size=len(tokenizer))
+    windows = evaluation_windows("rain", larger, tokenizer, 8, 2)
     assert "water" in tokenizer.decode(windows.ids[0])
     run = prune(tiny_model("llama_grouped"), families.recipe(calibration__source="sevens"))
     assert run.report is not None

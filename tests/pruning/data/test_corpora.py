@@ -23,8 +23,14 @@ class Letters:
         return 50
 
 
+@pytest.fixture(scope="module")
+def model():
+    """It has a row for every character."""
+    return families.llama_grouped(vocab_size=0x3000)
+
+
 @pytest.fixture
-def model(tiny_model):
+def small(tiny_model):
     return tiny_model("llama_grouped").model
 
 
@@ -156,22 +162,22 @@ def test_wrong_requests(model, letters, tmp_path):
 
 @pytest.mark.parametrize("name", ["random", "self"])
 @pytest.mark.parametrize("tokenizer", [None, Letters()])
-def test_token_corpora(model, name, tokenizer):
-    found = calibration_windows(name, model, tokenizer, 18, 9, seed=1)
+def test_token_corpora(small, name, tokenizer):
+    found = calibration_windows(name, small, tokenizer, 18, 9, seed=1)
     assert found.ids.shape == (18, 9) and found.ids.dtype == torch.int64
     assert found.ids.min() >= 0 and found.ids.max() < families.VOCABULARY
     if name == "random" and tokenizer:
         assert found.ids.max() < len(tokenizer)
-    again = calibration_windows(name, model, tokenizer, 18, 9, seed=1)
-    other = calibration_windows(name, model, tokenizer, 18, 9, seed=2)
+    again = calibration_windows(name, small, tokenizer, 18, 9, seed=1)
+    other = calibration_windows(name, small, tokenizer, 18, 9, seed=2)
     assert torch.equal(again.ids, found.ids) and again.fingerprint == found.fingerprint
     assert not torch.equal(other.ids, found.ids) and other.fingerprint != found.fingerprint
 
 
-def test_self_generated_text_is_likelier_than_random_tokens(model):
+def test_self_generated_text_is_likelier_than_random_tokens(small):
     def likelihood(name):
-        ids = calibration_windows(name, model, None, 40, 16, seed=0).ids
-        probs = families.logits(model, ids)[:, :-1].log_softmax(-1)
+        ids = calibration_windows(name, small, None, 40, 16, seed=0).ids
+        probs = families.logits(small, ids)[:, :-1].log_softmax(-1)
         return probs.gather(-1, ids[:, 1:, None]).mean()
 
     assert likelihood("self") > likelihood("random") + 0.1
