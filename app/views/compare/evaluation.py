@@ -61,7 +61,7 @@ def speed(run: Job) -> None:
         help="On the server's device, one text at a time. Other work on the machine slows it "
         "down, so small differences mean little.",
     )
-    st.caption("Prefill: 128 tokens at once. Decode: 32 tokens, one by one.")
+    st.caption("Prefill: 128 tokens at once. Decode: one by one. The best of six turns each.")
     questions.ask(SPEED, run, lambda: compare_tasks.speeds(run.result))
     pair = questions.answer(SPEED, run)
     if pair is None:
