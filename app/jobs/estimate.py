@@ -29,7 +29,7 @@ _LOAD = 5.0
 _SOLVE = 14
 """Multiply-adds of a refit over the third power of its width, weighed as float64 is slower."""
 
-_TURNS_OF_BOTH, _WRITTEN = 12, 8
+_TURNS_OF_BOTH, _WRITTEN = 8, 8
 """How often models are timed, and tokens written: see :mod:`pruning.evaluate.comparison`."""
 
 

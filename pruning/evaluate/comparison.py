@@ -15,7 +15,7 @@ from pruning.models.loading.loaded import LoadedModel
 from pruning.utils.errors import Cancelled, HeadroomError
 from pruning.utils.memory import memory_guard
 
-TURNS, WRITTEN_TOKENS = 6, 8
+TURNS, WRITTEN_TOKENS = 4, 8
 """How often each model is timed, and the tokens that it writes each time. Many short turns: the
 first is cold, other work comes and goes, and the best of them is the machine's own."""
 
