@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from app.session.state import initial_recipe
-from pruning.artifacts.comparison import Questions
+from pruning.artifacts.comparison import Questions, is_plausible
 from pruning.artifacts.recorded import DEMO_RUN, RecordedRun
 from pruning.evaluate import compare
 from pruning.models.loading import load
@@ -30,6 +30,8 @@ def main() -> None:
     started = time.perf_counter()
     run = prune(loaded, recipe)
     comparison = compare(run.dense, run.pruned, Questions())
+    if not is_plausible(comparison.speed, run.report.kept_block_parameters):
+        raise SystemExit("This machine is busy with other work; record the run when it is idle.")
     recorded = RecordedRun(
         recipe,
         run.plan,

@@ -53,7 +53,7 @@ def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Ta
 
 
 def speeds(run: Any) -> Task:
-    """Tokens per second of both models, the best of three turns each."""
+    """Tokens per second of both models, the best of a few turns each."""
 
     def work(progress, should_cancel):
         from pruning.evaluate import speeds as both

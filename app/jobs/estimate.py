@@ -29,8 +29,8 @@ _LOAD = 5.0
 _SOLVE = 14
 """Multiply-adds of a refit over the third power of its width, weighed as float64 is slower."""
 
-_TURNS_OF_BOTH = 6
-"""How often models are timed: see :mod:`pruning.evaluate.comparison`."""
+_TURNS_OF_BOTH, _WRITTEN = 8, 8
+"""How often models are timed, and tokens written: see :mod:`pruning.evaluate.comparison`."""
 
 
 @cache
@@ -108,7 +108,7 @@ class Estimator:
             progress.LOSS_CURVES.title: 1.5 * read(fitted) + 4 * refits,
             progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
             progress.READ.title: read(asked),
-            progress.TIME.title: read(_TURNS_OF_BOTH * (128 + 16 * self.decoded)),
+            progress.TIME.title: read(_TURNS_OF_BOTH * (128 + _WRITTEN * self.decoded)),
             progress.WRITE.title: read(2 * questions.new_tokens * self.decoded),
         }
 

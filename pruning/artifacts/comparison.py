@@ -139,18 +139,31 @@ class Comparison:
     problems: tuple[str, ...] = ()
 
 
+_NOISE = 1.5
+"""By how much a ratio of speeds may leave what the sizes allow."""
+
+
+def is_plausible(speed: Pair[Speed], kept: float) -> bool:
+    """Whether sizes allow such speeds: no model that keeps the share ``kept`` gains more than it
+    lost. Else the machine was busy with other work, and the ratio says nothing."""
+    before, after = speed.before, speed.after
+    ratios = (after.decode / before.decode, after.prefill / before.prefill)
+    return all(1 / _NOISE <= ratio <= _NOISE / kept for ratio in ratios)
+
+
 def headline(kept: float, comparison: Comparison | None) -> str:
     """A run in one sentence: ``15% of the block parameters gone, perplexity 58 → 68, 1.2 × as
-    fast``. ``kept``: share of the block parameters; what is not known is left out."""
+    fast`` (decode). ``kept``: share of the block parameters; what is not known is left out."""
     parts = [f"{1 - kept:.0%} of the block parameters gone"]
     if comparison is not None and comparison.perplexity is not None:
         scores = (comparison.perplexity.before.perplexity, comparison.perplexity.after.perplexity)
         digits = 0 if abs(scores[1] - scores[0]) >= 1 and min(scores) >= 10 else 1
-        before, after = (
-            f"{score:,.{digits}f}" if math.isfinite(score) else "∞" for score in scores
-        )
-        parts.append(f"perplexity {before} → {after}")
+        old, new = (f"{score:,.{digits}f}" if math.isfinite(score) else "∞" for score in scores)
+        parts.append(f"perplexity {old} → {new}")
     if comparison is not None and comparison.speed is not None:
-        ratio = comparison.speed.after.decode / comparison.speed.before.decode
-        parts.append(f"{ratio:.1f} × as fast" if ratio >= 1.05 or ratio < 0.95 else "about as fast")
+        speed = comparison.speed
+        if is_plausible(speed, kept):
+            ratio = speed.after.decode / speed.before.decode
+            clear = ratio >= 1.05 or ratio < 0.95
+            parts.append(f"{ratio:.1f} × as fast" if clear else "about as fast")
     return ", ".join(parts)

@@ -15,8 +15,9 @@ from pruning.models.loading.loaded import LoadedModel
 from pruning.utils.errors import Cancelled, HeadroomError
 from pruning.utils.memory import memory_guard
 
-TURNS = 3
-"""How often each model is timed: the first run is cold, and other work comes and goes."""
+TURNS, WRITTEN_TOKENS = 4, 8
+"""How often each model is timed, and the tokens that it writes each time. Many short turns: the
+first is cold, other work comes and goes, and the best of them is the machine's own."""
 
 PROMPT_TOKENS = 128
 """Tokens of the prompt that prefill is timed with, as far as the model has positions."""
@@ -42,7 +43,7 @@ def compare(
         return {"perplexity": scores, "tokens": tokens}
 
     def time() -> dict[str, Any]:
-        return {"speed": speeds(dense, pruned, new_tokens=16, **callbacks)}
+        return {"speed": speeds(dense, pruned, **callbacks)}
 
     def write() -> dict[str, Any]:
         wanted = (questions.prompt, questions.new_tokens)
@@ -70,7 +71,7 @@ def speeds(
     dense: LoadedModel,
     pruned: LoadedModel,
     *,
-    new_tokens: int = 32,
+    new_tokens: int = WRITTEN_TOKENS,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Pair[Speed]:

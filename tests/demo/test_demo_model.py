@@ -15,8 +15,10 @@ import pytest
 import torch
 
 import pruning
+from pruning.artifacts import shipped
 from pruning.artifacts.recipe import Recipe
-from pruning.pipeline import prune
+from pruning.pipeline import measuring_passes, prune
+from pruning.presets import with_preset
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -51,6 +53,14 @@ def test_committed_measurement_belongs_to_the_demo(demo):
     assert committed.shape == demo.adapter.model_shape(demo.model)
     assert (committed.model, committed.corpus, committed.dtype) == ("demo", "sample", "float32")
     assert len(committed.blocks) == 30 and committed.blocks[0].divergence.shape == (9, 9)
+
+
+def test_the_committed_measurement_is_used_for_its_text(demo):
+    """The weights in the user's cache are those that were measured, and no pass is left to make."""
+    recipe = with_preset(Recipe.parse({"ffn": {"ratio": 0.2}}), "balanced")
+    assert shipped.is_measured(recipe)
+    (only,) = measuring_passes(demo, recipe)
+    assert only.is_known and only.extended(None) is shipped.demo_measurement()
 
 
 def test_prune_recovers_and_reloads(demo, tmp_path):

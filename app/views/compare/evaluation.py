@@ -11,7 +11,7 @@ from app.jobs import compare_tasks
 from app.jobs.job import Job
 from app.views.compare import questions
 from app.views.compare.questions import PERPLEXITY, SPEED, TEXTS
-from pruning.artifacts.comparison import Questions
+from pruning.artifacts.comparison import Questions, is_plausible
 
 PROMPT = Questions().prompt
 _TWO_DIGITS = st.column_config.NumberColumn(format="%.2f", width="small")
@@ -61,7 +61,7 @@ def speed(run: Job) -> None:
         help="On the server's device, one text at a time. Other work on the machine slows it "
         "down, so small differences mean little.",
     )
-    st.caption("Prefill: 128 tokens at once. Decode: 32 tokens, one by one.")
+    st.caption("Prefill: 128 tokens at once. Decode: one by one. The best of four turns each.")
     questions.ask(SPEED, run, lambda: compare_tasks.speeds(run.result))
     pair = questions.answer(SPEED, run)
     if pair is None:
@@ -79,6 +79,10 @@ def speed(run: Job) -> None:
             delta=f"{100 * (new / old - 1):+.0f}%",
             delta_description=f"dense {rate(old)}",
             border=True,
+        )
+    if not is_plausible(pair, run.result.report.kept_block_parameters):
+        st.caption(
+            "The sizes do not allow such a difference: the machine was busy. Time both again."
         )
 
 

@@ -76,14 +76,15 @@ def one_run(done: list[Job]) -> None:
 
 def recorded_run(job: Job) -> None:
     """Says of the run below that it was recorded, and does the same live."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f":material/history: **{recorded.origin(job)}.** Everything below comes from a file; "
-            "nothing was computed for you.",
-            width="content",
-        )
-        if starting.run_it_here(job, "compare.here"):
-            starting.start(job.request, then=lambda: pages.switch("prune"))
+    words, here = st.columns([3, 1], vertical_alignment="center")  # a row that wraps would move
+    words.markdown(
+        f":material/history: **{recorded.origin(job)}.** Everything below comes from a file; "
+        "nothing was computed for you."
+    )
+    with here:
+        pressed = starting.run_it_here(job, "compare.here")
+    if pressed:
+        starting.start(job.request, then=lambda: pages.switch("prune"))
 
 
 def nothing_yet() -> None:

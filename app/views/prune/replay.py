@@ -11,7 +11,7 @@ import streamlit as st
 from app import pages
 from app.charts.recovery import error_rows
 from app.components.csv_export import csv_button
-from app.components.headline import show_headline
+from app.components.headline import sentence as answer
 from app.components.scroll_top import show_top
 from app.components.text import duration
 from app.jobs.job import Job
@@ -87,8 +87,6 @@ def show(job: Job) -> None:
         st.button(
             "Back to the recipe", icon=":material/arrow_back:", key="feed.close", on_click=close
         )
-    if job.status == "done":
-        show_headline(job)
     st.fragment(_play, run_every=tick)(job, tape)
     show_top(f"{job.id}.replay")
 
@@ -119,6 +117,8 @@ def _play(job: Job, tape: Tape) -> None:
         st.rerun()
     frame = decisions.frame(events, step)
     headline = "Before the first cut" if frame.newest is None else decisions.sentence(frame.newest)
+    if step == len(events) and job.status == "done" and job.result.comparison is not None:
+        headline = answer(job)  # the end of the story
     stage.draw(job, frame, headline)
 
 

@@ -8,7 +8,7 @@ import threading
 from app.components import recipe_summary
 from app.components.token_marks import look, passage_html
 from app.jobs import compare_tasks, tasks
-from app.session import visitor_jobs
+from app.session import recorded, visitor_jobs
 from app.views.compare.evaluation import rate
 from app.views.compare.tokens import before_token
 from tests.helpers.finished_jobs import LOSSES, Passage, Rate, Score, add, add_run
@@ -16,7 +16,8 @@ from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, button, charts, draft_of, labelled, wait_for, words
 
 
-def test_compare_before_any_run(visit):
+def test_compare_before_any_run(visit, monkeypatch):
+    monkeypatch.setattr(recorded, "job", lambda: None)
     at = visit("compare")
     assert not at.exception
     assert "Nothing to compare yet" in words(at) and not charts(at)

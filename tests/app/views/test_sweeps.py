@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.jobs import tasks
-from app.session import visitor_jobs
+from app.session import recorded, visitor_jobs
 from pruning.sweep import Sweep, SweepPoint
 from tests.helpers import ROOT
 from tests.helpers.recipes import plain_recipe
@@ -98,6 +98,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
         return run
 
     monkeypatch.setattr(tasks, "sweeping", sweeping)
+    monkeypatch.setattr(recorded, "job", lambda: None)  # its tables would come first
     at = visit("compare")
     labelled(at.multiselect, "Methods").set_value([]).run()
     assert "at least one value and one preset" in at.error[0].value

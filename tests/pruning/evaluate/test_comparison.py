@@ -72,10 +72,12 @@ def score(value):
         ((58.2, 58.6), (10.0, 10.1), "perplexity 58.2 → 58.6, about as fast"),
         ((6.1, 9.34), (10.0, 8.0), "perplexity 6.1 → 9.3, 0.8 × as fast"),
         ((20.0, float("inf")), None, "perplexity 20 → ∞"),
+        # other work on the machine: no model gains more than it loses
+        ((20.0, 30.0), (8.0, 19.9), "perplexity 20 → 30"),
     ],
 )
 def test_the_answer_in_one_sentence(scores, rates, words):
-    speed = rates and Pair(*(Speed(1.0, rate) for rate in rates))
+    speed = rates and Pair(*(Speed(10 * rate, rate) for rate in rates))
     found = Comparison(perplexity=Pair(*map(score, scores)), speed=speed)
     assert headline(0.85, found) == f"15% of the block parameters gone, {words}"
     assert headline(0.85, None) == "15% of the block parameters gone"
