@@ -187,6 +187,12 @@ def test_refusals_come_before_weights(run, model_folder, folder, tmp_path, monke
     assert "pip install 'headroom[eval]'" in _refused(run, *ask, "piqa", "--task-data", folder)
 
 
+def test_the_other_model_is_looked_for_before_the_long_work(run, model_folder, tmp_path):
+    text = ("--text", "sample", "--seq-len", "16", "--device", "cpu")
+    status, err = run(model_folder, *text, "--against", tmp_path / "x")
+    assert status == 1 and "[evaluate" not in err and str(tmp_path / "x") in err
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
