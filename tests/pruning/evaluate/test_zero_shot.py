@@ -113,11 +113,26 @@ def test_so_are_the_likelihoods_wherever_the_blocks_wait(pair, model_folder):
     assert len(heard) == 30
 
 
+def asked_by(source, folder):
+    """Every prompt and answer of a task, as lm_eval makes them from its definition."""
+    from lm_eval.tasks import TaskManager
+
+    folder.mkdir(exist_ok=True)
+    (folder / f"{source.name}.yaml").write_text(source.yaml)
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    task = manager.load([source.name])["tasks"][source.name]
+    task.build_all_requests(rank=0, world_size=1)
+    return [instance.args for instance in task.instances]
+
+
 def test_ready_made_rows_give_the_same_prompts(pair, folder, tmp_path):
     ready = write_rows(tmp_path / "ready", ready=True)
     (ready / "openbookqa.jsonl").rename(ready / "openbook_qa.jsonl")
-    ours = zero_shot(pair[0], task_sources(TASK_NAMES, ready))
-    theirs = zero_shot(pair[0], task_sources(TASK_NAMES, folder))
+    sources = task_sources(TASK_NAMES, ready), task_sources(TASK_NAMES, folder)
+    for source, known in zip(*sources, strict=True):
+        asked = asked_by(source, tmp_path / "ours")
+        assert asked == asked_by(known, tmp_path / "theirs") and len(asked) >= 2 * COUNT
+    ours, theirs = (zero_shot(pair[0], some) for some in sources)
     bare = [replace(score, data="") for score in theirs.scores]
     assert [replace(score, data="") for score in ours.scores] == bare
     assert ours.scores[6].data.startswith("openbook_qa.jsonl (12 rows, ")
