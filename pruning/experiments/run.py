@@ -178,6 +178,7 @@ def _row(
         "kept": cell.kept,
         "heads removed": cell.heads_removed,
         "parameters": cell.parameters,
+        "MACs/token": cell.macs_per_token,
         "seconds": cell.seconds,
         "peak MiB": cell.peak_memory_bytes >> 20,
     }

@@ -15,6 +15,7 @@ import pytest
 from pruning.api import from_memory
 from pruning.cli.main import main
 from pruning.evaluate import perplexity, task_sources, zero_shot
+from pruning.evaluate.cost import macs_per_token
 from pruning.experiments import cells as cells_module
 from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
@@ -114,6 +115,7 @@ def test_rows_are_those_of_single_runs(tiny):
         score = perplexity(model, tiny.tokenizer, "sample", seq_len=48, windows=2)
         assert row["sample"] == score.perplexity == cell.texts[0].perplexity
         assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["MACs/token"] == macs_per_token(model, 48)
         assert not any(name.startswith("paper ") for name in row)
     recipes = {(p.method, p.setting): p.recipe for p, _ in heard}
     ours = recipes["Ours UL-UM w/ remedy", "25% of pruned blocks"]
