@@ -292,12 +292,19 @@ def test_the_command_writes_its_files_and_refuses_in_one_sentence(
         ".md",
     ]
 
+    both = ["figure5", str(model_folder), "--also", str(model_folder), "--quick", "--json"]
+    assert main(["reproduce", *both, "--device", "cpu", "--out", str(tmp_path / "five")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 2 * 3 * 4 and found["columns"][0] == "model"
+
     def refused(*more):
         status = main(["reproduce", *more])
         last = capsys.readouterr().err.splitlines()[-1]
         assert status in (1, 2) and len(last) < 311 and last.startswith("headroom: ")
         return last
 
+    one = refused("table2", str(model_folder), "--also", str(model_folder), "--quick")
+    assert "table2 is of one model" in one
     assert "did you mean 'table2'" in refused("table22", str(model_folder))
     absent = refused("table2", str(model_folder), "--quick", "--texts", str(tmp_path / "no.txt"))
     assert "neither a corpus name nor a file" in absent
