@@ -49,7 +49,8 @@ class Result:
         quick = "A quick run: less text and fewer samples than the paper's; see the protocol."
         paper = "The paper's values are not shown: this is none of its models."
         shown = [quick] if self.quick else []
-        shown += [] if self.paper_model else [paper]
+        theirs = f"In brackets, and grey in the charts: the paper's values for {self.paper_model}."
+        shown.append(theirs if self.paper_model else paper)
         return [*shown, self.shows, self.protocol, *self.notes]
 
     def as_dict(self) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Reproduce(Command):
         add_model(parser)
         add("--quick", action="store_true", help="minutes on two cores: less text, fewer samples")
         add("--out", metavar="DIR", help="folder of the files (default: out/EXPERIMENT)")
-        add("--texts", type=parse_names, metavar="A,B,...", help=f"perplexity on: {text_help()}")
+        texts = f"perplexity on each: {text_help()}, also NAME=PATH"
+        add("--texts", type=parse_names, metavar="A,B,...", help=texts)
         add("--windows", type=int, metavar="N", help="first N windows of each text")
         add("--calibration", metavar="SRC", help=text_help())
         add_task_data(parser)

@@ -21,7 +21,7 @@ from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
 from pruning.experiments.cells import CellStore
 from pruning.experiments.drawing import GREY, Bar, bars, lines
-from pruning.experiments.facts import _facts, paper_model, paper_values
+from pruning.experiments.facts import PaperModel, _facts, paper_model, paper_values
 from pruning.experiments.run import Request, protocol_for, run_experiment
 from pruning.pipeline import measure_model, prune
 from pruning.planning.similarity import edges
@@ -30,6 +30,7 @@ from pruning.utils.errors import Cancelled
 from tests.helpers import families
 from tests.helpers.task_rows import write_rows
 
+GPT2 = PaperModel("GPT-2", ("gpt2",), 6, 48, (0, 6), 48)
 QUICK = Request(quick=True, windows=2)
 
 
@@ -243,6 +244,19 @@ def test_files_hold_everything_and_ask_for_nothing(tiny, tmp_path):
     page = files[".html"].replace("http://www.w3.org/2000/svg", "")
     assert "http:" not in page and "https:" not in page and "src=" not in page
     assert page.count("<svg") == 2 and "quick run" in page
+
+
+def test_a_text_may_have_a_name(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "some words.txt"
+    path.write_text(families.SAMPLE.read_text())
+    request = Request(quick=True, windows=1, texts=(f"wikitext2={path}", str(path), "sample"))
+    monkeypatch.setattr(run_module, "paper_model", lambda source, shape: GPT2)
+    result = run_experiment(tiny, few("table2", "Random"), request)
+    row = result.rows[1]
+    assert row["wikitext2"] == row["some words.txt"] != row["sample"]
+    assert row["paper wikitext2"] == 189.73 and row["paper ptb"] == 245.33
+    assert f"{row['wikitext2']:.4g} (189.7)" in result.to_markdown()
+    assert GREY in result.drawings[0] and GREY not in result.drawings[2]
 
 
 def test_the_paper_stands_beside_its_own_model(tiny):
