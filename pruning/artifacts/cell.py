@@ -42,7 +42,8 @@ class TextScore:
 @dataclass(frozen=True)
 class Cell:
     """``recipe`` None: the dense model. ``kept``: share of the blocks' parameters that is left;
-    ``heads_removed`` of ``heads`` in all blocks. ``seconds``: pruning and evaluating;
+    ``macs_per_token``: multiply-adds at a context of the protocol's ``seq_len``, attention maps
+    included; ``heads_removed`` of ``heads`` in all blocks. ``seconds``: pruning and evaluating;
     ``peak_memory_bytes``: meanwhile, of the process on the CPU, the model's weights included.
     ``made``: when, in ISO 8601."""
 
@@ -52,6 +53,7 @@ class Cell:
     recipe: dict[str, Any] | None
     kept: FiniteFloat
     parameters: int
+    macs_per_token: int
     heads: int
     heads_removed: int
     texts: tuple[TextScore, ...]

@@ -21,13 +21,13 @@ from pruning.utils.errors import SourceError, UsageError, described
 BATCH_SIZE = 8
 
 
-def check_tasks(sources: Sequence[TaskSource], limit: int | None = None) -> None:
-    """Read every task's rows, so that what cannot be had is refused before weights are read.
-    Raises UsageError for a ``limit`` below 1 and SourceError, also without a network."""
+def check_tasks(sources: Sequence[TaskSource], limit: int | None = None) -> list[Any]:
+    """lm_eval's tasks with their rows in memory; called before weights are read, so that what
+    cannot be had is refused first. Raises UsageError for a ``limit`` below 1 and SourceError, also
+    without a network."""
     if limit is not None and limit < 1:
         raise UsageError(f"{limit} items leave nothing to evaluate; choose a limit of at least 1.")
-    for source in sources:
-        _task(source)
+    return [_task(source) for source in sources]
 
 
 @torch.inference_mode()
@@ -56,16 +56,15 @@ def zero_shot(
             "The model has no tokenizer, so no task can be read; put the tokenizer's files into "
             "the model's folder."
         )
-    check_tasks(sources, limit)
+    tasks = check_tasks(sources, limit)
     keep_quiet()
     started, scores = time.perf_counter(), []
     counter = _Counter(progress, len(sources))
     model = HarnessModel(
         loaded.model, loaded.tokenizer, batch_size, counter.answered, should_cancel
     )
-    for source in sources:
+    for source, task in zip(sources, tasks, strict=True):
         stop_if(should_cancel)
-        task = _task(source)
         counter.begin(source.name, _answers(task, limit))
         found = evaluate(
             lm=model, task_dict={"tasks": {source.name: task}}, limit=limit, log_samples=False

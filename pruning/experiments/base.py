@@ -5,6 +5,7 @@ Add one: a YAML file in this folder; :class:`Experiment` explains the fields.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,10 +57,19 @@ class Blocks(_Strict):
         return range(start, max(depth - round(depth * (self.of - self.end) / self.of), start + 1))
 
 
+def named_text(text: str) -> tuple[str, str]:
+    """The name of a text in tables and where it is: ``NAME=PATH``, a path, or a corpus."""
+    name, given, path = text.partition("=")
+    if given and name.isidentifier() and not os.path.exists(text):
+        return name, path
+    return os.path.basename(text) or text, text
+
+
 class Sampling(_Strict):
-    """Text and its amount. ``texts``: perplexity on the first ``windows`` (None: all) windows of
-    ``seq_len`` tokens of each; ``samples`` calibration windows of ``calibration`` for the scores,
-    ``recovery_samples`` (None: the same) for recovery; ``limit``: items of each task."""
+    """Text and its amount. ``texts`` (see :func:`named_text`): perplexity on the first ``windows``
+    (None: all) windows of ``seq_len`` tokens of each; ``samples`` calibration windows of
+    ``calibration`` for the scores, ``recovery_samples`` (None: the same) for recovery; ``limit``:
+    items of each task."""
 
     texts: tuple[str, ...] = ("wikitext2", "ptb")
     windows: int | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pruning.artifacts.cell import CELL_VERSION, Cell, Protocol, TextScore
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.report import versions
+from pruning.artifacts.shapes import footprint, full_widths
 from pruning.utils.digest import key_of, sha256_of
 from pruning.utils.errors import HeadroomError
 from pruning.utils.files import cache_root, write_bytes
@@ -114,12 +115,13 @@ def compute_cell(
     reset_process_peak()
     shape = loaded.adapter.model_shape(loaded.model)
     heads = sum(block.attention.units for block in shape.blocks)
-    pruned, kept, left, seconds, peak = loaded, 1.0, heads, 0.0, 0
+    widths = full_widths(shape)
+    pruned, kept, seconds, peak = loaded, 1.0, 0.0, 0
     if recipe is not None:
         run = pipeline.prune(loaded, recipe, **callbacks)
         pruned, seconds = run.pruned, run.seconds
         kept, peak = run.report.kept_block_parameters, run.report.peak_memory_bytes
-        left = sum(width.heads for width in run.widths)
+        widths = tuple(run.widths)
     texts = []
     for text in protocol.texts:
         score = perplexity(
@@ -145,8 +147,9 @@ def compute_cell(
         recipe=None if recipe is None else recipe.model_dump(mode="json"),
         kept=kept,
         parameters=sum(parameter.numel() for parameter in pruned.model.parameters()),
+        macs_per_token=footprint(shape, widths, protocol.seq_len).flops_per_token // 2,
         heads=heads,
-        heads_removed=heads - left,
+        heads_removed=heads - sum(width.heads for width in widths),
         texts=tuple(texts),
         zero_shot=tasks,
         seconds=round(seconds, 3),

@@ -45,8 +45,8 @@ def graphs(
         for one, other, value in sorted(pairs, key=lambda edge: edge[2]):
             rows.append({"block": index, "head": one, "like": other, "divergence, nats": value})
         title = (
-            f"Block {index}: {len(pairs)} pairs of {len(divergence)} heads below τ = {tau:g}, "
-            f"{len(gone)} would go"
+            f"{measurement.model}, block {index}: {len(pairs)} pairs of {len(divergence)} heads "
+            f"below τ = {tau:g}, {len(gone)} would go"
         )
         positions = [(float(x), float(y)) for x, y in head_layout(divergence)]
         drawings.append(graph(title, positions, pairs, gone))
@@ -81,7 +81,7 @@ def activations(
             for place, a, b in mean
         ]
         shown = [Bar(f"block {i}", f.mean_absolute) for i, f in enumerate(found)]
-        drawings.append(bars(f"Mean absolute activation, {words}", "", shown))
+        drawings.append(bars(f"{loaded.source}: mean absolute activation, {words}", "", shown))
     columns = ("tensor", "block", "signed mean", "absolute mean")
     return _result(experiment, measurement, quick, columns, rows, drawings)
 

@@ -162,7 +162,8 @@ def _threshold(measurement: Measurement, recipe: Recipe, share: float) -> float:
         plan = make_plan(measurement, recipe.changed(heads={"threshold": tau}))
         tried[tau] = removed_heads(plan) / heads
         low, high = (tau, high) if tried[tau] < share else (low, tau)
-    return round(min(tried, key=lambda tau: (abs(tried[tau] - share), tau)), 6)
+    distances = [(abs(found - share), tau) for tau, found in tried.items()]
+    return round(min(distances)[1], 6)
 
 
 def _groups(measurement: Measurement, index: int) -> tuple[int, int]:

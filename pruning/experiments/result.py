@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Result:
         quick = "A quick run: less text and fewer samples than the paper's; see the protocol."
         paper = "The paper's values are not shown: this is none of its models."
         shown = [quick] if self.quick else []
-        shown += [] if self.paper_model else [paper]
+        theirs = f"In brackets, and grey in the charts: the paper's values for {self.paper_model}."
+        shown.append(theirs if self.paper_model else paper)
         return [*shown, self.shows, self.protocol, *self.notes]
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,6 +105,24 @@ class Result:
         for path, text in zip(paths, files.values(), strict=True):
             write_bytes(path, text.encode())
         return paths
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The same experiment on several models as one: a column says which."""
+    if len(results) == 1:
+        return results[0]
+    rows = [{"model": found.model, **row} for found in results for row in found.rows]
+    cells = [cell for found in results for cell in found.cells]
+    protocols = dict.fromkeys(found.protocol for found in results)
+    return replace(
+        results[0],
+        model=", ".join(found.model for found in results),
+        protocol=" ".join(protocols),
+        columns=("model", *results[0].columns),
+        rows=tuple(rows),
+        cells=tuple(cells),
+        drawings=tuple(drawing for found in results for drawing in found.drawings),
+    )
 
 
 def _own(name: str) -> bool:

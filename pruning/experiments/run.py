@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pruning.artifacts.cell import Cell, Protocol
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.shapes import ModelShape
-from pruning.experiments.base import Experiment, Sampling
+from pruning.experiments.base import Experiment, Sampling, named_text
 from pruning.experiments.cells import CellStore, compute_cell
 from pruning.experiments.drawing import Bar, bars, lines
 from pruning.experiments.facts import PaperModel, paper_model, paper_values
@@ -53,7 +53,7 @@ def protocol_for(experiment: Experiment, request: Request, seq_len: int | None =
     """How the cells of ``request`` are evaluated."""
     sampling = sampling_of(experiment, request)
     return Protocol(
-        texts=sampling.texts,
+        texts=tuple(named_text(text)[1] for text in sampling.texts),
         seq_len=seq_len or sampling.seq_len,
         windows=sampling.windows,
         tasks=experiment.tasks if request.tasks else (),
@@ -140,7 +140,8 @@ def _result(
     rows: Sequence[Place],
     cells: Sequence[Cell],
 ) -> Result:
-    made = [_row(experiment, known, *pair) for pair in zip(rows, cells, strict=True)]
+    texts = [named_text(text)[0] for text in sampling.texts]
+    made = [_row(experiment, known, texts, *pair) for pair in zip(rows, cells, strict=True)]
     columns = tuple(dict.fromkeys(name for row in made for name in row))
     recovery = sampling.recovery_samples or sampling.samples
     text = (
@@ -161,15 +162,15 @@ def _result(
         columns=columns,
         rows=tuple(made),
         cells=tuple(cells),
-        drawings=tuple(_charts(rows, made, [score.text for score in cells[0].texts])),
+        drawings=tuple(_charts(rows, made, texts)),
     )
 
 
 def _row(
-    experiment: Experiment, known: PaperModel | None, place: Place, cell: Cell
+    experiment: Experiment, known: PaperModel | None, texts: Sequence[str], place: Place, cell: Cell
 ) -> dict[str, Value]:
     row: dict[str, Value] = {"setting": place.setting, "method": place.method}
-    row |= {score.text: score.perplexity for score in cell.texts}
+    row |= {name: score.perplexity for name, score in zip(texts, cell.texts, strict=True)}
     if cell.zero_shot is not None:
         for score in cell.zero_shot.scores:
             row[score.task], row[f"{score.task} ±"] = score.accuracy, score.stderr
@@ -178,6 +179,7 @@ def _row(
         "kept": cell.kept,
         "heads removed": cell.heads_removed,
         "parameters": cell.parameters,
+        "MACs/token": cell.macs_per_token,
         "seconds": cell.seconds,
         "peak MiB": cell.peak_memory_bytes >> 20,
     }

@@ -14,9 +14,11 @@ import torch
 
 import pruning
 from pruning import registries
+from pruning.api import from_memory
 from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint import save
 from pruning.data import calibration_windows, evaluation_windows
+from pruning.experiments.run import Request, run_experiment
 from pruning.pipeline import prune
 from pruning.planning import make_plan
 from pruning.presets import with_preset
@@ -183,6 +185,50 @@ def test_a_preset_that_is_wrong_is_one_sentence(drop_in, before, after, reason):
     assert str(where) in message and reason in message and "\n" not in message
     where.write_text(PRESET)
     assert "gentle" in registries.PRESETS
+
+
+EXPERIMENT = """
+like: table2
+name: mine
+title: Mine
+summary: One method at one size.
+source: this test
+sizes: {a third: 0.33}
+methods: [{label: Magnitude, preset: l2, changes: {seed: 4}, paper: ""}]
+"""
+
+
+def test_an_experiment(drop_in, tmp_path, monkeypatch, tokenizer):
+    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
+    where = drop_in(registries.EXPERIMENTS, "mine.yaml", EXPERIMENT)
+    with pytest.raises(BrokenExtension, match="table2.yaml"):
+        registries.EXPERIMENTS.names()  # 'like' names a file beside it
+    where.write_text(EXPERIMENT.replace("like: table2\n", "quick: {texts: [sample]}\n"))
+    assert registries.EXPERIMENTS.entry("mine").title == "Mine"
+    model = families.llama_grouped(vocab_size=200)
+    loaded = from_memory(model.eval(), tokenizer)
+    request = Request(quick=True, calibration="random", windows=2)
+    result = run_experiment(loaded, registries.EXPERIMENTS["mine"], request)
+    assert [row["method"] for row in result.rows] == ["Dense", "Magnitude"]
+    assert result.rows[1]["kept"] < 0.8 and result.cells[1].recipe["seed"] == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("preset: l2", "preset: l3", "Unknown preset 'l3'"),
+        ("seed: 4", "seeds: 4", "seeds"),
+        ("sizes: {a third: 0.33}", "sizes: many", "sizes: "),
+        ("source: this test", "quick: {windows: few}\nsource: x", "windows: "),
+    ],
+)
+def test_an_experiment_that_is_wrong_is_one_sentence(drop_in, before, after, reason):
+    text = EXPERIMENT.replace("like: table2\n", "").replace(before, after)
+    where = drop_in(registries.EXPERIMENTS, "mine.yaml", text)
+    with pytest.raises(BrokenExtension) as caught:
+        registries.EXPERIMENTS.names()
+    message = str(caught.value)
+    assert str(where) in message and reason in message and "\n" not in message
 
 
 def test_a_form_of_checkpoint(drop_in, uneven_run, tmp_path):

@@ -24,6 +24,7 @@ from pruning.utils.errors import HeadroomError, UsageError
 if TYPE_CHECKING:
     from pruning.evaluate.task_data import TaskSource
     from pruning.models.loading.loaded import LoadedModel
+    from pruning.models.loading.sizes import Task
 
 SOME_WINDOWS = 64
 """Evaluation windows that memory is estimated for before the text is read."""
@@ -54,6 +55,7 @@ class Evaluate(Command):
 
         task = Task(arguments.windows or SOME_WINDOWS, arguments.seq_len, prunes=False)
         loaded = load_model(arguments, console, task)
+        dense = _dense(loaded, arguments, console, task) if arguments.against else None
         result: dict[str, Any] = {}
         if arguments.text:
             result |= _perplexity(loaded, arguments, console)
@@ -70,8 +72,13 @@ class Evaluate(Command):
             prompt = min(arguments.seq_len, limit - new)
             cost = measured_cost(loaded.model, prompt_tokens=prompt, new_tokens=new)
             result["cost"] = cost.as_dict()
-        if arguments.against:
-            result["continuations"] = _continuations(loaded, arguments, console, task)
+        if dense is not None:
+            from pruning.evaluate import compare_continuations
+
+            found = compare_continuations(
+                dense.model, loaded.model, loaded.tokenizer, progress=console.progress
+            )
+            result["continuations"] = found.as_dict()
         return result
 
     def text(self, result: Mapping[str, Any]) -> str:
@@ -125,11 +132,8 @@ def _perplexity(loaded: LoadedModel, arguments: Namespace, console: Console) -> 
     return {**result.as_dict(), "protocol": result.protocol()}
 
 
-def _continuations(
-    loaded: LoadedModel, arguments: Namespace, console: Console, task: Any
-) -> dict[str, Any]:
-    from pruning.evaluate import compare_continuations
-
+def _dense(loaded: LoadedModel, arguments: Namespace, console: Console, task: Task) -> LoadedModel:
+    """The model that ``loaded`` is compared with, before anything is evaluated."""
     given = Namespace(**{**vars(arguments), "model": arguments.against, "revision": None})
     dense = load_model(given, console, task)
     if dense.model.config.vocab_size != loaded.model.config.vocab_size:
@@ -137,10 +141,7 @@ def _continuations(
             f"{arguments.against} has another vocabulary; name the model that {arguments.model} "
             "was made from."
         )
-    found = compare_continuations(
-        dense.model, loaded.model, loaded.tokenizer, progress=console.progress
-    )
-    return found.as_dict()
+    return dense
 
 
 COMMANDS.add(

@@ -21,6 +21,7 @@ from pruning.cli.options import (
 )
 from pruning.experiments.base import EXPERIMENTS, Sampling
 from pruning.experiments.places import Place
+from pruning.experiments.result import joined
 from pruning.experiments.run import (
     Request,
     protocol_for,
@@ -28,6 +29,7 @@ from pruning.experiments.run import (
     sampling_of,
     window_length,
 )
+from pruning.utils.errors import UsageError
 from pruning.utils.files import check_writable
 
 
@@ -41,35 +43,32 @@ class Reproduce(Command):
         add_model(parser)
         add("--quick", action="store_true", help="minutes on two cores: less text, fewer samples")
         add("--out", metavar="DIR", help="folder of the files (default: out/EXPERIMENT)")
-        add("--texts", type=parse_names, metavar="A,B,...", help=f"perplexity on: {text_help()}")
+        texts = f"perplexity on each: {text_help()}, also NAME=PATH"
+        add("--texts", type=parse_names, metavar="A,B,...", help=texts)
         add("--windows", type=int, metavar="N", help="first N windows of each text")
         add("--calibration", metavar="SRC", help=text_help())
         add_task_data(parser)
         add("--no-tasks", action="store_true", help="perplexity only")
+        also = "further models, for figures that compare models (figure3, figure5)"
+        add("--also", type=parse_names, default=(), metavar="A,B,...", help=also)
         add("--seed", type=int, default=0, metavar="N")
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
         experiment = EXPERIMENTS[arguments.experiment]
         out = Path(arguments.out or f"out/{experiment.name}").expanduser()
         check_writable(out / f"{experiment.name}.json")
-        request = Request(
-            quick=arguments.quick,
-            texts=arguments.texts,
-            calibration=arguments.calibration,
-            windows=arguments.windows,
-            task_data=arguments.task_data,
-            tasks=not arguments.no_tasks,
-            limit=arguments.limit,
-            seed=arguments.seed,
-        )
+        request = _request(arguments)
         sampling, protocol = sampling_of(experiment, request), protocol_for(experiment, request)
-        recipe = _largest(arguments, sampling, request)
         measures = experiment.kind in ("graphs", "activations")
-        checked(arguments, recipe, texts=() if measures else protocol.texts, prunes=False)
+        if arguments.also and not measures:
+            raise UsageError(f"{experiment.name} is of one model; leave --also out.")
+        models = [Namespace(**{**vars(arguments), "model": also}) for also in arguments.also]
+        models = [arguments, *models]
+        recipes = [_largest(each, sampling, request) for each in models]
+        for each, recipe in zip(models, recipes, strict=True):
+            checked(each, recipe, texts=() if measures else protocol.texts, prunes=False)
         _read_texts(protocol, sampling, measures)
         from pruning.pipeline import memory_task
-
-        loaded = load_model(arguments, console, memory_task(recipe), recipe)
 
         def say(place: Place, cell: Cell) -> None:
             score = cell.texts[0]
@@ -77,7 +76,14 @@ class Reproduce(Command):
             name = ", ".join(part for part in (place.method, place.setting) if part)
             console.say("reproduce", f"{name}: {score.text} {size} ({cell.seconds:.0f} s)")
 
-        result = run_experiment(loaded, experiment, request, on_cell=say, progress=console.progress)
+        results = []
+        for each, recipe in zip(models, recipes, strict=True):
+            loaded = load_model(each, console, memory_task(recipe), recipe)
+            results.append(
+                run_experiment(loaded, experiment, request, on_cell=say, progress=console.progress)
+            )
+            del loaded  # one model at a time
+        result = joined(results)
         files = result.write(out)
         names, rows = result.table()
         return {
@@ -93,6 +99,19 @@ class Reproduce(Command):
         parts = [result["heading"], table(rows, columns) if rows else "No row."]
         parts.append("\n".join(remark for remark in result["remarks"] if remark))
         return "\n\n".join([*parts, "\n".join(result["files"])])
+
+
+def _request(arguments: Namespace) -> Request:
+    return Request(
+        quick=arguments.quick,
+        texts=arguments.texts,
+        calibration=arguments.calibration,
+        windows=arguments.windows,
+        task_data=arguments.task_data,
+        tasks=not arguments.no_tasks,
+        limit=arguments.limit,
+        seed=arguments.seed,
+    )
 
 
 def _largest(arguments: Namespace, sampling: Sampling, request: Request) -> Recipe:

@@ -113,11 +113,26 @@ def test_so_are_the_likelihoods_wherever_the_blocks_wait(pair, model_folder):
     assert len(heard) == 30
 
 
+def asked_by(source, folder):
+    """Every prompt and answer of a task, as lm_eval makes them from its definition."""
+    from lm_eval.tasks import TaskManager
+
+    folder.mkdir(exist_ok=True)
+    (folder / f"{source.name}.yaml").write_text(source.yaml)
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    task = manager.load([source.name])["tasks"][source.name]
+    task.build_all_requests(rank=0, world_size=1)
+    return [instance.args for instance in task.instances]
+
+
 def test_ready_made_rows_give_the_same_prompts(pair, folder, tmp_path):
     ready = write_rows(tmp_path / "ready", ready=True)
     (ready / "openbookqa.jsonl").rename(ready / "openbook_qa.jsonl")
-    ours = zero_shot(pair[0], task_sources(TASK_NAMES, ready))
-    theirs = zero_shot(pair[0], task_sources(TASK_NAMES, folder))
+    sources = task_sources(TASK_NAMES, ready), task_sources(TASK_NAMES, folder)
+    for source, known in zip(*sources, strict=True):
+        asked = asked_by(source, tmp_path / "ours")
+        assert asked == asked_by(known, tmp_path / "theirs") and len(asked) >= 2 * COUNT
+    ours, theirs = (zero_shot(pair[0], some) for some in sources)
     bare = [replace(score, data="") for score in theirs.scores]
     assert [replace(score, data="") for score in ours.scores] == bare
     assert ours.scores[6].data.startswith("openbook_qa.jsonl (12 rows, ")
@@ -185,6 +200,12 @@ def test_refusals_come_before_weights(run, model_folder, folder, tmp_path, monke
         assert "check the network, or name a folder" in _refused(run, *ask, "piqa")
     monkeypatch.setattr(task_data, "find_spec", lambda name: None)
     assert "pip install 'headroom[eval]'" in _refused(run, *ask, "piqa", "--task-data", folder)
+
+
+def test_the_other_model_is_looked_for_before_the_long_work(run, model_folder, tmp_path):
+    text = ("--text", "sample", "--seq-len", "16", "--device", "cpu")
+    status, err = run(model_folder, *text, "--against", tmp_path / "x")
+    assert status == 1 and "[evaluate" not in err and str(tmp_path / "x") in err
 
 
 @pytest.mark.parametrize(

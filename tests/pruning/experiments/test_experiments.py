@@ -15,12 +15,13 @@ import pytest
 from pruning.api import from_memory
 from pruning.cli.main import main
 from pruning.evaluate import perplexity, task_sources, zero_shot
+from pruning.evaluate.cost import macs_per_token
 from pruning.experiments import cells as cells_module
 from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
 from pruning.experiments.cells import CellStore
 from pruning.experiments.drawing import GREY, Bar, bars, lines
-from pruning.experiments.facts import _facts, paper_model, paper_values
+from pruning.experiments.facts import PaperModel, _facts, paper_model, paper_values
 from pruning.experiments.run import Request, protocol_for, run_experiment
 from pruning.pipeline import measure_model, prune
 from pruning.planning.similarity import edges
@@ -29,6 +30,7 @@ from pruning.utils.errors import Cancelled
 from tests.helpers import families
 from tests.helpers.task_rows import write_rows
 
+GPT2 = PaperModel("GPT-2", ("gpt2",), 6, 48, (0, 6), 48)
 QUICK = Request(quick=True, windows=2)
 
 
@@ -114,6 +116,7 @@ def test_rows_are_those_of_single_runs(tiny):
         score = perplexity(model, tiny.tokenizer, "sample", seq_len=48, windows=2)
         assert row["sample"] == score.perplexity == cell.texts[0].perplexity
         assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["MACs/token"] == macs_per_token(model, 48)
         assert not any(name.startswith("paper ") for name in row)
     recipes = {(p.method, p.setting): p.recipe for p, _ in heard}
     ours = recipes["Ours UL-UM w/ remedy", "25% of pruned blocks"]
@@ -243,6 +246,19 @@ def test_files_hold_everything_and_ask_for_nothing(tiny, tmp_path):
     assert page.count("<svg") == 2 and "quick run" in page
 
 
+def test_a_text_may_have_a_name(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "some words.txt"
+    path.write_text(families.SAMPLE.read_text())
+    request = Request(quick=True, windows=1, texts=(f"wikitext2={path}", str(path), "sample"))
+    monkeypatch.setattr(run_module, "paper_model", lambda source, shape: GPT2)
+    result = run_experiment(tiny, few("table2", "Random"), request)
+    row = result.rows[1]
+    assert row["wikitext2"] == row["some words.txt"] != row["sample"]
+    assert row["paper wikitext2"] == 189.73 and row["paper ptb"] == 245.33
+    assert f"{row['wikitext2']:.4g} (189.7)" in result.to_markdown()
+    assert GREY in result.drawings[0] and GREY not in result.drawings[2]
+
+
 def test_the_paper_stands_beside_its_own_model(tiny):
     result = run_experiment(tiny, few("table2", "Random"), QUICK)
     rows = tuple({**row, "paper sample": 12.5} for row in result.rows)
@@ -290,12 +306,19 @@ def test_the_command_writes_its_files_and_refuses_in_one_sentence(
         ".md",
     ]
 
+    both = ["figure5", str(model_folder), "--also", str(model_folder), "--quick", "--json"]
+    assert main(["reproduce", *both, "--device", "cpu", "--out", str(tmp_path / "five")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 2 * 3 * 4 and found["columns"][0] == "model"
+
     def refused(*more):
         status = main(["reproduce", *more])
         last = capsys.readouterr().err.splitlines()[-1]
         assert status in (1, 2) and len(last) < 311 and last.startswith("headroom: ")
         return last
 
+    one = refused("table2", str(model_folder), "--also", str(model_folder), "--quick")
+    assert "table2 is of one model" in one
     assert "did you mean 'table2'" in refused("table22", str(model_folder))
     absent = refused("table2", str(model_folder), "--quick", "--texts", str(tmp_path / "no.txt"))
     assert "neither a corpus name nor a file" in absent
