@@ -253,11 +253,11 @@ async def warmed_up(port: int, marks: list[str], found: Found) -> None:
     await visitor.tab.open("heads")
     await visitor.open_recipe()
     await visitor.run()
-    for _ in range(600):
-        if "Last run" in str(visitor.tab.elements.values()):
+    for _ in range(300):
+        await asyncio.sleep(1)
+        await visitor.tab.switch("compare")
+        if visitor.tab.find("button", "Prepare download"):
             break
-        await asyncio.sleep(0.5)
-        await visitor.tab.rerun()
     else:
         raise SystemExit("The first run did not end.")
     await visitor.download()
