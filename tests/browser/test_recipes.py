@@ -19,12 +19,14 @@ from tests.helpers.steps import (
 
 TAU = "τ, nats (natural log)"
 FFN = "FFN channels to remove"
+KEPT = "Parameters to keep"
+"""What the first draft's form has in place of ratios."""
 
 
-def shows(page, ffn: str, tau: str) -> None:
+def shows(page, size: str, tau: str, label: str = FFN) -> None:
     """Wait until Prune and Heads show these settings."""
     go(page, "Prune")
-    says(page, FFN, ffn)
+    says(page, label, size)
     go(page, "Heads")
     says(page, TAU, tau)
 
@@ -39,24 +41,24 @@ def test_a_file_restores_the_state(visit, tmp_path):
 
 def test_a_damaged_file_changes_nothing_and_is_one_sentence(visit, tmp_path):
     page = visit().open("prune")
-    before = value_now(page, FFN)
+    before = value_now(page, KEPT)
     (tmp_path / "broken.yaml").write_text("ffn: {ratio: much}")
     upload(page, str(tmp_path / "broken.yaml"))
     expect(page.get_by_test_id("stAlert").get_by_text("broken.yaml")).to_be_visible()
-    says(page, FFN, before)
+    says(page, KEPT, before)
 
 
 def test_the_address_restores_the_state_for_somebody_else(visit):
     first = visit()
     page = first.open("prune")
-    press(page, FFN, "PageUp", times=2)
-    ffn = value_now(page, FFN)
-    assert ffn != "20%"
+    press(page, KEPT, "PageDown", times=2)
+    kept = value_now(page, KEPT)
+    assert kept != "85%"
 
     def link() -> str | None:
         """The address' recipe, once it has what the slider says."""
         text = query_now(page).get("recipe")
-        return text if text and f"{recipe_link.decode(text).ffn.ratio:.0%}" == ffn else None
+        return text if text and f"{recipe_link.decode(text).budget.kept:.0%}" == kept else None
 
     other = visit().open(f"prune?recipe={poll(page, link)}")
-    shows(other, ffn, "0.100")
+    shows(other, kept, "0.100", KEPT)
