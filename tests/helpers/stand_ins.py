@@ -33,6 +33,8 @@ def page_file(name: str) -> str:
 
 class FakeReport:
     versions = {"headroom": "0"}
+    recovery_check = None
+    remarks = ("Only FFN channels go.",)
 
     def __init__(self, plan: Plan) -> None:
         self.before, self.after = plan.before, plan.after

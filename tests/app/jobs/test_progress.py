@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from app.jobs import tasks
+from app.jobs.job import Job
 from app.jobs.model_store import ModelStore
 from app.jobs.progress import LOAD, POINTS, Step, Track, measure_steps, prune_steps
 from app.session import state
-from pruning.artifacts.events import Progress
+from pruning.artifacts.events import Progress, RecoveryCheck
 from tests.helpers.recipes import plain_recipe
 
 STEPS = (Step("load", "loading", 1), Step("measure", "measuring", 1), Step("prune", "cutting", 2))
@@ -100,3 +101,17 @@ def test_work_that_announced_no_steps_is_what_it_does_now():
     track = Track()
     assert follow(track, ("load", 4, 4, 1), ("evaluate", 1, 2, 2)) == [1, 0.5]
     assert track.line() == "evaluate (1 of 2)"
+
+
+def test_a_recovery_that_is_undone_takes_its_decisions_along():
+    def checked(kept: str) -> Job:
+        check = RecoveryCheck(4.0, 3.5, 8, 16, kept, 0.1)
+        job = Job("1", "me", "prune", "Prune", "q", None)
+        job.report(Progress("prune", 1, 2, "", event="recovered"))
+        job.report(Progress("check", 1, 1, check.sentence(), check=check))
+        job.report(Progress("prune", 1, 2, "", event="again"))
+        assert job.check == check
+        return job
+
+    assert checked("plain").events == ["again"]
+    assert checked("recovered").events == ["recovered", "again"]

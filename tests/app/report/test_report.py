@@ -37,6 +37,7 @@ def test_the_html_report_is_whole_and_asks_for_nothing(run):
     html = report.as_html("demo <1>", run, found_things())
     assert html.startswith("<!doctype html>") and html.rstrip().endswith("</html>")
     assert "<script" not in html and "demo &lt;1&gt;" in html
+    assert run.report.recovery_check is None and "Only FFN channels go." in html
     assert not re.search(r"(src|href)=|url\(|@import", html)
     assert "default-src 'none'" in html and "@media print" in html
     assert html.count("<svg") == 3 and "60.000" in html and "like head" in html

@@ -44,6 +44,13 @@ def test_a_preset_sets_the_method_and_nothing_else(name):
     assert with_preset(found, name) == found
 
 
+def test_the_paper_differs_from_its_letter_in_the_second_layers_target_alone():
+    paper, literal = (with_preset(MINE, name) for name in ("paper", "paper_literal"))
+    assert (paper.recovery.target, literal.recovery.target) == ("residual", "dense")
+    assert paper.changed(recovery={"target": "dense"}) == literal
+    assert len(PRESETS.entry("paper_literal").summary) <= 300
+
+
 def test_an_unknown_preset_is_refused_with_the_list():
     with pytest.raises(UsageError, match="best"):
         with_preset(MINE, "magic")
