@@ -14,6 +14,10 @@ LN2 = math.log(2.0)
 Bos = Literal["auto", "every", "first", "none"]
 
 
+COMPUTED_IN = "float32"
+"""What a model is computed in where no dtype is asked for."""
+
+
 class ModelChoice(fields.Strict):
     """``source``: ``demo``, a hub id, a folder or a ``.gguf`` file. ``dtype``: what is computed and
     saved in (``auto``: that of the files); None: computed in float32, saved in that of the files.

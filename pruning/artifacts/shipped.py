@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
-from pruning.artifacts.rules import Calibration
+from pruning.artifacts.rules import COMPUTED_IN, Calibration
 from pruning.utils.digest import sha256_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def is_measured(recipe: Recipe) -> bool:
     text = Calibration(source=known.corpus, samples=known.samples, seq_len=known.seq_len)
     own = {"gradient_samples", "gradient_seq_len"}
     return (
-        (recipe.model.source, recipe.model.dtype) == (known.model, known.dtype)
+        (recipe.model.source, recipe.model.dtype or COMPUTED_IN) == (known.model, known.dtype)
         and recipe.seed == known.seed
         and recipe.calibration.model_dump(exclude=own) == text.model_dump(exclude=own)
     )

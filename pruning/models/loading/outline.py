@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import ModelAdapter, adapter_for
+from pruning.artifacts.rules import COMPUTED_IN
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT, ModelShape
 from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
@@ -15,7 +16,7 @@ from pruning.models.loading.config import is_dequantised, raw_config, read_confi
 from pruning.models.loading.files import headers, stored_dtype, weight_files
 from pruning.models.loading.gguf import config_of
 from pruning.models.loading.guarded import guarded
-from pruning.models.loading.resolve import COMPUTED_IN, locate, memory_dtype, unconverted
+from pruning.models.loading.resolve import locate, memory_dtype, unconverted
 from pruning.utils.errors import Unsupported
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pruning.artifacts.rules import COMPUTED_IN
 from pruning.models.loading import demo
 from pruning.models.loading.config import is_dequantised, raw_config
 from pruning.models.loading.content import content_key
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-COMPUTED_IN = "float32"
-"""Where no dtype is named."""
 
 
 def memory_dtype(dtype: str | None) -> str:
