@@ -43,7 +43,7 @@ from pruning.models.loading.sizes import Task
 from pruning.planning.checks import check_recipe
 from pruning.planning.loss_curves import has_loss_curves
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
-from pruning.recovery import RECOVERIES, copies_of
+from pruning.recovery import copies_of, held_out_windows
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
@@ -52,9 +52,6 @@ from pruning.utils.errors import UsageError
 from pruning.utils.memory import device_guard
 from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
-
-FEWEST_HELD_OUT, MOST_HELD_OUT = 4, 32
-"""Windows that a recovery is judged on: a quarter as many as it was fitted to, within these."""
 
 
 def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
@@ -279,17 +276,12 @@ def _checked(
     """The recovered model beside the plain cut, on windows that no fit has seen; None where nothing
     was recovered, or nobody wants to know."""
     rule, source = recipe.recovery, recipe.calibration.source
-    repaired = RECOVERIES[rule.method].uses_tokens and applied.events
-    if not (rule.keep_better and repaired):
+    held_out = held_out_windows(recipe)
+    if not (held_out and applied.events):
         return None
     samples = max(recipe.calibration.samples, rule.samples or 0)
     windows = _windows(
-        loaded,
-        recipe,
-        source,
-        samples,
-        recipe.calibration.seq_len,
-        held_out=min(max(samples // 4, FEWEST_HELD_OUT), MOST_HELD_OUT),
+        loaded, recipe, source, samples, recipe.calibration.seq_len, held_out=held_out
     )
     corpus = CORPORA[source] if source in CORPORA else None
     found = compare(

@@ -19,7 +19,7 @@ from app.jobs.progress import Step
 from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
-from pruning.recovery import RECOVERIES, copies_of
+from pruning.recovery import RECOVERIES, copies_of, held_out_windows
 from pruning.sweep import Sweep
 
 _SIDE, _TURNS = 1024, 7
@@ -107,6 +107,7 @@ class Estimator:
             progress.LOSS_GRADIENTS.title: 3.0 * read(min(fitted, 128 * text.seq_len)),
             progress.LOSS_CURVES.title: 1.5 * read(fitted) + 4 * refits,
             progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
+            progress.CHECK.title: read(2 * held_out_windows(recipe) * text.seq_len),
             progress.READ.title: read(asked),
             progress.TIME.title: read(_TURNS_OF_BOTH * (128 + _WRITTEN * self.decoded)),
             progress.WRITE.title: read(2 * questions.new_tokens * self.decoded),

@@ -11,7 +11,7 @@ from pruning.artifacts.events import Progress
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shipped import is_measured
 from pruning.planning.planner import needs_gradients, needs_loss_curves
-from pruning.recovery import RECOVERIES
+from pruning.recovery import copies_of, held_out_windows
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,8 @@ def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
 
 def prune_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a whole run of ``recipe``."""
-    check = (CHECK,) if _repairs(recipe) and recipe.recovery.keep_better else ()
+    check = (CHECK,) if held_out_windows(recipe) else ()
     return (*measure_steps(recipe), *_resampling(recipe), PRUNE, *check)
-
-
-def _repairs(recipe: Recipe) -> bool:
-    return RECOVERIES[recipe.recovery.method].uses_tokens
 
 
 def question_steps(questions: Questions) -> tuple[Step, ...]:
@@ -71,8 +67,7 @@ def question_steps(questions: Questions) -> tuple[Step, ...]:
 
 
 def _resampling(recipe: Recipe) -> tuple[Step, ...]:
-    resamples = _repairs(recipe) and recipe.recovery.copies != 0
-    return (RESAMPLE,) if resamples else ()
+    return (RESAMPLE,) if copies_of(recipe) else ()
 
 
 class Track:

@@ -38,6 +38,9 @@ class Recovery:
 
 RECOVERIES: Registry[Recovery] = registries.RECOVERIES
 
+FEWEST_HELD_OUT, MOST_HELD_OUT = 4, 32
+"""Windows that a recovery is judged on: a quarter as many as it was fitted to, within these."""
+
 
 def copies_of(recipe: Recipe) -> int:
     """Augmentations per window of the recovery's text; none where nothing is fitted."""
@@ -48,3 +51,12 @@ def copies_of(recipe: Recipe) -> int:
         samples = rule.samples or recipe.calibration.samples
         return min(max(round(ENOUGH_WINDOWS / samples) - 1, 0), 64)
     return rule.copies
+
+
+def held_out_windows(recipe: Recipe) -> int:
+    """Windows on which the recovered model is compared with the plain cut; 0: it is not."""
+    rule = recipe.recovery
+    if not (rule.keep_better and RECOVERIES[rule.method].uses_tokens):
+        return 0
+    samples = max(recipe.calibration.samples, rule.samples or 0)
+    return min(max(samples // 4, FEWEST_HELD_OUT), MOST_HELD_OUT)
