@@ -72,13 +72,13 @@ def _make_room(store: ModelStore, choice: ModelChoice, device: str) -> None:
 
     try:
         needed = ask()
-        store.make_room(needed.weight_bytes)
-        if not needed.fits:
-            store.make_room(sys.maxsize)
-            needed = ask()
     except HeadroomError:
         return  # loading says better what is wrong
     settings.current().check_size(choice.source, needed.weight_bytes)
+    store.make_room(needed.weight_bytes)
+    if not needed.fits:
+        store.make_room(sys.maxsize)
+        needed = ask()
     if needed.placement() is None and needed.weight_bytes > needed.free_bytes:
         raise OutOfMemory(needed.sentence())
 
