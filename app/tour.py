@@ -52,7 +52,7 @@ STEPS = (
         "prune",
         "Run it",
         "Press Run. Each block is cut, and what is left is solved again so that it makes up for "
-        "what went. The embedded model takes about a minute. In a hurry? Play the recorded run.",
+        "what went. The embedded model takes about a minute. In a hurry? Play the recording.",
     ),
     Step(
         "compare",

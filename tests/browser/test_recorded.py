@@ -25,7 +25,7 @@ def test_from_the_first_visit_to_compare_without_torch(browser, quiet):
     with visitor(browser, address, viewport={"width": 1280, "height": 720}) as tab:
         started = time.monotonic()
         page = tab.open("prune")
-        page.get_by_role("button", name="Play a recorded run").click()
+        page.get_by_role("button", name="Play the recording").click()
         expect(page.get_by_text("Recorded on").first).to_be_visible()
         expect(decision(page)).to_be_visible()
         press(page, "Decision", "End")
@@ -48,7 +48,7 @@ def test_charts_follow_a_theme_that_is_switched_in_mid_visit(browser, quiet):
     size = {"width": 1280, "height": 720}
     with visitor(browser, quiet[0], color_scheme="light", viewport=size) as tab:
         page = tab.open("prune")
-        page.get_by_role("button", name="Play a recorded run").click()
+        page.get_by_role("button", name="Play the recording").click()
         expect(decision(page)).to_be_visible()
         press(page, "Decision", "End")
 

@@ -35,7 +35,7 @@ def section() -> None:
         ),
     )
     windows.number_input(
-        "Windows to read",
+        "Windows",
         1,
         1000,
         _USUAL.windows,

@@ -193,7 +193,7 @@ def run(plan: Plan | None) -> None:
 def first_look(job: Job) -> None:
     """Before the first run: the recorded one."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        replay.replay_button(job, "Play a recorded run")
+        replay.replay_button(job, "Play the recording")
         pages.link("compare", "See what came of it")
         st.caption(f"{recorded.origin(job)}: nothing is computed.")
 

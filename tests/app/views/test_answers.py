@@ -66,7 +66,7 @@ def test_what_is_asked_is_a_setting(visit, monkeypatch):
     monkeypatch.setattr(tasks, "pruning_run", pruning_run)
     at = visit("prune")
     labelled(at.button_group, "Compare both models by").set_value(["reading"]).run()
-    labelled(at.number_input, "Windows to read").set_value(4).run()
+    labelled(at.number_input, "Windows").set_value(4).run()
     button(at, "Run").click().run()
     assert asked == [Questions(windows=4, speed=False, prompt=None)]
 

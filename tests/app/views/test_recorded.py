@@ -82,7 +82,7 @@ def test_compare_is_full_at_once_and_says_that_it_is_recorded(first):
 def test_prune_plays_it_without_computing(first):
     at = first("prune")
     assert "Recorded on" in words(at)
-    button(at, "Play a recorded run").click().run()
+    button(at, "Play the recording").click().run()
     assert not at.exception
     slider = labelled(at.slider, "Decision")
     assert slider.max == len(RUN.events)
@@ -105,7 +105,7 @@ def test_run_it_here_does_the_same_live(first, monkeypatch, name):
     monkeypatch.setattr(tasks, "pruning_run", pruning_run)
     at = first(name)
     if name == "prune":
-        button(at, "Play a recorded run").click().run()
+        button(at, "Play the recording").click().run()
     next(item for item in at.button if item.label.startswith("Run it here")).click().run()
     assert asked == [RUN.recipe] and draft_of(at) == RUN.recipe
 
