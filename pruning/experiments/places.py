@@ -129,8 +129,9 @@ def _heads_alone(
                 heads={"policy": "kv_group", "ratio": 0.0, "threshold": None},
                 ffn={"ratio": 0.0},
                 allocation="by_hand",
-                recovery={"method": "none", "rescore": False},
             )
+            if recipe.recovery.method == "none":
+                recipe = recipe.changed(recovery={"rescore": False})
             measurement = measure_model(loaded, recipe, **callbacks)
             label = method.label
             if count < 0:  # the first method is similarity, which sets the number

@@ -144,9 +144,10 @@ def _result(
     made = [_row(experiment, known, texts, *pair) for pair in zip(rows, cells, strict=True)]
     columns = tuple(dict.fromkeys(name for row in made for name in row))
     recovery = sampling.recovery_samples or sampling.samples
+    repaired = "" if experiment.kind == "heads" else f"recovery on {recovery}, "
     text = (
         f"Calibration: {sampling.samples} x {sampling.seq_len} tokens of {sampling.calibration}, "
-        f"recovery on {recovery}, seed {request.seed}."
+        f"{repaired}seed {request.seed}."
     )
     if experiment.columns(request.quick):
         text = f"Calibration and recovery: {sampling.calibration}, seed {request.seed}."

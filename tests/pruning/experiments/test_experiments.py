@@ -130,7 +130,7 @@ def test_heads_alone_go_in_equal_numbers(tiny):
     result = run_experiment(tiny, EXPERIMENTS["table3"], QUICK)
     for setting in dict.fromkeys(row["setting"] for row in result.rows[1:]):
         rows = [row for row in result.rows if row["setting"] == setting]
-        assert len(rows) == 5 and len({row["heads removed"] for row in rows}) == 1
+        assert len(rows) == 6 and len({row["heads removed"] for row in rows}) == 1
         assert rows[0]["heads removed"] % 3 == 0 and rows[0]["heads removed"] > 0
         assert rows[0]["method"].startswith("Ours (τ=")
     assert all(cell.recipe is None or cell.recipe["ffn"]["ratio"] == 0 for cell in result.cells)
