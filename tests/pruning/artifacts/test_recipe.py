@@ -38,6 +38,8 @@ FULL = {
     "recovery": {
         "method": "full",
         "target": "dense",
+        "in_proj": "keep",
+        "keep_better": False,
         "damping": 0.3,
         "rescore": False,
         "intercept": "add",
