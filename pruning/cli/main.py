@@ -105,7 +105,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
     143, as shells say."""
 
     def leave(*_: Any) -> NoReturn:
-        raise SystemExit(_fail("Terminated.", 128 + signal.SIGTERM))
+        raise SystemExit(128 + signal.SIGTERM)
 
     # only the main thread may, and only where nobody else has
     ours = (
@@ -116,6 +116,10 @@ def _leaving_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except SystemExit as error:
+        if error.code == 128 + signal.SIGTERM:
+            _fail("Terminated.", 1)  # after the last line of progress
+        raise
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
