@@ -116,8 +116,15 @@ def _budget() -> None:
             max_value=1.0,
             step=0.01,
             format="percent",
+            stored=_if_budget,
         )
     show_field("budget.spare_heads")
+
+
+def _if_budget(value: float) -> float | None:
+    """``value``; None where a recipe without a budget has taken the place of the form's: a browser
+    may still send what it showed before."""
+    return value if state.draft_recipe().budget.given else None
 
 
 def _budget_of(choice: str) -> dict[str, Any]:
