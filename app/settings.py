@@ -49,6 +49,7 @@ class Settings(BaseModel):
     jobs_per_visitor: int = Field(8, ge=1, description="waiting or at work at once")
     jobs: int = Field(100, ge=1, description="the same of all visitors")
     grace_minutes: float = Field(30.0, ge=1, description="how long work goes on unwatched")
+    preload: bool = Field(True, description="whether the embedded model is loaded unasked")
     save: bool = Field(True, description="whether visitors may write models below the roots")
 
     def folders(self) -> list[Path]:

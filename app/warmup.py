@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from streamlit.starlette import App
 
+from app import settings
 from app.server import downloads
 
 
@@ -26,9 +26,6 @@ async def warming(app: App) -> AsyncIterator[None]:
         downloads.download_store().clear()
 
 
-PRELOAD = "HEADROOM_PRELOAD"
-"""Set to 0, a server loads the embedded model only when a visitor needs it."""
-
 SETTLED = 3.0
 """Seconds after the first page's script, by which its charts have arrived."""
 
@@ -38,7 +35,7 @@ def _in_background() -> None:
     sys.setswitchinterval(0.0005)  # meanwhile the server has to answer many small requests
     try:
         warm_up()
-        if os.environ.get(PRELOAD, "1") != "0":
+        if settings.current().preload:
             preload()
     finally:
         sys.setswitchinterval(usual)

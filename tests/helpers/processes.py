@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
 
 from tests.helpers import PATIENCE
 
@@ -48,8 +50,13 @@ class Command:
 
     def __init__(self, argv: Sequence[str], cache: Path, log: Path, prepare: Prepare | None = None):
         self._log = log
+        log.touch()  # it may be killed before it says a word
         self.process = FORKS.Process(target=_work, args=(list(argv), cache, log, prepare))
-        self.process.start()
+        # a page that was tested leaves its script as the main module, which would be run first
+        main = patch.dict(sys.modules, {"__main__": ModuleType("__main__")})
+        # for the server of forks, which begins here: transformers looks at its import
+        with main, patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
+            self.process.start()
 
     def end(self, signal: int | None = None) -> Ended:
         """Wait for its end, which ``signal`` brings about."""
@@ -70,7 +77,7 @@ def _work(argv: list[str], cache: Path, log: Path, prepare: Prepare | None) -> N
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(target, stream)
-    os.environ |= {"HEADROOM_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    os.environ["HEADROOM_CACHE"] = str(cache)
     import torch
 
     from pruning.cli.main import main

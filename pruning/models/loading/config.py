@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pruning.models.loading.guarded import guarded
-from pruning.utils.errors import Unsupported
+from pruning.utils.errors import SourceError, Unsupported
 
 SETTINGS = "quantization_config"
 DEQUANTISED = "fp8"
@@ -30,6 +31,20 @@ def raw_config(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _not_a_number(raw: Mapping[str, Any]) -> str | None:
+    """The dotted name of a NaN in a config."""
+    waiting: list[tuple[str, Any]] = list(raw.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, float) and math.isnan(value):
+            return name
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, inner) for inner in value]
+    return None
+
+
 def read_config(source: str, place: str, commit: str | None) -> Any:
     """The config in ``place``, as that of ordinary weights where a quantised model can be
     dequantised; raises SourceError, Unsupported for one that cannot.
@@ -40,6 +55,10 @@ def read_config(source: str, place: str, commit: str | None) -> Any:
     from transformers import AutoConfig, PreTrainedConfig
 
     raw, _ = guarded(source, PreTrainedConfig.get_config_dict, place, revision=commit)
+    if (unknown := _not_a_number(raw)) is not None:
+        raise SourceError(
+            f"{source} says that {unknown} is not a number (NaN); mend its config.json."
+        )
     for name in ("quantization_config", "compression_config"):
         if raw.get(name) and not (name == SETTINGS and is_dequantised(raw)):
             raise Unsupported(

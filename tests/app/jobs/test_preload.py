@@ -63,8 +63,8 @@ def test_it_is_a_setting(monkeypatch):
     asked = []
     monkeypatch.setattr(warmup, "warm_up", lambda: None)
     monkeypatch.setattr(warmup, "preload", lambda: asked.append(1))
-    monkeypatch.setenv(warmup.PRELOAD, "0")
+    monkeypatch.setenv("HEADROOM_PRELOAD", "0")
     warmup._in_background()
-    monkeypatch.delenv(warmup.PRELOAD)
+    monkeypatch.delenv("HEADROOM_PRELOAD")
     warmup._in_background()
     assert asked == [1]

@@ -156,7 +156,7 @@ def test_the_work_packs_what_the_form_writes(download_store, monkeypatch, form):
         return ("A bias was added.",)
 
     monkeypatch.setattr(compare_tasks, "_write", write)
-    run = SimpleNamespace(report=SimpleNamespace(before=SimpleNamespace(bytes=10)))
+    run = SimpleNamespace(report=SimpleNamespace(before=SimpleNamespace(bytes=10, parameters=5)))
     task = compare_tasks.packing(run, f"t-{form}", form, "f16", None, download_store, OWNER)
     made, remarks = task(lambda _: None, lambda: False)
     assert remarks == ("A bias was added.",) and download_store.find(made.id) == made
