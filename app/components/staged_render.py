@@ -1,7 +1,8 @@
 """A page in two strokes: the first chart at once, the others when the browser has drawn it.
 
 The browser draws all charts of one run before it shows any of them, so the others are asked for
-by the browser; after three seconds in any case.
+by the browser; after three seconds in any case. Not while a link is being followed: Streamlit
+would answer with the page that is left, and show neither.
 """
 
 from __future__ import annotations
@@ -14,16 +15,23 @@ _drawn = st.components.v2.component(
     js="""
 export default function ({ setTriggerValue }) {
   const begun = performance.now();
-  let asked = false;
-  const look = () => {
-    if (asked) return;
-    const drawn = document.querySelector(".js-plotly-plot .main-svg");
-    asked = drawn || performance.now() - begun > 3000;
-    // a frame later it is on the screen
-    requestAnimationFrame(asked ? () => setTriggerValue("drawn", true) : look);
+  let ended = false, left = -Infinity;
+  const leaves = (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (link && link.target !== "_blank") left = performance.now();
   };
+  const ask = () => { if (!ended && !waits()) { ended = true; setTriggerValue("drawn", true) } };
+  const waits = () => performance.now() - left < 5000;
+  const look = () => {
+    if (ended) return;
+    const drawn = document.querySelector(".js-plotly-plot .main-svg");
+    const asks = !waits() && (drawn || performance.now() - begun > 3000);
+    if (asks) requestAnimationFrame(ask);  // a frame later it is on the screen
+    requestAnimationFrame(look);
+  };
+  document.addEventListener("click", leaves, true);
   look();
-  return () => { asked = true };
+  return () => { ended = true; document.removeEventListener("click", leaves, true) };
 }
 """,
 )
