@@ -44,10 +44,12 @@ def drafted(
     key = f"draft.{section or 'recipe'}.{field}.{widget.__name__}"
 
     def changed() -> None:
+        if state.edition() != edition:
+            return
         value = stored(st.session_state[key])
         state.set_draft(**({section: {field: value}} if section else {field: value}))
 
-    draft = state.draft_recipe()
+    draft, edition = state.draft_recipe(), state.edition()
     st.session_state[key] = shown(getattr(getattr(draft, section) if section else draft, field))
     return widget(label, key=key, on_change=changed, **options)
 

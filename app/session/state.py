@@ -23,6 +23,7 @@ FIRST_KEPT = 0.85
 
 MEASUREMENT = "headroom.measurement"
 _DRAFT = "headroom.draft"
+_EDITION = "headroom.edition"
 _BLOCK = "headroom.block"
 _DEVICE = "headroom.device"
 _OWNER = "headroom.owner"
@@ -105,6 +106,13 @@ def set_draft(**sections: Any) -> None:
 def replace_draft(recipe: Recipe) -> None:
     """Edit ``recipe`` from now on (an uploaded one, or that of a run)."""
     st.session_state[_DRAFT] = recipe
+    st.session_state[_EDITION] = edition() + 1
+
+
+def edition() -> int:
+    """How often the draft was replaced. What a widget of an earlier one still sends is not for
+    this one: a browser sends all that it showed, and names what is gone as changed."""
+    return st.session_state.get(_EDITION, 0)
 
 
 def set_problem(sentence: str) -> None:

@@ -42,6 +42,7 @@ def rules(shape: ModelShape) -> None:
         ["Ratios", "Budget"],
         key=_SIZE,
         on_change=_size_changed,
+        args=(state.edition(),),
         required=True,
         width="stretch",
         help="Ratios: the share of heads and of channels that goes. Budget: what may be left of "
@@ -57,9 +58,11 @@ def rules(shape: ModelShape) -> None:
 def _method() -> None:
     """A whole method at once; every setting can still be changed after."""
 
+    edition = state.edition()
+
     def chosen() -> None:
         name = st.session_state[_PRESET]
-        if name is not None:
+        if name is not None and state.edition() == edition:
             state.replace_draft(with_preset(state.draft_recipe(), name))
 
     draft = state.draft_recipe()
@@ -76,7 +79,9 @@ def _method() -> None:
     )
 
 
-def _size_changed() -> None:
+def _size_changed(edition: int) -> None:
+    if state.edition() != edition:
+        return
     if st.session_state[_SIZE] == "Budget":
         state.set_draft(budget={"kept": KEPT_START, "of": "blocks", "megabytes": None})
     else:
@@ -116,15 +121,8 @@ def _budget() -> None:
             max_value=1.0,
             step=0.01,
             format="percent",
-            stored=_if_budget,
         )
     show_field("budget.spare_heads")
-
-
-def _if_budget(value: float) -> float | None:
-    """``value``; None where a recipe without a budget has taken the place of the form's: a browser
-    may still send what it showed before."""
-    return value if state.draft_recipe().budget.given else None
 
 
 def _budget_of(choice: str) -> dict[str, Any]:
@@ -185,11 +183,13 @@ def _block_range(blocks: int) -> None:
     if blocks < 2:
         return
     key = "draft.blocks.range"
-    chosen = state.draft_recipe().blocks
+    chosen, edition = state.draft_recipe().blocks, state.edition()
     end = min(chosen.end or blocks, blocks)
     st.session_state[key] = (min(chosen.start, end - 1), end - 1)
 
     def changed() -> None:
+        if state.edition() != edition:
+            return
         first, last = st.session_state[key]
         stop = None if last == blocks - 1 else last + 1
         state.set_draft(blocks={"start": first, "end": stop})

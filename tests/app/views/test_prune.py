@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from app.components import scroll_top
 from app.components.recipe_fields import declared
 from app.components.recipe_summary import group_note
@@ -66,6 +68,30 @@ def test_rounding_by_key_value_groups_is_said_where_it_applies(visit):
 def test_an_empty_plan_cannot_run(visit):
     at = visit("prune", recipe=plain_recipe().changed(ffn={"ratio": 0.0}))
     assert button(at, "Run").disabled
+
+
+@pytest.mark.parametrize(
+    "kind, label, value",
+    [
+        ("slider", "Parameters to keep", 0.7),
+        ("selectbox", "Budget", "model"),
+        ("selectbox", "Method", "flap"),
+        ("slider", "Blocks, first to last", (2, 9)),
+        ("slider", "Parameters to keep", None),
+    ],
+)
+def test_what_was_shown_of_an_earlier_recipe_is_not_written_into_the_next(
+    visit, kind, label, value
+):
+    """A browser sends all that it showed together with the upload that replaces it."""
+    at = visit("prune", recipe=plain_recipe().changed(budget={"kept": 0.85}))
+    next_one = plain_recipe().changed(ffn={"ratio": 0.25})
+    at.session_state[state._DRAFT] = next_one
+    at.session_state[state._EDITION] = 9
+    if value is not None:
+        labelled(getattr(at, kind), label).set_value(value)
+    at.run()
+    assert not at.exception and draft_of(at) == next_one
 
 
 def test_a_recipe_for_another_model_has_no_preview_but_can_run(visit):
