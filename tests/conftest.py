@@ -25,6 +25,10 @@ THOROUGH = (
     "tests/pruning/checkpoint/test_forms.py",
     "tests/pruning/checkpoint/test_plain_transformers.py",
     "tests/test_readmes.py",
+    "tests/adversarial/test_headers.py",
+    "tests/adversarial/test_caches.py",
+    "tests/pruning/experiments/",
+    "tests/pruning/evaluate/test_zero_shot.py",
 )
 """Wide matrices, and what starts many processes: not among the fast tests."""
 
