@@ -142,7 +142,9 @@ def read_experiment(path: Path) -> Entry[Experiment]:
 
 def recipe_of(method: Method, base: Recipe) -> Recipe:
     """``base`` with the preset of ``method`` and its changes; raises UsageError."""
-    return with_preset(base, method.preset).changed(**method.changes)
+    # a row is what the method does, even where doing nothing would be better
+    plain = with_preset(base, method.preset).changed(recovery={"keep_better": False})
+    return plain.changed(**method.changes)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

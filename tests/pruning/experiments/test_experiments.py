@@ -124,6 +124,7 @@ def test_rows_are_those_of_single_runs(tiny):
     flap = recipes["FLAP AL-AM w/ remedy", "25% of pruned blocks"]
     assert (flap.blocks.start, flap.blocks.end) == (0, 6)
     assert flap.budget.kept == ours.budget.kept and flap.allocation == "adaptive"
+    assert not (flap.recovery.keep_better or ours.recovery.keep_better)  # as the method is
 
 
 def test_heads_alone_go_in_equal_numbers(tiny):
