@@ -27,6 +27,12 @@ AXES: dict[str, str] = {
 }
 """What can be varied, and its unit. Samples: figure 4 of the paper."""
 
+PLAIN_CUT = (
+    "Where recovery says plain, the recovered model was worse on held-out text than the cut alone, "
+    "so the cut is what stands there."
+)
+"""What belongs beside points of which one is no recovered model."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -71,8 +77,9 @@ class Sweep:
 @dataclass(frozen=True)
 class SweepPoint:
     """One finished point. ``perplexity`` None: it overflows. ``kept``: share of the blocks'
-    parameters that is left; ``seconds``: pruning and evaluating. ``preset`` of the dense model
-    is ``dense`` and its ``value`` None."""
+    parameters that is left; ``seconds``: pruning and evaluating; ``recovery``: see
+    :class:`pruning.artifacts.cell.Cell`. ``preset`` of the dense model is ``dense`` and its
+    ``value`` None."""
 
     preset: str
     value: float | None
@@ -82,6 +89,7 @@ class SweepPoint:
     parameters: int
     seconds: float
     protocol: str
+    recovery: Literal["recovered", "plain"] | None = None
 
 
 def sweep(
@@ -135,4 +143,5 @@ def _point(preset: str, value: float | None, cell: Cell) -> SweepPoint:
         parameters=cell.parameters,
         seconds=cell.seconds,
         protocol=score.protocol,
+        recovery=cell.recovery,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import FiniteFloat
 
@@ -12,7 +12,7 @@ from pruning.artifacts.stored import Stored
 from pruning.artifacts.zero_shot import ZeroShot
 from pruning.utils.errors import SourceError
 
-CELL_VERSION = 1
+CELL_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,32 @@ class TextScore:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """At batch 1, the best of ``repeats`` runs: milliseconds that a prompt of ``prompt_tokens``
+    takes, and those of each of ``new_tokens`` tokens behind it."""
+
+    prefill_ms: FiniteFloat
+    decode_ms: FiniteFloat
+    prompt_tokens: int
+    new_tokens: int
+    repeats: int
+    threads: int
+
+    def protocol(self) -> str:
+        """The sentence that belongs beside the numbers."""
+        return (
+            f"Latencies at batch 1: a prompt of {self.prompt_tokens} tokens, {self.new_tokens} "
+            f"tokens behind it, best of {self.repeats}, {self.threads} threads."
+        )
+
+
+@dataclass(frozen=True)
 class Cell:
     """``recipe`` None: the dense model. ``kept``: share of the blocks' parameters that is left;
     ``macs_per_token``: multiply-adds at a context of the protocol's ``seq_len``, attention maps
-    included; ``heads_removed`` of ``heads`` in all blocks. ``seconds``: pruning and evaluating;
+    included; ``heads_removed`` of ``heads`` in all blocks. ``recovery``: which of both the recipe
+    kept, the recovered model or the plain cut (None: they were not compared). ``latency`` None:
+    not timed, as blocks wait elsewhere than on the device. ``seconds``: pruning and evaluating;
     ``peak_memory_bytes``: meanwhile, of the process on the CPU, the model's weights included.
     ``made``: when, in ISO 8601."""
 
@@ -56,6 +78,8 @@ class Cell:
     macs_per_token: int
     heads: int
     heads_removed: int
+    recovery: Literal["recovered", "plain"] | None
+    latency: Latency | None
     texts: tuple[TextScore, ...]
     zero_shot: ZeroShot | None
     seconds: FiniteFloat

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import FiniteFloat
@@ -17,6 +18,12 @@ TASK_NAMES = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_chall
 """The seven tasks of the field's tables, in their order, by lm_eval's names."""
 
 Metric = Literal["acc", "acc_norm"]
+
+
+def check_installed() -> None:
+    """Raise SourceError, which says what to install, where lm_eval is not there."""
+    if find_spec("lm_eval") is None:
+        raise SourceError("Zero-shot tasks need lm_eval; run: pip install 'headroom[eval]'.")
 
 
 @dataclass(frozen=True)

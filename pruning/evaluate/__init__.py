@@ -3,7 +3,7 @@
 from pruning.artifacts.comparison import Passage, Perplexity, Speed, TokenLosses
 from pruning.evaluate.comparison import compare, speeds
 from pruning.evaluate.continuations import Continuations, compare_continuations
-from pruning.evaluate.cost import Cost, measured_cost
+from pruning.evaluate.cost import Cost, latency, measured_cost
 from pruning.evaluate.generation import generate
 from pruning.evaluate.perplexity import perplexity
 from pruning.evaluate.speed import tokens_per_second
@@ -21,6 +21,7 @@ __all__ = [
     "compare",
     "compare_continuations",
     "generate",
+    "latency",
     "measured_cost",
     "perplexity",
     "speeds",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pruning.artifacts.cell import Latency
 from pruning.evaluate.speed import (
     peak_memory_bytes,
     reset_peak_memory,
@@ -18,6 +19,7 @@ from pruning.evaluate.speed import (
 )
 from pruning.models.execution.blockwise import attention_implementation
 from pruning.models.execution.offload import devices_of
+from pruning.models.loading.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,29 @@ def measured_cost(
         device=str(model.device),
         threads=torch.get_num_threads(),
         dtype=str(model.dtype).removeprefix("torch."),
+    )
+
+
+def latency(
+    loaded: LoadedModel, prompt_tokens: int, *, new_tokens: int = 8, repeats: int = 3
+) -> Latency | None:
+    """Time ``loaded`` on its device, with as long a prompt as its positions allow; None where
+    blocks wait elsewhere, so that moving them would be timed. Raises OutOfMemory."""
+    if loaded.placement not in ("whole", "spread"):
+        return None
+    limit = loaded.adapter.max_positions(loaded.model.config)
+    new_tokens = min(new_tokens, limit - 1)
+    prompt = max(1, min(prompt_tokens, limit - new_tokens))
+    speed = tokens_per_second(
+        loaded.model, prompt_tokens=prompt, new_tokens=new_tokens, repeats=repeats
+    )
+    return Latency(
+        prefill_ms=round(1000 * prompt / speed.prefill, 2),
+        decode_ms=round(1000 / speed.decode, 2),
+        prompt_tokens=prompt,
+        new_tokens=new_tokens,
+        repeats=repeats,
+        threads=torch.get_num_threads(),
     )
 
 

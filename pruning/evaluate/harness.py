@@ -19,14 +19,15 @@ from pruning.utils.errors import UsageError
 
 class HarnessModel(HFLM):
     """Log-likelihoods of ``model``, wherever its blocks wait; ``on_answer`` is told of each answer
-    as it comes. Raises Cancelled between two batches."""
+    as it comes: how many characters it has with its prompt. Raises Cancelled between two batches.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         tokenizer: Any,
         batch_size: int,
-        on_answer: Callable[[], None],
+        on_answer: Callable[[int], None],
         should_cancel: CancelCheck,
     ) -> None:
         self._should_cancel = should_cancel
@@ -64,11 +65,11 @@ class HarnessModel(HFLM):
 class _Listener:
     """Stands where lm_eval would keep a cache of answers."""
 
-    def __init__(self, on_answer: Callable[[], None]) -> None:
+    def __init__(self, on_answer: Callable[[int], None]) -> None:
         self._on_answer = on_answer
 
-    def add_partial(self, *_: Any) -> None:
-        self._on_answer()
+    def add_partial(self, _kind: str, request: tuple[str, str], _answer: Any) -> None:
+        self._on_answer(sum(map(len, request)))
 
 
 def keep_quiet() -> None:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pruning.artifacts.zero_shot import TASK_NAMES
+from pruning.artifacts.zero_shot import TASK_NAMES, check_installed
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import SourceError, UsageError, one_line
 from pruning.utils.registry import unknown_name
@@ -83,12 +83,6 @@ def task_sources(names: Sequence[str], folder: Path | None = None) -> tuple[Task
     if folder is not None and not folder.is_dir():
         raise SourceError(f"{folder} is no folder; name one that holds {names[0]}.jsonl.")
     return tuple(_from_hub(n) if folder is None else _from_file(n, folder) for n in names)
-
-
-def check_installed() -> None:
-    """Raise SourceError, which says what to install, where lm_eval is not there."""
-    if find_spec("lm_eval") is None:
-        raise SourceError("Zero-shot tasks need lm_eval; run: pip install 'headroom[eval]'.")
 
 
 def lm_eval_version() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,9 @@ from pruning.models.loading.loaded import LoadedModel
 from pruning.utils.errors import SourceError, UsageError, described
 
 BATCH_SIZE = 8
+
+SAMPLED = 50
+"""Items of a task that tell how long its items are."""
 
 
 def check_tasks(sources: Sequence[TaskSource], limit: int | None = None) -> list[Any]:
@@ -56,21 +60,22 @@ def zero_shot(
             "The model has no tokenizer, so no task can be read; put the tokenizer's files into "
             "the model's folder."
         )
-    tasks = check_tasks(sources, limit)
+    pairs = list(zip(sources, check_tasks(sources, limit), strict=True))
     keep_quiet()
     started, scores = time.perf_counter(), []
-    counter = _Counter(progress, len(sources))
+    work = [_work(source.name, task, limit, loaded.tokenizer) for source, task in pairs]
+    counter = _Counter(progress, work)
     model = HarnessModel(
         loaded.model, loaded.tokenizer, batch_size, counter.answered, should_cancel
     )
-    for source, task in zip(sources, tasks, strict=True):
+    for place, (source, task) in enumerate(pairs):
         stop_if(should_cancel)
-        counter.begin(source.name, _answers(task, limit))
+        counter.begin(place)
         found = evaluate(
             lm=model, task_dict={"tasks": {source.name: task}}, limit=limit, log_samples=False
         )
         scores.append(_score(source, found))
-        counter.end()
+    counter.end()
     return ZeroShot(
         model=loaded.source,
         dtype=loaded.dtype,
@@ -107,10 +112,34 @@ def _task(source: TaskSource) -> Any:
     return task
 
 
-def _answers(task: Any, limit: int | None) -> int:
-    """Answers that will be scored, about: as many per item as the first one has."""
+@dataclass(frozen=True)
+class _Work:
+    """What a task asks for, about: ``answers``, their ``characters`` with the prompts, and how many
+    of those are ``read``, as answers of one token to the same prompt are read at once."""
+
+    name: str
+    answers: int
+    characters: float
+    read: float
+
+
+def _work(name: str, task: Any, limit: int | None, tokenizer: Any) -> _Work:
     items = len(task.eval_docs) if limit is None else min(limit, len(task.eval_docs))
-    return items * len(task.doc_to_choice(task.eval_docs[0]))
+    some = [task.eval_docs[place] for place in range(0, items, max(1, items // SAMPLED))]
+    answers = sum(len(task.doc_to_choice(item)) for item in some) * items / len(some)
+    characters = sum(_characters(task, item) for item in some) * items / len(some)
+    endings = [tokenizer(f" {choice}").input_ids for choice in task.doc_to_choice(some[0])]
+    shared = not task.multiple_input and all(len(ids) == 1 for ids in endings)
+    return _Work(
+        name, round(answers), characters, characters / len(endings) if shared else characters
+    )
+
+
+def _characters(task: Any, item: Any) -> int:
+    """Characters of all prompts with their answers that one item asks for."""
+    choices = [str(choice) for choice in task.doc_to_choice(item)]
+    rest = task.doc_to_target(item) if task.multiple_input else task.doc_to_text(item)
+    return sum(map(len, choices)) + len(choices) * (1 + len(str(rest)))
 
 
 def _score(source: TaskSource, found: Any) -> TaskScore:
@@ -140,21 +169,26 @@ def _error(value: Any) -> float | None:
 
 
 class _Counter:
-    """Turns answers into progress: tasks count alike, each by its answers."""
+    """Turns answers into progress, in thousandths of the text that all tasks read: what has been
+    read so far says how long the rest will take."""
 
-    def __init__(self, progress: ProgressCallback, tasks: int) -> None:
-        self._progress, self._total = progress, 100 * tasks
-        self._task, self._answers, self._seen, self._before = "", 1, 0, 0
+    def __init__(self, progress: ProgressCallback, work: Sequence[_Work]) -> None:
+        self._progress, self._work = progress, work
+        self._all = sum(task.read for task in work)
+        self._task, self._before, self._seen, self._characters = work[0], 0.0, 0, 0
 
-    def begin(self, task: str, answers: int) -> None:
-        self._task, self._answers, self._seen = task, max(answers, 1), 0
+    def begin(self, place: int) -> None:
+        self._before = sum(task.read for task in self._work[:place])
+        self._task, self._seen, self._characters = self._work[place], 0, 0
 
-    def answered(self) -> None:
-        self._seen += 1
-        share = min(99, 100 * self._seen // self._answers)
-        message = f"{self._task}: {self._seen} of {self._answers} answers"
-        self._progress(Progress("tasks", self._before + share, self._total, message))
+    def answered(self, characters: int) -> None:
+        """An answer was scored that has so many characters with its prompt."""
+        self._seen, self._characters = self._seen + 1, self._characters + characters
+        task = self._task
+        share = min(1.0, self._characters / task.characters)
+        done = int(999 * (self._before + share * task.read) / self._all)
+        message = f"{task.name}, {self._seen} of {task.answers} answers"
+        self._progress(Progress("tasks", done, 1000, message))
 
     def end(self) -> None:
-        self._before += 100
-        self._progress(Progress("tasks", self._before, self._total, f"{self._task}: done"))
+        self._progress(Progress("tasks", 1000, 1000, "done"))

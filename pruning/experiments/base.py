@@ -106,6 +106,11 @@ class Experiment(_Strict):
     quick: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
 
+    @property
+    def only_measures(self) -> bool:
+        """Whether there are no cells: nothing is pruned, nothing evaluated."""
+        return self.kind in ("graphs", "activations")
+
     def sampled(self, quick: bool, **changes: Any) -> Sampling:
         """The sampling of a full or quick run, with what the caller names besides."""
         smaller = {k: v for k, v in self.quick.items() if k != "along_samples"} if quick else {}

@@ -108,7 +108,7 @@ def compute_cell(
     :func:`pruning.pipeline.prune` and :func:`pruning.evaluate.perplexity` raise.
     """
     from pruning import pipeline
-    from pruning.evaluate import perplexity, zero_shot
+    from pruning.evaluate import latency, perplexity, zero_shot
     from pruning.evaluate.speed import peak_memory_bytes, reset_process_peak
     from pruning.models.execution.offload import devices_of
 
@@ -116,9 +116,10 @@ def compute_cell(
     shape = loaded.adapter.model_shape(loaded.model)
     heads = sum(block.attention.units for block in shape.blocks)
     widths = full_widths(shape)
-    pruned, kept, seconds, peak = loaded, 1.0, 0.0, 0
+    pruned, kept, seconds, peak, check = loaded, 1.0, 0.0, 0, None
     if recipe is not None:
         run = pipeline.prune(loaded, recipe, **callbacks)
+        check = run.report.recovery_check
         pruned, seconds = run.pruned, run.seconds
         kept, peak = run.report.kept_block_parameters, run.report.peak_memory_bytes
         widths = tuple(run.widths)
@@ -150,6 +151,8 @@ def compute_cell(
         macs_per_token=footprint(shape, widths, protocol.seq_len).flops_per_token // 2,
         heads=heads,
         heads_removed=heads - sum(width.heads for width in widths),
+        recovery=None if check is None else check.kept,
+        latency=latency(pruned, protocol.seq_len),
         texts=tuple(texts),
         zero_shot=tasks,
         seconds=round(seconds, 3),

@@ -47,24 +47,58 @@ def places(
 ) -> list[Place]:
     """The dense model, then every row of every setting. Experiments on heads alone measure the
     model here (``callbacks``: progress and should_cancel). Raises UsageError."""
-    base = _base(loaded, sampling, seed)
+    dtype = loaded.dtype if loaded.dtype in ("float32", "bfloat16", "float16") else "auto"
+    model = {"source": loaded.source, "revision": loaded.revision, "dtype": dtype}
+    base = _base(sampling, seed).changed(model=model)
     depth = len(loaded.adapter.model_shape(loaded.model).blocks)
-    blocks = experiment.blocks.among(depth)
-    if known is not None and experiment.kind == "grid":
-        blocks = range(*known.blocks)
     if experiment.kind == "heads":
+        blocks = experiment.blocks.among(depth)
         rows = _heads_alone(experiment, loaded, base, blocks, known, callbacks)
-    elif experiment.columns(quick):
-        rows = _along_samples(experiment, base, blocks, depth, experiment.columns(quick))
     else:
-        rows = _sized(experiment, base, blocks, depth, sampling)
+        rows = _grid(experiment, base, depth, sampling, quick, known)
     return [Place(DENSE, "", DENSE, None), *rows]
 
 
-def _base(loaded: LoadedModel, sampling: Sampling, seed: int) -> Recipe:
-    dtype = loaded.dtype if loaded.dtype in ("float32", "bfloat16", "float16") else "auto"
+def expected_recipes(
+    experiment: Experiment,
+    sampling: Sampling,
+    depth: int,
+    *,
+    quick: bool,
+    known: PaperModel | None,
+    seed: int,
+) -> list[Recipe | None]:
+    """Recipes that take as long as those of :func:`places`, in its order, without a model: which
+    heads go is not known yet where they go alone."""
+    base = _base(sampling, seed)
+    if experiment.kind == "heads":
+        rows = [
+            recipe_of(method, base).changed(heads={"ratio": share}, ffn={"ratio": 0.0})
+            for share in experiment.sizes.values()
+            for method in experiment.methods
+        ]
+        return [None, *rows]
+    grid = _grid(experiment, base, depth, sampling, quick, known)
+    return [None, *(place.recipe for place in grid)]
+
+
+def _grid(
+    experiment: Experiment,
+    base: Recipe,
+    depth: int,
+    sampling: Sampling,
+    quick: bool,
+    known: PaperModel | None,
+) -> Iterator[Place]:
+    """The rows of a grid of methods and sizes, or of methods and numbers of samples."""
+    blocks = experiment.blocks.among(depth) if known is None else range(*known.blocks)
+    if experiment.columns(quick):
+        return _along_samples(experiment, base, blocks, depth, experiment.columns(quick))
+    return _sized(experiment, base, blocks, depth, sampling)
+
+
+def _base(sampling: Sampling, seed: int) -> Recipe:
     return Recipe().changed(
-        model={"source": loaded.source, "revision": loaded.revision, "dtype": dtype},
         calibration={
             "source": sampling.calibration,
             "samples": sampling.samples,

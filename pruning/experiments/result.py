@@ -93,18 +93,20 @@ class Result:
         template = environment.get_template("result.html.j2")
         return template.render(result=self, names=names, rows=rows, drawings=drawings)
 
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
+
     def write(self, folder: Path) -> list[Path]:
         """``NAME.csv``, ``.json``, ``.md`` and ``.html`` in ``folder``; raises HeadroomError."""
-        files = {
-            "csv": self.to_csv(),
-            "json": json.dumps(self.as_dict(), indent=1, allow_nan=False),
-            "md": self.to_markdown(),
-            "html": self.to_html(),
+        makers = {
+            "csv": self.to_csv,
+            "json": self.to_json,
+            "md": self.to_markdown,
+            "html": self.to_html,
         }
-        paths = [folder / f"{self.name}.{suffix}" for suffix in files]
-        for path, text in zip(paths, files.values(), strict=True):
-            write_bytes(path, text.encode())
-        return paths
+        for suffix, make in makers.items():
+            write_bytes(folder / f"{self.name}.{suffix}", make().encode())
+        return [folder / f"{self.name}.{suffix}" for suffix in makers]
 
 
 def joined(results: Sequence[Result]) -> Result:
@@ -157,4 +159,6 @@ def protocol_of(cells: Sequence[Cell]) -> str:
             found[text.protocol] = None
         if cell.zero_shot is not None:
             found[cell.zero_shot.protocol()] = None
+    timed = [cell.latency.protocol() for cell in cells if cell.latency is not None]
+    found |= dict.fromkeys(timed)
     return " ".join(found)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
 import pruning
 from pruning.artifacts.recipe import Recipe
+from pruning.cli.base import COMMANDS
 from pruning.cli.main import main
 from pruning.evaluate import perplexity
 from pruning.pipeline import prune
-from pruning.sweep import Sweep, sweep
+from pruning.sweep import PLAIN_CUT, Sweep, SweepPoint, sweep
 from pruning.utils.errors import Cancelled, UsageError
 from pruning.utils.files import cache_root
 
@@ -52,6 +54,8 @@ def test_a_point_is_a_run_and_its_perplexity(tiny):
     assert points[3].perplexity == score.perplexity and points[3].protocol == score.protocol()
     assert points[3].kept == run.report.kept_block_parameters < points[1].kept < 1.0
     assert points[3].parameters == sum(p.numel() for p in run.pruned.model.parameters())
+    assert points[3].recovery == run.report.recovery_check.kept
+    assert points[0].recovery is None and points[4].recovery is None  # nothing to compare
     dense = perplexity(tiny.model, tiny.tokenizer, "sample", seq_len=16, windows=4)
     assert points[0].perplexity == dense.perplexity and points[0].kept == 1.0
 
@@ -99,6 +103,15 @@ def test_a_torn_file_costs_only_its_point(tiny, monkeypatch):
     assert len(made) == 1
 
 
+def test_the_command_says_where_recovery_was_left_out():
+    command = COMMANDS["sweep"]
+    kept = SweepPoint("fast", 0.2, 20.0, 3.0, 0.8, 10, 1.0, "", "recovered")
+    result = {"axis": "ratio", "protocol": "", "points": [asdict(kept)]}
+    assert PLAIN_CUT not in command.text(result)
+    result["points"].append(asdict(replace(kept, value=0.4, recovery="plain")))
+    assert command.text(result).endswith(PLAIN_CUT)
+
+
 def test_progress_counts_points(tiny):
     steps = []
     sweep(tiny, Sweep(BASE, "ratio", (0.2,), ("fast",), **TEXT), progress=steps.append)
@@ -132,7 +145,7 @@ def test_the_command_prints_the_points(model_folder, capsys):
     points = json.loads(out)["points"]
     assert len(points) == 5 and "[sweep] l2 at 0.4" in err
     assert main(command) == 0
-    about, table = capsys.readouterr().out.split("\n\n")
+    about, table, *_ = capsys.readouterr().out.split("\n\n")
     assert "axis: ratio" in about and "protocol: " in about
     header, *rows = table.splitlines()
     assert header.split()[:3] == ["preset", "value", "perplexity"]

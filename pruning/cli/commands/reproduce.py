@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pruning.artifacts.cell import Cell, Protocol
+from pruning.artifacts.cell import Cell
 from pruning.artifacts.recipe import Recipe
 from pruning.cli.base import COMMANDS, Command, table
 from pruning.cli.console import Console, silence_libraries
@@ -21,14 +21,15 @@ from pruning.cli.options import (
 )
 from pruning.experiments.base import EXPERIMENTS, Sampling
 from pruning.experiments.places import Place
-from pruning.experiments.result import joined
-from pruning.experiments.run import (
+from pruning.experiments.request import (
     Request,
     protocol_for,
-    run_experiment,
+    read_texts,
     sampling_of,
     window_length,
 )
+from pruning.experiments.result import joined
+from pruning.experiments.run import run_experiment
 from pruning.utils.errors import UsageError
 from pruning.utils.files import check_writable
 
@@ -59,7 +60,7 @@ class Reproduce(Command):
         check_writable(out / f"{experiment.name}.json")
         request = _request(arguments)
         sampling, protocol = sampling_of(experiment, request), protocol_for(experiment, request)
-        measures = experiment.kind in ("graphs", "activations")
+        measures = experiment.only_measures
         if arguments.also and not measures:
             raise UsageError(f"{experiment.name} is of one model; leave --also out.")
         models = [Namespace(**{**vars(arguments), "model": also}) for also in arguments.also]
@@ -67,7 +68,7 @@ class Reproduce(Command):
         recipes = [_largest(each, sampling, request) for each in models]
         for each, recipe in zip(models, recipes, strict=True):
             checked(each, recipe, texts=() if measures else protocol.texts, prunes=False)
-        _read_texts(protocol, sampling, measures)
+        read_texts(experiment, request)
         from pruning.pipeline import memory_task
 
         def say(place: Place, cell: Cell) -> None:
@@ -130,25 +131,6 @@ def _largest(arguments: Namespace, sampling: Sampling, request: Request) -> Reci
         },
         recovery={"copies": 0},
     )
-
-
-def _read_texts(protocol: Protocol, sampling: Sampling, measures: bool) -> None:
-    """Read all text and all tasks, so that what cannot be had is refused before weights are."""
-    from pruning.data.corpora.base import CORPORA, TextCorpus
-    from pruning.data.windows import read_text
-
-    source = sampling.calibration
-    if source not in CORPORA or isinstance(CORPORA[source], TextCorpus):
-        read_text(source, "train")
-    if measures:
-        return
-    for text in protocol.texts:
-        read_text(text, "test")
-    if protocol.tasks:
-        from pruning.evaluate.zero_shot import check_tasks
-        from pruning.experiments.cells import sources_of
-
-        check_tasks(sources_of(protocol), protocol.limit)
 
 
 COMMANDS.add(

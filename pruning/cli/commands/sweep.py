@@ -21,7 +21,7 @@ from pruning.cli.options import (
     text_help,
 )
 from pruning.cli.recipe import recipe_from
-from pruning.sweep import AXES, Sweep, SweepPoint, sweep
+from pruning.sweep import AXES, PLAIN_CUT, Sweep, SweepPoint, sweep
 
 
 class SweepCommand(Command):
@@ -75,7 +75,11 @@ class SweepCommand(Command):
 
     def text(self, result: Mapping[str, Any]) -> str:
         columns = [field.name for field in fields(SweepPoint) if field.name != "protocol"]
-        return f"{super().text(result)}\n\n{table(result['points'], columns)}"
+        points = result["points"]
+        parts = [super().text(result), table(points, columns)]
+        if any(point["recovery"] == "plain" for point in points):
+            parts.append(PLAIN_CUT)
+        return "\n\n".join(parts)
 
 
 COMMANDS.add(

@@ -12,6 +12,7 @@ import pytest
 
 import pruning
 from pruning.api import from_memory
+from pruning.artifacts import zero_shot as zero_shot_data
 from pruning.artifacts.zero_shot import TASK_NAMES, ZeroShot, markdown
 from pruning.cli.main import main
 from pruning.evaluate import task_data, task_sources, zero_shot
@@ -101,7 +102,7 @@ def test_so_are_the_likelihoods_wherever_the_blocks_wait(pair, model_folder):
     heard = []
     for loaded, reference in ((pair[0], pair[0]), (pair[1], pair[1]), (offloaded, pair[0])):
         ours = HarnessModel(
-            loaded.model, loaded.tokenizer, 4, lambda: heard.append(1), lambda: False
+            loaded.model, loaded.tokenizer, 4, heard.append, lambda: False
         ).loglikelihood(asked())
         theirs = HFLM(
             pretrained=reference.model, tokenizer=reference.tokenizer, batch_size=4
@@ -145,7 +146,9 @@ def test_a_limit_progress_and_a_cancel(pair, folder):
     report = zero_shot(pair[0], sources, limit=3, progress=steps.append)
     assert [score.items for score in report.scores] == [3, 3] and report.limit == 3
     assert [score.available for score in report.scores] == [COUNT, COUNT]
-    assert [s.done for s in steps] == sorted(s.done for s in steps) and steps[-1].done == 200
+    assert [s.done for s in steps] == sorted(s.done for s in steps) and steps[-1].done == 1000
+    halfway = [s.done for s in steps if s.message == "boolq, 6 of 6 answers"]
+    assert 0 < halfway[0] < 300  # arc_easy has twice as many answers, which are longer
     assert pair[0].tokenizer.pad_token == before
     one = zero_shot(pair[0], sources, limit=1)
     assert one.scores[0].stderr is None and one.mean_stderr is None
@@ -198,7 +201,7 @@ def test_refusals_come_before_weights(run, model_folder, folder, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr("datasets.load_dataset", _no_network)
         assert "check the network, or name a folder" in _refused(run, *ask, "piqa")
-    monkeypatch.setattr(task_data, "find_spec", lambda name: None)
+    monkeypatch.setattr(zero_shot_data, "find_spec", lambda name: None)
     assert "pip install 'headroom[eval]'" in _refused(run, *ask, "piqa", "--task-data", folder)
 
 

@@ -12,17 +12,22 @@ from dataclasses import replace
 
 import pytest
 
+import pruning
 from pruning.api import from_memory
 from pruning.cli.main import main
-from pruning.evaluate import perplexity, task_sources, zero_shot
+from pruning.evaluate import latency, perplexity, task_sources, zero_shot
 from pruning.evaluate.cost import macs_per_token
 from pruning.experiments import cells as cells_module
+from pruning.experiments import facts
 from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
 from pruning.experiments.cells import CellStore
 from pruning.experiments.drawing import GREY, Bar, bars, lines
 from pruning.experiments.facts import PaperModel, _facts, paper_model, paper_values
-from pruning.experiments.run import Request, protocol_for, run_experiment
+from pruning.experiments.places import expected_recipes, places
+from pruning.experiments.request import Request, adapted, protocol_for
+from pruning.experiments.run import run_experiment
+from pruning.experiments.table import result_of
 from pruning.pipeline import measure_model, prune
 from pruning.planning.similarity import edges
 from pruning.sweep import Sweep, sweep
@@ -117,6 +122,8 @@ def test_rows_are_those_of_single_runs(tiny):
         assert row["sample"] == score.perplexity == cell.texts[0].perplexity
         assert row["parameters"] == sum(p.numel() for p in model.parameters())
         assert row["MACs/token"] == macs_per_token(model, 48)
+        assert 0 < row["decode ms"] and 0 < row["prefill ms"] < 1000 * row["seconds"]
+        assert (cell.latency.prompt_tokens, cell.latency.new_tokens) == (40, 8)  # 48 positions
         assert not any(name.startswith("paper ") for name in row)
     recipes = {(p.method, p.setting): p.recipe for p, _ in heard}
     ours = recipes["Ours UL-UM w/ remedy", "25% of pruned blocks"]
@@ -125,6 +132,42 @@ def test_rows_are_those_of_single_runs(tiny):
     assert (flap.blocks.start, flap.blocks.end) == (0, 6)
     assert flap.budget.kept == ours.budget.kept and flap.allocation == "adaptive"
     assert not (flap.recovery.keep_better or ours.recovery.keep_better)  # as the method is
+    assert "a prompt of 40 tokens" in result.protocol
+
+
+def test_what_takes_as_long_is_known_without_a_model(tiny):
+    """Recipes for an estimate: those of the run where they need no measurement."""
+    sampling = adapted(EXPERIMENTS["table2"], QUICK, tiny.source, tiny.shape)
+    for name in ("table2", "figure4"):
+        experiment = EXPERIMENTS[name]
+        how = {"quick": True, "known": None, "seed": 3}
+        real = [place.recipe for place in places(experiment, tiny, sampling, **how)]
+        expected = expected_recipes(experiment, sampling, 6, **how)
+        assert expected[0] is None and len(expected) == len(real)
+        model = {"source": tiny.source, "dtype": "float32"}
+        assert [each.changed(model=model) for each in expected[1:]] == real[1:]
+    heads = expected_recipes(EXPERIMENTS["table3"], sampling, 6, **how)
+    assert len(heads) == 13 and [recipe.recovery.method for recipe in heads[1:6]] == [
+        "none", "none", "none", "none", "bias"
+    ]  # fmt: skip
+
+
+def test_blocks_that_wait_elsewhere_are_not_timed(model_folder):
+    offloaded = pruning.load(str(model_folder), device="cpu", placement="memory")
+    assert latency(offloaded, 16) is None
+    assert latency(pruning.load(str(model_folder), device="cpu"), 16).prompt_tokens == 16
+
+
+def test_half_a_run_is_half_a_table(tiny):
+    experiment, pairs, halves = few("table2", "Random", "L1 norm"), [], []
+
+    def on_cell(*pair):
+        pairs.append(pair)
+        halves.append(result_of(experiment, QUICK, tiny.source, tiny.shape, pairs))
+
+    whole = run_experiment(tiny, experiment, QUICK, on_cell=on_cell)
+    assert [len(half.rows) for half in halves] == [1, 2, 3, 4, 5]
+    assert halves[2].rows == whole.rows[:3] and halves[-1] == whole
 
 
 def test_heads_alone_go_in_equal_numbers(tiny):
@@ -251,7 +294,7 @@ def test_a_text_may_have_a_name(tiny, tmp_path, monkeypatch):
     path = tmp_path / "some words.txt"
     path.write_text(families.SAMPLE.read_text())
     request = Request(quick=True, windows=1, texts=(f"wikitext2={path}", str(path), "sample"))
-    monkeypatch.setattr(run_module, "paper_model", lambda source, shape: GPT2)
+    monkeypatch.setattr(facts, "_MODELS", (replace(GPT2, ids=(tiny.source,)),))
     result = run_experiment(tiny, few("table2", "Random"), request)
     row = result.rows[1]
     assert row["wikitext2"] == row["some words.txt"] != row["sample"]
