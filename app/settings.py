@@ -50,6 +50,9 @@ class Settings(BaseModel):
     jobs: int = Field(100, ge=1, description="the same of all visitors")
     grace_minutes: float = Field(30.0, ge=1, description="how long work goes on unwatched")
     preload: bool = Field(True, description="whether the embedded model is loaded unasked")
+    task_data: Path | None = Field(
+        None, description="folder with the rows of the zero-shot tasks; none: the hub"
+    )
     save: bool = Field(True, description="whether visitors may write models below the roots")
 
     def folders(self) -> list[Path]:

@@ -140,7 +140,7 @@ def _perplexities(
         name = f"dense, {dense[0]:.2f}"
         series = [*series, Series(name, x.span, dense * 2, [name] * 2, theme.BEFORE, dash="dot")]
         alt += f"; the dense model has {dense[0]:.2f}"
-    ticks = {tick: f"{tick:g}" for tick in _log_ticks([p.perplexity for p in points])}
+    ticks = {tick: f"{tick:g}" for tick in log_ticks([p.perplexity for p in points])}
     return Chart(
         f"{alt}; the lowest is {best:.2f}." if best else f"{alt}.",
         series,
@@ -151,7 +151,7 @@ def _perplexities(
     )
 
 
-def _log_ticks(perplexities: Sequence[float | None]) -> list[float]:
+def log_ticks(perplexities: Sequence[float | None]) -> list[float]:
     """Round numbers around the perplexities, fewer in a wider span; Plotly shows a lone value in
     the middle of two decades."""
     values = [value for value in perplexities if value]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 
 def rounded(seconds: float) -> float:
-    """An estimate as coarse as it is sure: whole seconds to 10, then fives, then half minutes."""
-    step = 1 if seconds < 10 else 5 if seconds < 60 else 30
+    """An estimate as coarse as it is sure: whole seconds to 10, then fives, then half minutes, then
+    tens of minutes."""
+    step = 1 if seconds < 10 else 5 if seconds < 60 else 30 if seconds < 3600 else 600
     return max(1, step * round(seconds / step))
 
 
 def duration(seconds: float) -> str:
-    """``8 s``, ``2 min``, ``2 min 05 s``."""
+    """``8 s``, ``2 min``, ``2 min 05 s``, ``1 h 10 min``."""
     whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     if whole and whole % 60 == 0:
         return f"{whole // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

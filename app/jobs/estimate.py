@@ -9,8 +9,10 @@ that was off is learned from the runs that finish. The numbers of passes are tho
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,11 @@ from app.jobs.progress import Step
 from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape, footprint, full_widths
+from pruning.artifacts.zero_shot import task_tokens
+from pruning.experiments.base import Experiment
+from pruning.experiments.facts import paper_model
+from pruning.experiments.places import expected_recipes
+from pruning.experiments.request import Request, adapted
 from pruning.recovery import RECOVERIES, copies_of, held_out_windows
 from pruning.sweep import Sweep
 
@@ -28,6 +35,13 @@ _LOAD = 5.0
 
 _SOLVE = 14
 """Multiply-adds of a refit over the third power of its width, weighed as float64 is slower."""
+
+CONTEXT = 128
+WHOLE_TEXT = 300_000
+"""Tokens of a whole text: WikiText2's test part has about as many."""
+
+LATENCY_TURNS = 3
+"""How often a cell is timed (:func:`pruning.evaluate.latency`)."""
 
 _TURNS_OF_BOTH, _WRITTEN = 8, 8
 """How often models are timed, and tokens written: see :mod:`pruning.evaluate.comparison`."""
@@ -114,19 +128,54 @@ class Estimator:
         }
 
     def of_sweep(self, wanted: Sweep, shape: ModelShape) -> float:
-        """Seconds of all points of ``wanted``, of which presets share one measurement."""
-        questions = Questions(wanted.text, wanted.seq_len, wanted.windows or 1000)
-        total, measured = 0.0, set()
-        for point in wanted.points():
-            recipe = wanted.recipe_at(*point)
+        """Seconds of all points of ``wanted``."""
+        recipes = [wanted.recipe_at(*point) for point in wanted.points()]
+        tokens = wanted.windows * wanted.seq_len if wanted.windows else WHOLE_TEXT
+        return self._cells([None, *recipes], shape, tokens)
+
+    def of_experiment(
+        self, experiment: Experiment, request: Request, source: str, shape: ModelShape
+    ) -> float:
+        """Seconds of all cells of ``experiment`` for the model ``source``."""
+        sampling, known = adapted(experiment, request, source, shape), paper_model(source, shape)
+        how: dict[str, Any] = {"quick": request.quick, "known": known, "seed": request.seed}
+        recipes = expected_recipes(experiment, sampling, len(shape.blocks), **how)
+        if experiment.only_measures:
+            text = {"source": sampling.calibration, "samples": sampling.samples}
+            recipe = Recipe().changed(calibration={**text, "seq_len": sampling.seq_len})
+            return total(self.timed((progress.MEASURE,), recipe, shape))
+        windows = sampling.windows
+        tokens = len(sampling.texts) * (windows * sampling.seq_len if windows else WHOLE_TEXT)
+        if request.tasks:
+            tokens += task_tokens(experiment.tasks, sampling.limit)
+        return self._cells(recipes, shape, tokens)
+
+    def of_tasks(self, names: Sequence[str], limit: int | None, shape: ModelShape) -> float:
+        """Seconds of zero-shot tasks of both models."""
+        return 2 * self._read(task_tokens(names, limit), shape)
+
+    def of_continuations(self, prompts: int, new_tokens: int, shape: ModelShape) -> float:
+        """Seconds of :func:`pruning.evaluate.compare_continuations`."""
+        return self._read(prompts * new_tokens * (2 * self.decoded + 1), shape)
+
+    def _cells(
+        self, recipes: Sequence[Recipe | None], shape: ModelShape, tokens: float
+    ) -> float:
+        """Seconds of one cell after the other (None: the dense model), which read so many
+        ``tokens`` each; recipes share a measurement where they can."""
+        seconds, measured = 0.0, set()
+        for recipe in filter(None, recipes):
             steps = progress.prune_steps(recipe)
             key = recipe.calibration.model_dump_json()
             new = [s for s in steps if s.stage != "measure" or (key, s.title) not in measured]
             measured |= {(key, step.title) for step in steps}
-            timed = self.timed((*new, progress.READ), recipe, shape, questions, is_loaded=True)
-            # one side is read, not both
-            total += sum(step.weight for step in timed) - timed[-1].weight / 2
-        return total
+            seconds += total(self.timed(tuple(new), recipe, shape, is_loaded=True))
+        timing = LATENCY_TURNS * (CONTEXT + _WRITTEN * self.decoded)
+        return seconds + len(recipes) * self._read(tokens + timing, shape)
+
+    def _read(self, tokens: float, shape: ModelShape) -> float:
+        dense = footprint(shape, full_widths(shape), CONTEXT)
+        return self.factor * tokens * dense.flops_per_token / self.rate
 
 
 def total(steps: tuple[Step, ...]) -> float:

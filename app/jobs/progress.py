@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pruning.artifacts.comparison import Questions
 from pruning.artifacts.events import Progress
@@ -18,12 +19,13 @@ from pruning.recovery import copies_of, held_out_windows
 class Step:
     """One pass of a job: the engine's ``stage``, what people read, and about how long it takes
     compared with the others. ``paced_from``: how many reports it takes until their pace says how
-    long the rest will need."""
+    long the rest will need. ``says``: what is read beside the title."""
 
     stage: str
     title: str
     weight: float = 1.0
     paced_from: float = 0
+    says: Literal["count", "message", "both"] = "count"
 
 
 LOAD = Step("load", "loading the model", 0.5, paced_from=math.inf)
@@ -37,6 +39,8 @@ PRUNE = Step("prune", "cutting and refitting", 8.0)
 CHECK = Step("check", "comparing with the plain cut", 0.5)
 POINTS = Step("sweep", "points done", 20.0, paced_from=2)
 """The first point is the dense model, which says nothing about the pruned ones."""
+CELLS = Step("reproduce", "cells done", 20.0, paced_from=2, says="both")
+TASKS = Step("tasks", "scoring answers", says="message")
 EVALUATE = Step("evaluate", "evaluating")
 GENERATE = Step("generate", "generating")
 SAVE = Step("save", "saving")
@@ -134,7 +138,10 @@ class Track:
         last, step = self._last, self._step()
         if last is None:
             return "starting"
-        count = f" ({last.done} of {last.total})" if last.total > 1 else ""
+        says = "count" if step is None else step.says
+        count = f"{last.done} of {last.total}" if last.total > 1 and says != "message" else ""
+        parts = [count, last.message if says != "count" else ""]
+        count = f" ({'; '.join(filter(None, parts))})" if any(parts) else ""
         if step is None:
             titles = {step.stage: step.title for step in self._steps}
             return f"{titles.get(last.stage, last.stage)}{count}"

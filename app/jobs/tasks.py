@@ -13,11 +13,26 @@ from app import settings
 from app.jobs import memory
 from app.jobs.job import Task
 from app.jobs.model_store import ModelStore
-from app.jobs.progress import LOAD, LOOK, POINTS, Step, measure_steps, prune_steps, question_steps
+from app.jobs.progress import (
+    CELLS,
+    LOAD,
+    LOOK,
+    MEASURE,
+    POINTS,
+    Step,
+    measure_steps,
+    prune_steps,
+    question_steps,
+)
 from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.events import Progress, stop_if
 from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.artifacts.shapes import ModelShape
+from pruning.experiments.base import Experiment
+from pruning.experiments.request import Request, read_texts
+from pruning.experiments.result import Result
+from pruning.experiments.run import run_experiment
+from pruning.experiments.table import result_of
 from pruning.sweep import Sweep, SweepPoint
 from pruning.utils.errors import HeadroomError, OutOfMemory
 
@@ -215,6 +230,38 @@ def sweeping(
         return sweep(loaded, wanted, on_point=on_point, **callbacks)
 
     return _on_model(store, wanted.recipe.model, device, use, POINTS)
+
+
+def experimenting(
+    store: ModelStore,
+    choice: ModelChoice,
+    device: str,
+    experiment: Experiment,
+    request: Request,
+    on_result: Callable[[Result], None],
+) -> Task:
+    """All cells of ``experiment``; ``on_result`` gets the table as far as it is after each."""
+
+    def use(loaded, **callbacks):
+        found = []
+
+        def on_cell(*pair):
+            found.append(pair)
+            on_result(result_of(experiment, request, loaded.source, loaded.shape, found))
+
+        result = run_experiment(loaded, experiment, request, on_cell=on_cell, **callbacks)
+        on_result(result)
+        return result
+
+    steps = {"grid": (CELLS,), "heads": (MEASURE, CELLS)}.get(experiment.kind, (MEASURE,))
+    task = _on_model(store, choice, device, use, *steps)
+
+    def work(progress, should_cancel):
+        progress(Progress("load", 0, 1, "Reading the texts"))
+        read_texts(experiment, request)
+        return task(progress, should_cancel)
+
+    return replace(task, run=work)
 
 
 def without_models(run: Any) -> Any:

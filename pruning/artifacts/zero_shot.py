@@ -17,7 +17,25 @@ from pruning.utils.errors import SourceError
 TASK_NAMES = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 """The seven tasks of the field's tables, in their order, by lm_eval's names."""
 
+TASK_SIZES = {
+    "boolq": (3270, 150),
+    "piqa": (1838, 70),
+    "hellaswag": (10042, 190),
+    "winogrande": (1267, 45),
+    "arc_easy": (2376, 105),
+    "arc_challenge": (1172, 160),
+    "openbookqa": (500, 60),
+}
+"""Items of each task on the hub, and about how many tokens are read for one of them with all its
+answers (mean over 40 items with the embedded model's tokenizer)."""
+
 Metric = Literal["acc", "acc_norm"]
+
+
+def task_tokens(names: Sequence[str], limit: int | None) -> int:
+    """About how many tokens are read for the first ``limit`` items (None: all) of each task."""
+    sizes = [TASK_SIZES[name] for name in names]
+    return sum(min(items, limit or items) * tokens for items, tokens in sizes)
 
 
 def check_installed() -> None:

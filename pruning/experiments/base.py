@@ -117,6 +117,12 @@ class Experiment(_Strict):
         given = {name: value for name, value in changes.items() if value is not None}
         return Sampling.model_validate({**self.sampling.model_dump(), **smaller, **given})
 
+    def cells(self, quick: bool) -> int:
+        """How many models are evaluated: the dense one, and every method in every column."""
+        if self.only_measures:
+            return 0
+        return 1 + len(self.methods) * len(self.columns(quick) or self.sizes)
+
     def columns(self, quick: bool) -> tuple[int, ...]:
         """Numbers of samples along which the experiment goes."""
         return tuple(

@@ -142,7 +142,8 @@ def _svg(parts: Sequence[str], height: int, title: str, width: int = WIDTH) -> s
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img" aria-label="{escape(title)}" '
-        f'font-family="system-ui,sans-serif">{"".join(parts)}</svg>'
+        f'font-family="system-ui,sans-serif"><rect width="100%" height="100%" fill="#fff"/>'
+        f"{''.join(parts)}</svg>"
     )
 
 

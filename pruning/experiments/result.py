@@ -24,8 +24,8 @@ SHARES = (*ACCURACIES, "mean", "kept")
 @dataclass(frozen=True)
 class Result:
     """``rows`` have the keys ``columns``; a key that starts with "paper " holds the paper's value,
-    one that ends with " ±" a standard error. ``cells``: that of each row, where it has one.
-    ``drawings``: charts as SVG."""
+    one that ends with " ±" a standard error. ``texts``: those that are perplexities. ``cells``: that
+    of each row, where it has one. ``drawings``: charts as SVG."""
 
     name: str
     title: str
@@ -37,6 +37,7 @@ class Result:
     notes: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, Value], ...]
+    texts: tuple[str, ...] = ()
     cells: tuple[Cell | None, ...] = ()
     drawings: tuple[str, ...] = ()
 

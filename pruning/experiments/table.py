@@ -48,6 +48,7 @@ def result_of(
         notes=experiment.notes,
         columns=columns,
         rows=tuple(made),
+        texts=tuple(texts),
         cells=tuple(cells),
         drawings=tuple(_charts(rows, made, texts)),
     )

@@ -1,0 +1,1 @@
+"""The page Experiments: the paper's tables and figures for any model."""
