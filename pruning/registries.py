@@ -35,6 +35,9 @@ EXPERIMENTS: Registry[Any] = Registry(
     suffix=".yaml",
     read="pruning.experiments.base:read_experiment",
 )
+EXECUTORS: Registry[Any] = Registry(
+    "executor", "pruning.experiments.executors", group="headroom.executors"
+)
 FORMS: Registry[Any] = Registry("form", "pruning.checkpoint.forms", group="headroom.forms")
 
 KINDS: dict[str, Registry[Any]] = {
@@ -47,5 +50,6 @@ KINDS: dict[str, Registry[Any]] = {
     "corpora": CORPORA,
     "forms": FORMS,
     "experiments": EXPERIMENTS,
+    "executors": EXECUTORS,
 }
 """What ``headroom ls`` lists, by the plural of its kind."""

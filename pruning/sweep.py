@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pruning.artifacts.cell import Cell, Protocol
-from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
 from pruning.artifacts.recipe import Recipe
-from pruning.experiments.cells import CellStore, compute_cell
+from pruning.experiments.cells import CellStore
+from pruning.experiments.executors.base import Executor, Job
+from pruning.experiments.grid import all_cells
 from pruning.planning.checks import check_recipe
 from pruning.presets import PRESETS, with_preset
 from pruning.utils.errors import UsageError
@@ -96,40 +98,44 @@ def sweep(
     loaded: LoadedModel,
     wanted: Sweep,
     *,
+    executor: Executor | None = None,
     on_point: Callable[[SweepPoint], None] = lambda point: None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> list[SweepPoint]:
-    """The dense point and every point of ``wanted``; those on disk are not computed again.
+    """The dense point and every point of ``wanted``, computed by ``executor`` (None: here); those
+    on disk are not computed again.
 
-    ``on_point`` gets each point once it is there. Cancelling (or a crash) loses only the point that
-    is being computed.
-    Raises what :func:`pruning.pipeline.prune` and :func:`pruning.evaluate.perplexity` raise.
+    ``on_point`` gets each point once it is there. Cancelling (or a crash) loses only what is being
+    computed. Raises what :func:`pruning.experiments.grid.all_cells` raises.
     """
     shape = loaded.shape
     for point in wanted.points():
         check_recipe(wanted.recipe_at(*point), shape)
-    protocol = Protocol((wanted.text,), wanted.seq_len, wanted.windows)
-    store = CellStore(loaded, protocol)
-    tasks: list[tuple[str, float | None]] = [("dense", None), *wanted.points()]
-    points = []
-    for done, (preset, value) in enumerate(tasks):
-        stop_if(should_cancel)
-        name = "dense" if value is None else f"{PRESETS.entry(preset).title} at {value:g}"
+    rows: list[tuple[str, float | None]] = [("dense", None), *wanted.points()]
+    points: dict[int, SweepPoint] = {}
 
-        def report(step: Progress, done: int = done, name: str = name) -> None:
-            progress(Progress("sweep", done, len(tasks), f"{name}: {step.message}"))
+    def on_cell(place: int, cell: Cell) -> None:
+        points[place] = _point(*rows[place], cell)
+        on_point(points[place])
 
-        callbacks: dict[str, Any] = {"progress": report, "should_cancel": should_cancel}
-        recipe = None if value is None else wanted.recipe_at(preset, value)
-        cell = store.get(recipe)
-        if cell is None:
-            cell = store.put(recipe, compute_cell(loaded, recipe, protocol, **callbacks))
-        point = _point(preset, value, cell)
-        points.append(point)
-        on_point(point)
-        progress(Progress("sweep", done + 1, len(tasks), name))
-    return points
+    all_cells(
+        CellStore(loaded, Protocol((wanted.text,), wanted.seq_len, wanted.windows)),
+        [_job(wanted, *row) for row in rows],
+        stage="sweep",
+        executor=executor,
+        on_cell=on_cell,
+        progress=progress,
+        should_cancel=should_cancel,
+    )
+    return [points[place] for place in range(len(rows))]
+
+
+def _job(wanted: Sweep, preset: str, value: float | None) -> Job:
+    if value is None:
+        return Job("dense", None)
+    name = f"{PRESETS.entry(preset).title} at {value:g}"
+    return Job(name, wanted.recipe_at(preset, value))
 
 
 def _point(preset: str, value: float | None, cell: Cell) -> SweepPoint:

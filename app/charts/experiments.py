@@ -80,7 +80,9 @@ def along_samples(result: Result, text: str) -> Chart:
         mine = [point for point in points if point[1] == name]
         colour, symbol, dash = LOOKS[place % len(LOOKS)]
         x, y = [p[2] for p in mine], [_number(p[3].get(text)) for p in mine]
-        words = [f"{name}, {samples} samples: {shown(text, p.get(text))}" for _, _, samples, p in mine]
+        words = [
+            f"{name}, {samples} samples: {shown(text, p.get(text))}" for _, _, samples, p in mine
+        ]
         ids = [point_id(CELL, n) for n, *_ in mine]
         look = {"symbol": symbol, "size": 10.0, "dash": dash}
         series.append(Series(name, x, y, words, colour, ids=ids, **look))

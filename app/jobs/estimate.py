@@ -158,9 +158,7 @@ class Estimator:
         """Seconds of :func:`pruning.evaluate.compare_continuations`."""
         return self._read(prompts * new_tokens * (2 * self.decoded + 1), shape)
 
-    def _cells(
-        self, recipes: Sequence[Recipe | None], shape: ModelShape, tokens: float
-    ) -> float:
+    def _cells(self, recipes: Sequence[Recipe | None], shape: ModelShape, tokens: float) -> float:
         """Seconds of one cell after the other (None: the dense model), which read so many
         ``tokens`` each; recipes share a measurement where they can."""
         seconds, measured = 0.0, set()

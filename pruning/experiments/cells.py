@@ -27,6 +27,7 @@ class CellStore:
     """Cells of one model under one protocol, a JSON file each in the cache folder."""
 
     def __init__(self, loaded: LoadedModel, protocol: Protocol) -> None:
+        self.loaded, self.protocol = loaded, protocol
         self._texts: dict[tuple[str, str, str | None], str] = {}
         self.sources = sources_of(protocol)
         self._made_from = [

@@ -34,6 +34,11 @@ class Place:
     recipe: Recipe | None
     x: float | None = None
 
+    @property
+    def name(self) -> str:
+        """Of one row, for people."""
+        return ", ".join(part for part in (self.method, self.setting) if part)
+
 
 def places(
     experiment: Experiment,

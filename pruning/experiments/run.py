@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pruning.artifacts.cell import Cell
-from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
+from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
 from pruning.experiments.base import Experiment
-from pruning.experiments.cells import CellStore, compute_cell
+from pruning.experiments.cells import CellStore
+from pruning.experiments.executors.base import Executor, Job
 from pruning.experiments.facts import paper_model
 from pruning.experiments.figures import activations, graphs
+from pruning.experiments.grid import all_cells
 from pruning.experiments.places import Place, places
 from pruning.experiments.request import Request, adapted, protocol_for
 from pruning.experiments.result import Result
@@ -26,25 +28,24 @@ def run_experiment(
     experiment: Experiment,
     request: Request,
     *,
+    executor: Executor | None = None,
     on_cell: Callable[[Place, Cell], None] = lambda place, cell: None,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Result:
-    """All rows of ``experiment`` for ``loaded``.
+    """All rows of ``experiment`` for ``loaded``, computed by ``executor`` (None: here).
 
     ``on_cell`` gets each place and its cell once that is on disk: a cancel, or the end of the
-    process, loses at most the cell that is being computed.
-    Raises what :func:`pruning.experiments.cells.compute_cell` raises.
+    process, loses at most the cells that are being computed.
+    Raises what :func:`pruning.experiments.grid.all_cells` raises.
     """
     shape = loaded.adapter.model_shape(loaded.model)
     known = paper_model(loaded.source, shape)
     sampling = adapted(experiment, request, loaded.source, shape)
-    callbacks = {"progress": progress, "should_cancel": should_cancel}
+    callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
     if experiment.only_measures:
         make = graphs if experiment.kind == "graphs" else activations
         return make(loaded, experiment, sampling, request.quick, request.seed, **callbacks)
-    protocol = protocol_for(experiment, request, sampling.seq_len)
-    store = CellStore(loaded, protocol)
     rows = places(
         experiment,
         loaded,
@@ -57,26 +58,12 @@ def run_experiment(
     for place in rows:
         if place.recipe is not None:
             check_recipe(place.recipe, shape)
-    cells = []
-    for done, place in enumerate(rows):
-        stop_if(should_cancel)
-        name = ", ".join(part for part in (place.method, place.setting) if part)
-
-        def report(step: Progress, done: int = done, name: str = name) -> None:
-            progress(Progress("reproduce", done, len(rows), f"{name}: {step.message}"))
-
-        cell = store.get(place.recipe)
-        if cell is None:
-            cell = compute_cell(
-                loaded,
-                place.recipe,
-                protocol,
-                store.sources,
-                progress=report,
-                should_cancel=should_cancel,
-            )
-            store.put(place.recipe, cell)
-        cells.append(cell)
-        on_cell(place, cell)
-        progress(Progress("reproduce", done + 1, len(rows), name))
+    cells = all_cells(
+        CellStore(loaded, protocol_for(experiment, request, sampling.seq_len)),
+        [Job(place.name, place.recipe) for place in rows],
+        stage="reproduce",
+        executor=executor,
+        on_cell=lambda place, cell: on_cell(rows[place], cell),
+        **callbacks,
+    )
     return result_of(experiment, request, loaded.source, shape, list(zip(rows, cells, strict=True)))

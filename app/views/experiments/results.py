@@ -137,9 +137,7 @@ def _open(result: Result, row: int | None) -> None:
     if cell.recipe is None:
         st.caption(f"{name}: the dense model has no recipe.")
     elif st.button(
-        f"Open the recipe of {name} on Prune",
-        key="experiment.open",
-        icon=":material/folder_open:",
+        f"Open the recipe of {name} on Prune", key="experiment.open", icon=":material/folder_open:"
     ):
         state.replace_draft(Recipe.parse(cell.recipe))
         pages.switch("prune")

@@ -74,8 +74,7 @@ class Reproduce(Command):
         def say(place: Place, cell: Cell) -> None:
             score = cell.texts[0]
             size = "overflow" if score.perplexity is None else f"{score.perplexity:.3f}"
-            name = ", ".join(part for part in (place.method, place.setting) if part)
-            console.say("reproduce", f"{name}: {score.text} {size} ({cell.seconds:.0f} s)")
+            console.say("reproduce", f"{place.name}: {score.text} {size} ({cell.seconds:.0f} s)")
 
         results = []
         for each, recipe in zip(models, recipes, strict=True):

@@ -68,7 +68,9 @@ def pairs(name="table2", scores=(50.0, 70.0, None, 60.0)):
     found = [(Place("Dense", "", "Dense", None), cell(None, scores[0]))]
     for method, score in zip(EXPERIMENTS[name].methods, scores[1:], strict=False):
         recipe = recipe_of(method, Recipe().changed(seed=7))
-        found.append((Place(method.label, SETTING, method.paper_label, recipe), cell(recipe, score)))
+        found.append(
+            (Place(method.label, SETTING, method.paper_label, recipe), cell(recipe, score))
+        )
     return found
 
 
@@ -138,7 +140,9 @@ def test_estimates_grow_with_what_is_asked():
     assert asked > 1.3 * seconds("table1", quick=True, tasks=False)
 
 
-def test_a_table_grows_while_it_is_computed_and_a_cell_opens_its_recipe(visit, engine, experimenting):
+def test_a_table_grows_while_it_is_computed_and_a_cell_opens_its_recipe(
+    visit, engine, experimenting
+):
     at = visit("experiments")
     labelled(at.radio, "Experiment").set_value("table2").run()
     labelled(at.number_input, "Windows").set_value(4).run()
@@ -218,7 +222,15 @@ def test_the_paper_is_a_grey_mark_beside_ours(monkeypatch):
     monkeypatch.setattr(facts, "_MODELS", (llama,))
     found = pairs()
     renamed = [
-        (place, Cell(**{**vars(c), "texts": (TextScore("wikitext2", *list(vars(c.texts[0]).values())[1:]),)}))
+        (
+            place,
+            Cell(
+                **{
+                    **vars(c),
+                    "texts": (TextScore("wikitext2", *list(vars(c.texts[0]).values())[1:]),),
+                }
+            ),
+        )
         for place, c in found
     ]
     request = Request(quick=True, texts=("wikitext2",))

@@ -23,6 +23,7 @@ from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
 from pruning.experiments.cells import CellStore
 from pruning.experiments.drawing import GREY, Bar, bars, lines
+from pruning.experiments.executors import local as local_module
 from pruning.experiments.facts import PaperModel, _facts, paper_model, paper_values
 from pruning.experiments.places import expected_recipes, places
 from pruning.experiments.request import Request, adapted, protocol_for
@@ -68,7 +69,7 @@ def counted(monkeypatch):
         made.append(recipe)
         return cells_module.compute_cell(loaded, recipe, *rest, **more)
 
-    monkeypatch.setattr(run_module, "compute_cell", compute)
+    monkeypatch.setattr(local_module, "compute_cell", compute)
     return made
 
 
@@ -267,7 +268,7 @@ def test_a_torn_cell_is_computed_again(tiny, monkeypatch):
 def test_sweeps_and_experiments_share_their_cells(tiny, monkeypatch):
     run_experiment(tiny, few("table2", "Random"), QUICK)
     made = []
-    monkeypatch.setattr("pruning.sweep.compute_cell", lambda *a, **k: made.append(a))
+    monkeypatch.setattr(local_module, "compute_cell", lambda *a, **k: made.append(a))
     base = families.recipe()
     wanted = Sweep(base, "ratio", (0.2,), ("random",), text="sample", seq_len=48, windows=2)
     with pytest.raises(AttributeError):  # the second point has to be computed, the dense one not

@@ -1,0 +1,1 @@
+"""Where the cells of a grid are computed: here, or on many machines."""
