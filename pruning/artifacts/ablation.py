@@ -7,6 +7,9 @@ from typing import Any
 
 from pruning.artifacts.comparison import Passage
 
+SENTENCE = "The river carried the boat past the old mill, and the boat carried the children"
+"""What is continued unless somebody says another one."""
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -124,5 +127,11 @@ class LeaveOneOut:
     predictors: tuple[Predictor, ...]
     seconds: float
 
+    @property
+    def by_chance(self) -> float:
+        """The ``|rank_correlation|`` that one of twenty random predictors reaches with so many
+        heads (two-sided, by the normal approximation)."""
+        return min(1.0, 1.96 / max(len(self.changes) - 1, 1) ** 0.5)
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "by_chance": self.by_chance}

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pruning.artifacts.ablation import Ablation
+from pruning.artifacts.ablation import SENTENCE, Ablation
 from pruning.cli.base import COMMANDS, Command, table
 from pruning.cli.console import Console
 from pruning.cli.options import add_model, checked, load_model, parse_names, text_help
@@ -16,8 +16,6 @@ from pruning.utils.errors import UsageError
 if TYPE_CHECKING:
     from pruning.artifacts.shapes import ModelShape
     from pruning.preflight import Forecast
-
-SENTENCE = "The river carried the boat past the old mill, and the boat carried the children"
 
 
 class Ablate(Command):
@@ -108,7 +106,8 @@ def _each_head(found: Mapping[str, Any]) -> list[str]:
     title = f"every head of block {found['block']} alone, least change first"
     return [
         f"{title}\n{table(heads, shown)}\n{found['protocol']}",
-        f"what foretold it, by rank correlation with KL\n{table(ranked, ('name', 'spearman'))}",
+        f"what foretold it, by rank correlation with KL (by chance up to ±{found['by_chance']:.2f})"
+        f"\n{table(ranked, ('name', 'spearman'))}",
     ]
 
 
