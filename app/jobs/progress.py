@@ -30,6 +30,7 @@ class Step:
 
 LOAD = Step("load", "loading the model", 0.5, paced_from=math.inf)
 LOOK = Step("patterns", "reading the sentence")
+TRY = Step("what_if", "running the changed model")
 MEASURE = Step("measure", "measuring", 2.0)
 GRADIENTS = Step("measure", "measuring gradients", 4.0)
 RESAMPLE = Step("rewrite", "resampling calibration text", 1.0)

@@ -173,6 +173,13 @@ class JobManager:
                 self._queues[job.queue_name].remove(job)
                 _finish(job, "cancelled", error="Cancelled before it started.")
 
+    def forget(self, job: Job) -> None:
+        """Drop a job that nobody will ask about again; one at work is only stopped."""
+        self.cancel(job)
+        with self._wake:
+            if not job.active:
+                self._jobs.pop(job.id, None)
+
     def _serve(self, queue_name: str) -> None:
         queue = self._queues[queue_name]
         while True:

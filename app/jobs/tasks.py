@@ -53,7 +53,7 @@ class Facts:
     placement: str = "one device"
 
 
-def _on_model(
+def on_model(
     store: ModelStore, choice: ModelChoice, device: str, use: Callable[..., Any], *steps: Step
 ) -> Task:
     """``use(loaded, progress=, should_cancel=)`` on the model from the store, which is loaded if
@@ -111,7 +111,7 @@ def estimating(choice: ModelChoice, device: str) -> Task:
 
 def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
     """Load ``choice`` into the store; the result is its :class:`Facts`."""
-    return _on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
+    return on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
 
 
 SPEED_TOKENS = 128
@@ -163,7 +163,7 @@ def measuring(store: ModelStore, recipe: Recipe, device: str) -> Task:
 
         return measure_model(loaded, recipe, **callbacks)
 
-    return _on_model(store, recipe.model, device, use, *measure_steps(recipe))
+    return on_model(store, recipe.model, device, use, *measure_steps(recipe))
 
 
 def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) -> Task:
@@ -174,7 +174,7 @@ def looking(store: ModelStore, choice: ModelChoice, sentence: str, device: str) 
 
         return attention_patterns(loaded, sentence, **callbacks)
 
-    return _on_model(store, choice, device, use, LOOK)
+    return on_model(store, choice, device, use, LOOK)
 
 
 def run_steps(recipe: Recipe, questions: Questions | None = None) -> tuple[Step, ...]:
@@ -214,7 +214,7 @@ def pruning_run(
         callbacks = {"progress": progress, "should_cancel": should_cancel}
         return replace(run, comparison=compare(run.dense, run.pruned, questions, **callbacks))
 
-    task = _on_model(store, recipe.model, device, use)
+    task = on_model(store, recipe.model, device, use)
     steps = run_steps(recipe, questions)
     return replace(task, steps=steps if timed is None else timed(steps))
 
@@ -229,7 +229,7 @@ def sweeping(
 
         return sweep(loaded, wanted, on_point=on_point, **callbacks)
 
-    return _on_model(store, wanted.recipe.model, device, use, POINTS)
+    return on_model(store, wanted.recipe.model, device, use, POINTS)
 
 
 def experimenting(

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pruning.artifacts import shipped
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.recipe import ModelChoice, Recipe
 from pruning.presets import with_preset
 from pruning.utils.errors import HeadroomError
 
@@ -62,6 +62,15 @@ def set_measurement(measurement: Measurement, recipe: Recipe) -> None:
 def current_model_name() -> str:
     """The measured model as people call it."""
     return model_name(current_measurement().model)
+
+
+def measured_model() -> ModelChoice:
+    """The measured model, as the draft loads it where it is the same."""
+    measured, drafted = current_measurement(), draft_recipe().model
+    if drafted.source == measured.model:
+        return drafted
+    dtype = None if measured.dtype == "float32" else measured.dtype  # None: likely loaded already
+    return ModelChoice(source=measured.model, revision=measured.revision, dtype=dtype)
 
 
 def model_name(source: str) -> str:

@@ -13,6 +13,7 @@ from app.jobs.estimate import Estimator, machine_rate
 from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import JobManager
+from app.jobs.reading_store import ReadingStore
 from app.session import state
 from pruning.utils.errors import HeadroomError
 
@@ -38,6 +39,12 @@ def manager() -> JobManager:
 def models() -> ModelStore:
     """The dense models of this process, shared by all visitors."""
     return ModelStore()
+
+
+@st.cache_resource(show_spinner=False)
+def readings() -> ReadingStore:
+    """What dense models made of short texts, shared by all visitors."""
+    return ReadingStore()
 
 
 @st.cache_resource(show_spinner=False)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
-from pruning.data.windows import check_tokens
+from pruning.data.sentence import sentence_ids
 from pruning.models.execution.blockwise import attention_implementation, block_contexts, embed
 from pruning.models.execution.offload import device_of, resident
 from pruning.models.loading.loaded import LoadedModel
-from pruning.utils.errors import SourceError, UsageError
 
 LONGEST = 48
 """Tokens of the sentence that are looked at: more cannot be told apart on a map."""
@@ -45,12 +44,7 @@ def attention_patterns(
     tokenizer or for a token that the model does not know, UsageError for an empty sentence,
     Cancelled.
     """
-    if loaded.tokenizer is None:
-        raise SourceError("The model has no tokenizer, so it cannot read a sentence.")
-    ids = loaded.tokenizer(sentence)["input_ids"][:longest] if sentence.strip() else []
-    if not ids:
-        raise UsageError("The sentence is empty; type some text.")
-    check_tokens("The sentence", torch.tensor(ids), loaded.tokenizer, loaded.model)
+    ids = sentence_ids(sentence, loaded.tokenizer, loaded.model)[:longest]
     tokens = tuple(loaded.tokenizer.decode([token]) for token in ids)
     maps = []
     total = len(loaded.adapter.blocks(loaded.model))

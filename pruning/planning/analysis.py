@@ -85,6 +85,21 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return places
 
 
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Spearman's ρ of two vectors [n]: the correlation of their ranks, equal values sharing the
+    mean of their places. None where one of them has nothing to rank."""
+    one, other = (_shared_ranks(np.asarray(values)) for values in (first, second))
+    if one.std() == 0.0 or other.std() == 0.0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _shared_ranks(values: np.ndarray) -> np.ndarray:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: np.ndarray = counts.cumsum() - (counts - 1) / 2
+    return means[place]
+
+
 def largest_channels(
     summary: ActivationSummary, factor: float = OUTLIER_FACTOR
 ) -> tuple[ChannelMagnitude, ...]:

@@ -14,7 +14,6 @@ from app.jobs import tasks
 from app.jobs.job import Job
 from app.session import paths, state, visitor_jobs
 from app.views.heads.selection import on_pick
-from pruning.artifacts.rules import ModelChoice
 from pruning.utils.errors import HeadroomError
 
 SENTENCE = "The river carried the boat past the old mill, and the boat carried the children home."
@@ -53,17 +52,8 @@ def show_patterns(block: int, head: int) -> None:
             _start(sentence)
 
 
-def _model() -> ModelChoice:
-    """The measured model, as the draft loads it where it is the same."""
-    measured, drafted = state.current_measurement(), state.draft_recipe().model
-    if drafted.source == measured.model:
-        return drafted
-    dtype = None if measured.dtype == "float32" else measured.dtype  # None: likely loaded already
-    return ModelChoice(source=measured.model, revision=measured.revision, dtype=dtype)
-
-
 def _request(sentence: str) -> tuple:
-    return _model(), sentence, state.device()
+    return state.measured_model(), sentence, state.device()
 
 
 def _job_for(request: tuple) -> Job | None:
