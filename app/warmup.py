@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from streamlit.starlette import App
 
 from app import settings
+from app.jobs import memory
 from app.server import downloads
 
 
@@ -35,6 +36,7 @@ def _in_background() -> None:
     sys.setswitchinterval(0.0005)  # meanwhile the server has to answer many small requests
     try:
         warm_up()
+        memory.leave_out_of_collections()
         if settings.current().preload:
             preload()
     finally:

@@ -27,11 +27,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import psutil
 
 from benchmarks.streamlit_client import HOST, Tab
+from pruning.models.loading import demo
 
 ROOT = Path(__file__).resolve().parents[1]
 TAU = "τ, nats (natural log)"
@@ -173,7 +175,9 @@ def write_models(folder: Path, marks: list[str]) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     words = Tokenizer(models.WordLevel(unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.WordLevelTrainer(
@@ -221,9 +225,11 @@ def serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
     }
-    for name in ("config.toml",):  # Streamlit looks for it in the working folder
-        (home / ".streamlit").mkdir(exist_ok=True)
-        (home / ".streamlit" / name).write_bytes((ROOT / ".streamlit" / name).read_bytes())
+    # Streamlit looks for it in the working folder
+    copytree(ROOT / ".streamlit", home / ".streamlit", dirs_exist_ok=True)
+    converted, models = demo.folder(), home / "cache" / "models"
+    models.mkdir(parents=True)  # as after set-up, so that nobody waits for it
+    (models / converted.name).symlink_to(converted)
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *flags]
     with open(home / "server.log", "w") as log:
         process = subprocess.Popen(

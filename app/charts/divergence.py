@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Row
-from app.charts.figure import colour_bar, frame, marks, still, targets
+from app.charts.figure import colour_bar, frame, marks, picture, targets
 from app.charts.picks import point_id
-from app.charts.theme import SEQUENTIAL, styled
+from app.charts.theme import SEQUENTIAL
 
 LN2 = float(np.log(2.0))
 HEIGHT = 365
@@ -39,27 +39,29 @@ def divergence_heatmap(
     shown = divergence.astype(np.float64).copy()
     np.fill_diagonal(shown, np.nan)  # zero by definition: says nothing
     labels = list(range(count))
-    figure = go.Figure(_cells(shown, labels))
-    figure.add_trace(_dots(shown, threshold, count))
-    figure.add_trace(_targets(divergence, threshold))
-    if selected is not None:
-        width = 3 if count <= 40 else 1.5
-        frame(figure, (-0.5, count - 0.5), (selected - 0.5, selected + 0.5), width)
-    styled(figure, height=HEIGHT, legend=False)
-    # fixed margins: to find them out would draw everything twice
-    still(figure, "divergence", hovermode="closest", margin={"t": 8, "l": 48, "r": 84, "b": 48})
     step = 1 if count <= 16 else 4 if count <= 40 else 8
     axis = {
-        "range": [-0.5, count - 0.5],
         "tickvals": labels[::step],
         "ticktext": [str(label) for label in labels[::step]],
         "showgrid": False,
         "automargin": False,
         "title": {"text": "head", "standoff": 10},
     }
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**{**axis, "range": [count - 0.5, -0.5]})
-    return figure
+    row = (-0.5, count - 0.5)
+    return picture(
+        [_cells(shown, labels), _dots(shown, threshold, count), _targets(divergence, threshold)],
+        height=HEIGHT,
+        name="divergence",
+        showlegend=False,
+        hovermode="closest",
+        # fixed margins: to find them out would draw everything twice
+        margin={"t": 8, "l": 48, "r": 84, "b": 48},
+        xaxis={**axis, "range": row},
+        yaxis={**axis, "range": row[::-1]},
+        shapes=[]
+        if selected is None
+        else [frame(row, (selected - 0.5, selected + 0.5), 3 if count <= 40 else 1.5)],
+    )
 
 
 def divergence_alt(block: int, divergence: np.ndarray, threshold: float) -> str:

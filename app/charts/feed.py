@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import theme
-from app.charts.figure import marks, still, without_axes
+from app.charts.figure import marks, no_axes, picture, still
 from app.charts.graph_edges import discs, lines
 from app.charts.recovery import LARGE
 from pruning.planning.graph import leaving, positions_of
@@ -36,24 +36,30 @@ def heads(
     left = [head for head in graph if head not in gone]
     box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
     size = _size(positions * box)
-    figure = go.Figure()
+    traces = []
     alike = list(graph.subgraph(left).edges)
     whole, clear = np.zeros(len(graph)), np.full(len(graph), size)
-    figure.add_trace(lines(positions, alike, whole, "rgba(128,128,128,0.55)", 2.0))
+    traces.append(lines(positions, alike, whole, "rgba(128,128,128,0.55)", 2.0))
     if fresh and gone:
         partners = [(head, graph.nodes[head]["partner"]) for head in gone]
         likes = [pair for pair in partners if pair[1] >= 0]
-        figure.add_trace(lines(positions, likes, clear, theme.PRUNED, 4.0, box))
+        traces.append(lines(positions, likes, clear, theme.PRUNED, 4.0, box))
     font = max(10, round(size * 0.42))
     if paper and gone:
-        figure.add_trace(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
-    figure.add_trace(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
-    figure.add_trace(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
-    figure.add_trace(_crosses(positions, gone, size, box))
-    theme.styled(figure, height=height, legend=False)
+        traces.append(discs(positions[gone], [size] * len(gone), ["circle"] * len(gone), paper))
+    traces.append(_nodes(positions, left, "stays", "circle", theme.KEPT, size, font))
+    traces.append(_nodes(positions, gone, "goes", "circle-open", theme.PRUNED, size, font))
+    traces.append(_crosses(positions, gone, size, box))
     margin = 0.1 if len(positions) > 1 else 0.6
-    without_axes(figure, (-margin, 1 + margin), (-1.8 * margin, 1 + 3.4 * margin))
-    return still(figure, "heads", margin={"t": 8, "b": 8}, hovermode="closest")
+    return picture(
+        traces,
+        height=height,
+        name="heads",
+        showlegend=False,
+        margin={"t": 8, "b": 8},
+        hovermode="closest",
+        **no_axes((-margin, 1 + margin), (-1.8 * margin, 1 + 3.4 * margin)),
+    )
 
 
 def _size(pixels: np.ndarray) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Series
-from app.charts.figure import STILL_LEGEND, marks, ring, still, trace, without_axes
+from app.charts.figure import STILL_LEGEND, marks, no_axes, picture, ring, trace
 from app.charts.graph_edges import HEIGHT, discs, edge_traces
 from app.charts.picks import point_id
-from app.charts.theme import BLUE, CLEAR, GREEN, KEPT, MARKED, ORANGE, PRUNED, SKY, YELLOW, styled
+from app.charts.theme import BLUE, CLEAR, GREEN, KEPT, MARKED, ORANGE, PRUNED, SKY, YELLOW
 from pruning.planning.graph import GOES, KEEP, leaving, positions_of
 
 Node = Mapping[str, Any]
@@ -36,35 +36,40 @@ def similarity_chart(
     and colour show the key/value group when heads share one. ``paper``: colour of the page; lines
     then pass behind hollow nodes.
     """
-    figure = go.Figure()
     positions, sizes, hollow = positions_of(graph), _sizes(graph), leaving(graph)
     groups = sorted(set(nx.get_node_attributes(graph, "group").values()))
     shared = len(groups) < len(graph)
-    figure.add_traces(edge_traces(graph, sizes, selected))
+    traces = edge_traces(graph, sizes, selected)
     if paper and hollow:
         symbols = [_look(graph.nodes[head]["group"], shared)[1] for head in hollow]
-        figure.add_trace(discs(positions[hollow], sizes[hollow].tolist(), symbols, paper))
+        traces.append(discs(positions[hollow], sizes[hollow].tolist(), symbols, paper))
     for members in ([head for head in graph if head not in hollow], hollow):
         if members:
-            figure.add_trace(_nodes(graph, members, positions, sizes, shared))
+            traces.append(_nodes(graph, members, positions, sizes, shared))
     if hollow:
-        figure.add_trace(_crosses(hollow, positions, sizes, selected))
+        traces.append(_crosses(hollow, positions, sizes, selected))
     marked = {head: mark for head, mark in graph.nodes(data="mark") if mark}
     if marked:
-        figure.add_trace(_marks(marked, positions, sizes))
+        traces.append(_marks(marked, positions, sizes))
     if selected is not None:
         x, y = positions[selected]
-        figure.add_trace(ring([x], [y], "selected", sizes[selected] + RING, 3))
+        traces.append(ring([x], [y], "selected", sizes[selected] + RING, 3))
     for group in groups if shared else ():
         colour, symbol = _look(group, shared)
-        figure.add_trace(
+        traces.append(
             trace(Series(str(group), [None], [None], [""], colour, symbol=symbol, size=10))
         )
-    styled(figure, height=HEIGHT, legend=shared)
     title = {"text": "key/value group  ", "side": "left"}
-    figure.update_layout(legend={"title": title, "y": -0.02, "yanchor": "top", **STILL_LEGEND})
-    without_axes(figure, (-0.07, 1.07), (-0.13, 1.1))
-    return still(figure, "graph", margin={"t": 8}, hovermode="closest")
+    return picture(
+        traces,
+        height=HEIGHT,
+        name="graph",
+        showlegend=shared,
+        legend={"title": title, "y": -0.02, "yanchor": "top", **STILL_LEGEND},
+        margin={"t": 8},
+        hovermode="closest",
+        **no_axes((-0.07, 1.07), (-0.13, 1.1)),
+    )
 
 
 def similarity_alt(graph: nx.Graph) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from app.charts import theme
 from app.charts.chart import Row, Series
-from app.charts.figure import STILL_LEGEND, frame_block, ring, still, trace
+from app.charts.figure import STILL_LEGEND, frame, picture, ring, trace
 from app.charts.picks import point_id
 from app.charts.plan_map import width_rows
-from app.charts.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SKY, styled
+from app.charts.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SKY
 from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan, Plan
 from pruning.planning.analysis import SimilarityCount
 
 COUNT_ROW = 58
+GAP = 0.03
+"""Between two rows, as a share of the height."""
 QUIET = 0.8
 """Opacity of heads that stay: those that go are to be seen first."""
 COUNTED = {
@@ -87,53 +91,73 @@ def blocks_overview(
     Marks carry the id ``block:index:head``, bars ``block:index``.
     """
     rows = overview_rows(plan, counts, losses)
-    heads = max(row["heads"] for row in rows)
+    heads, blocks = max(row["heads"] for row in rows), len(rows)
     strip = min(max(heads * 15, 120), 420)
-    below = len(COUNTED) + (losses is not None)
-    figure = make_subplots(
-        rows=1 + below,
-        cols=1,
-        shared_xaxes=True,
-        vertical_spacing=0.03,
-        row_heights=[strip, *[COUNT_ROW] * below],
-    )
-    for marks in _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads))):
-        figure.add_trace(marks, row=1, col=1)
-    for place, (name, (column, words, colour)) in enumerate(COUNTED.items(), start=2):
+    traces: list[Any] = _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads)))
+    if selected is not None:
+        traces.append(ring([open_block], [selected], "selected", 16, 2.5))
+    span = {"range": [heads - 0.4, -0.6], "dtick": 1 if heads <= 12 else 4, "showgrid": False}
+    axes: list[dict[str, Any]] = [{"title": {"text": "head"}, **span}]
+    for name, (column, words, colour) in COUNTED.items():
         values = [row[column] for row in rows]
         most = max(1, *values)
-        figure.add_trace(_bars(name, values, colour, f"{words}: {{}}"), row=place, col=1)
-        figure.update_yaxes(
-            title_text=name, range=[0, most * 1.15], row=place, col=1, tick0=0, dtick=-(-most // 2)
-        )
+        axes.append(_axis(name, most * 1.15, tick0=0, dtick=-(-most // 2)))
+        traces.append(_bars(name, values, colour, f"{words}: {{}}", row=len(axes)))
     if losses is not None:
-        _add_losses(figure, rows, place=1 + below)
-    if selected is not None:
-        figure.add_trace(ring([open_block], [selected], "selected", 16, 2.5), row=1, col=1)
-    _lay_out(figure, rows, strip, below)
-    frame_block(figure, open_block)
-    return figure
-
-
-def _lay_out(figure: go.Figure, rows: Sequence[Row], strip: int, below: int) -> None:
-    """Axes and margins: a row of ``strip`` pixels for the heads and ``below`` small ones."""
-    heads, blocks = max(row["heads"] for row in rows), len(rows)
-    styled(figure, height=strip + below * COUNT_ROW + 90)
-    # fixed margins: to find them out would draw everything twice
-    still(figure, "overview", hovermode="closest", bargap=0.35, legend=STILL_LEGEND)
-    figure.update_layout(margin={"l": 64, "b": 44})
-    figure.update_xaxes(range=[-0.6, blocks - 0.4], showgrid=False, automargin=False)
-    step = 1 if blocks <= 40 else 5
-    figure.update_xaxes(title_text="block", dtick=step, row=1 + below, col=1)
-    figure.update_yaxes(automargin=False)
-    figure.update_yaxes(
-        title_text="head",
-        range=[heads - 0.4, -0.6],
-        dtick=1 if heads <= 12 else 4,
-        showgrid=False,
-        row=1,
-        col=1,
+        stacked, top = _losses(rows, row=len(axes) + 1)
+        traces += stacked
+        axes.append(_axis("loss", top * 1.15, nticks=3))
+    return picture(
+        traces,
+        height=strip + (len(axes) - 1) * COUNT_ROW + 90,
+        name="overview",
+        hovermode="closest",
+        bargap=0.35,
+        barmode="overlay",
+        legend=STILL_LEGEND,
+        # fixed margins: to find them out would draw everything twice
+        margin={"l": 64, "b": 44},
+        xaxis={
+            "range": [-0.6, blocks - 0.4],
+            "showgrid": False,
+            "automargin": False,
+            "title": {"text": "block"},
+            "dtick": 1 if blocks <= 40 else 5,
+            "anchor": _nth("y", len(axes)),
+        },
+        **_stacked(axes, strip),
+        shapes=[_frame(open_block, row) for row in range(1, len(axes) + 1)],
     )
+
+
+def _axis(title: str, top: float, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, "range": [0, top], **more}
+
+
+def _stacked(axes: Sequence[Mapping[str, Any]], strip: int) -> dict[str, Any]:
+    """``axes`` below each other, over one x axis: ``strip`` pixels for the first, COUNT_ROW for
+    each of the others."""
+    heights = np.array([strip, *[COUNT_ROW] * (len(axes) - 1)])
+    heights = heights / heights.sum() * (1.0 - GAP * (len(axes) - 1))
+    tops = 1.0 - np.cumsum(heights + GAP) + heights + GAP
+    look = {**theme.AXIS, "fixedrange": True, "automargin": False}
+    return {
+        _nth("yaxis", row): {**look, "domain": [max(top - height, 0.0), top], **axis}
+        for row, (axis, top, height) in enumerate(
+            zip(axes, tops.tolist(), heights.tolist(), strict=True), start=1
+        )
+    }
+
+
+def _nth(name: str, row: int) -> str:
+    """Plotly's name of the axis of a row: the first has no number."""
+    return f"{name}{row if row > 1 else ''}"
+
+
+def _frame(block: int, row: int) -> dict[str, Any]:
+    """The frame around the open block in one row."""
+    shape = frame((block - 0.5, block + 0.5), (0, 1), 2)
+    return {**shape, "yref": f"{_nth('y', row)} domain", "fillcolor": theme.CLEAR}
 
 
 def _kinds(module: ModulePlan) -> dict[int, str]:
@@ -172,27 +196,33 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
     ]
 
 
-def _add_losses(figure: go.Figure, rows: Sequence[Row], place: int) -> None:
-    """Stacked bars: attention, and FFN hatched on top."""
-    below = [0.0] * len(rows)
+def _losses(rows: Sequence[Row], row: int) -> tuple[list[go.Bar], float]:
+    """Stacked bars, attention and FFN hatched on top, and how high they reach."""
+    below, traces = [0.0] * len(rows), []
     for kind, (name, colour) in LOSSES.items():
-        values = [row[_cost(kind)] for row in rows]
+        values = [cells[_cost(kind)] for cells in rows]
         words = f"loss curve, {name}: {{:.4f}} nats per token"
-        bars = _bars(f"loss, {name}", values, colour, words, hatched=kind == "ffn")
-        bars.base = below
-        figure.add_trace(bars, row=place, col=1)
+        hatched = kind == "ffn"
+        traces.append(
+            _bars(f"loss, {name}", values, colour, words, row=row, hatched=hatched, base=below)
+        )
         below = [a + b for a, b in zip(below, values, strict=True)]
-    top = max(*below, 1e-9) * 1.15
-    figure.update_yaxes(title_text="loss", range=[0, top], nticks=3, row=place, col=1)
-    figure.update_layout(barmode="overlay")
+    return traces, max(*below, 1e-9)
 
 
 def _bars(
-    name: str, values: Sequence[float], colour: str, words: str, hatched: bool = False
+    name: str,
+    values: Sequence[float],
+    colour: str,
+    words: str,
+    *,
+    row: int,
+    hatched: bool = False,
+    **more: Any,
 ) -> go.Bar:
-    """``words`` of a bar, with {} for its value."""
+    """Bars in a ``row``; ``words`` of a bar, with {} for its value."""
     blocks = range(len(values))
     texts = [f"block {block}\n{words.format(values[block])}" for block in blocks]
     ids = [point_id("block", block) for block in blocks]
     bars = Series(name, blocks, values, texts, colour, bars=True, hatched=hatched, ids=ids)
-    return trace(bars, showlegend=False)
+    return trace(bars, showlegend=False, yaxis=_nth("y", row), **more)

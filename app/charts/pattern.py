@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Row
-from app.charts.figure import colour_bar, frame, still, targets
+from app.charts.figure import colour_bar, frame, no_axes, picture, still, targets
 from app.charts.picks import point_id
 from app.charts.theme import SEQUENTIAL, styled
 from pruning.planning.analysis import attention_sink_shares
@@ -93,15 +93,20 @@ def block_mosaic(maps: np.ndarray, *, selected: int) -> go.Figure:
     for (top, left), one in zip(corners, maps, strict=True):
         # the root makes faint patterns visible in a small picture
         canvas[top : top + size, left : left + size] = np.where(below, np.sqrt(one), np.nan)
-    figure = go.Figure(_heatmap(canvas, showscale=False, hoverinfo="skip"))
-    figure.add_trace(_targets(maps, corners, size, HEIGHT / rows))
     top, left = corners[selected]
-    frame(figure, (left - 1.2, left + size + 0.2), (top - 1.2, top + size + 0.2))
-    styled(figure, height=HEIGHT, legend=False)
-    still(figure, "mosaic", hovermode="closest", margin={"t": 8})
-    figure.update_xaxes(visible=False, range=[-1.5, columns * step])
-    figure.update_yaxes(visible=False, range=[rows * step, -1.5])
-    return figure
+    return picture(
+        [
+            _heatmap(canvas, showscale=False, hoverinfo="skip"),
+            _targets(maps, corners, size, HEIGHT / rows),
+        ],
+        height=HEIGHT,
+        name="mosaic",
+        showlegend=False,
+        hovermode="closest",
+        margin={"t": 8},
+        shapes=[frame((left - 1.2, left + size + 0.2), (top - 1.2, top + size + 0.2))],
+        **no_axes((-1.5, columns * step), (rows * step, -1.5)),
+    )
 
 
 def mosaic_alt(block: int, heads: int) -> str:

@@ -9,9 +9,9 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts.figure import STILL_LEGEND, frame, marks, ring, still, targets, without_axes
+from app.charts.figure import STILL_LEGEND, frame, marks, no_axes, picture, ring, targets
 from app.charts.picks import point_id
-from app.charts.theme import KEPT, MARKED, PRUNED, styled
+from app.charts.theme import KEPT, MARKED, PRUNED
 from pruning.artifacts.plan import BY_HAND
 from pruning.planning.graph import GOES, count_similar, leaving, positions_of
 
@@ -45,7 +45,6 @@ def sheet_of_graphs(
         corner + [0.1, 0.08] + [0.8, 0.66] * positions_of(graph)
         for corner, graph in zip(corners, graphs, strict=True)
     ]
-    figure = go.Figure([*_edge_traces(graphs, places), *_head_traces(graphs, places)])
     captions = marks(
         corners + [0.08, 0.88],
         mode="text",
@@ -54,21 +53,28 @@ def sheet_of_graphs(
         textposition="middle right",
         textfont={"size": 11},
     )
-    figure.add_trace(captions)
+    traces = [*_edge_traces(graphs, places), *_head_traces(graphs, places), captions]
+    frames = []
     here = next((n for n, graph in enumerate(graphs) if graph.graph["block"] == open_block), None)
     if here is not None:
         left, bottom = corners[here]
-        frame(figure, (left + 0.02, left + 0.98), (bottom + 0.02, bottom + 0.98), 2)
+        frames = [frame((left + 0.02, left + 0.98), (bottom + 0.02, bottom + 0.98), 2)]
         if selected is not None and selected < len(places[here]):
             x, y = places[here][selected]
-            figure.add_trace(ring([x], [y], "selected", 17, 2.5))
+            traces.append(ring([x], [y], "selected", 17, 2.5))
     middles = (corners + 0.5).T.tolist()
     ids = [point_id("block", graph.graph["block"]) for graph in graphs]
     words = [_hover(graph) for graph in graphs]
-    figure.add_trace(targets(*middles, ids, words, size=TILE - 12, name="blocks", showlegend=False))
-    styled(figure, height=rows * TILE + 40)
-    without_axes(figure, (0, columns), (0, rows))
-    return still(figure, "sheet", hovermode="closest", legend=STILL_LEGEND)
+    traces.append(targets(*middles, ids, words, size=TILE - 12, name="blocks", showlegend=False))
+    return picture(
+        traces,
+        height=rows * TILE + 40,
+        name="sheet",
+        hovermode="closest",
+        legend=STILL_LEGEND,
+        shapes=frames,
+        **no_axes((0, columns), (0, rows)),
+    )
 
 
 def sheet_alt(graphs: Sequence[nx.Graph]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 
 # Okabe and Ito's palette: tells categories apart under every common colour blindness.
@@ -29,19 +31,27 @@ SEQUENTIAL = "Cividis"
 
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
+AXIS = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+
+
+def look(*, height: int, legend: bool = True) -> dict[str, Any]:
+    """The layout that all charts share: quiet grid, tight margins. Text and paper take the theme's
+    colours, also where a picture of the chart is saved."""
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "plot_bgcolor": CLEAR,
+        "showlegend": legend,
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None},
+        "hoverlabel": {"align": "left"},
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+    }
 
 
 def styled(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
-    """Quiet grid, tight margins. Text and paper take the theme's colours, also where a picture of
-    the chart is saved."""
-    figure.update_layout(
-        height=height,
-        margin={"l": 8, "r": 8, "t": 28, "b": 8},
-        plot_bgcolor=CLEAR,
-        showlegend=legend,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": None},
-        hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    return figure
+    """``figure`` with the :func:`look` of all charts."""
+    layout = look(height=height, legend=legend)
+    figure.update_xaxes(layout.pop("xaxis"))
+    figure.update_yaxes(layout.pop("yaxis"))
+    return figure.update_layout(layout)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from app import settings
@@ -53,6 +54,24 @@ class Facts:
     placement: str = "one device"
 
 
+_IMPORTING = threading.Lock()
+
+
+def import_engine() -> None:
+    """Import what works with models, before anything else of it is imported. One thread at a time:
+    who comes while transformers begins gets a module that is not complete."""
+    with _IMPORTING:
+        _import_engine()
+
+
+@cache
+def _import_engine() -> None:
+    import pruning.evaluate
+    import pruning.pipeline  # noqa: F401
+
+    memory.leave_out_of_collections()  # once, before there is a model that may have to go
+
+
 def on_model(
     store: ModelStore, choice: ModelChoice, device: str, use: Callable[..., Any], *steps: Step
 ) -> Task:
@@ -61,6 +80,7 @@ def on_model(
 
     def work(progress, should_cancel):
         progress(Progress("load", 0, 1, f"Loading {choice.source}"))
+        import_engine()
         loaded = store.get(choice, device, partial(_load, store))
         progress(Progress("load", 1, 1, f"Loaded {choice.source}"))
         stop_if(should_cancel)
@@ -102,6 +122,7 @@ def estimating(choice: ModelChoice, device: str) -> Task:
     """How much memory ``choice`` will need."""
 
     def work(progress, should_cancel):
+        import_engine()
         from pruning.models.loading.memory_estimate import estimate
 
         return estimate(choice.source, revision=choice.revision, dtype=choice.dtype, device=device)
@@ -120,7 +141,7 @@ SPEED_TOKENS = 128
 def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None:
     """Load ``choice`` and what prunes and compares, so that a run need not. Gives how fast it reads
     SPEED_TOKENS and writes; None where it was loaded before. Raises what loading raises."""
-    import pruning.pipeline  # noqa: F401
+    import_engine()
     from pruning.evaluate import tokens_per_second
 
     found = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import Recipe
 from pruning.planning.allocation.base import ALLOCATIONS, Allocation, BlockSparsity
@@ -69,8 +71,16 @@ def _head_offers(measurement: Measurement, recipe: Recipe, index: int) -> list[C
 def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
     """One choice per module with at most ``kept`` parameters in all, or the least there are."""
 
+    # [module, offer]; a module with fewer offers than others never takes what is not there
+    wide = range(max(map(len, offers)))
+    absent = Choice(0, 0, np.inf)
+    table = [[*module, *[absent] * (len(wide) - len(module))] for module in offers]
+    losses = np.array([[choice.loss for choice in module] for module in table])
+    parameters = np.array([[choice.parameters for choice in module] for module in table])
+
     def best(price: float) -> list[Choice]:
-        return [min(module, key=lambda c: c.loss + price * c.parameters) for module in offers]
+        places = np.argmin(losses + price * parameters, axis=1)
+        return [module[place] for module, place in zip(offers, places.tolist(), strict=True)]
 
     def fits(choices: Sequence[Choice]) -> bool:
         return sum(choice.parameters for choice in choices) <= kept

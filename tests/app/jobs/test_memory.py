@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from streamlit import config
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.jobs import memory
+from app.jobs import memory, tasks
 from app.jobs.model_store import ModelStore
 from app.jobs.queue import JobManager
 from pruning.artifacts.rules import ModelChoice
@@ -115,3 +117,32 @@ def test_shared_storages_count_once():
     second.weight = first.weight
     assert size_of(first) == 80
     assert sum(memory.storages([first, second]).values()) == 80 + 16
+
+
+def test_a_redraw_is_not_followed_by_a_look_at_every_module():
+    """Streamlit would collect after each script, which takes a third of a second with torch."""
+    config.get_config_options(force_reparse=True)
+    assert config.get_option("runner.postScriptGC") is False
+    before = gc.get_freeze_count()
+    memory.leave_out_of_collections()
+    assert gc.get_freeze_count() > before and len(gc.get_objects()) < 1000
+
+
+def test_the_engine_is_imported_by_one_thread_at_a_time(monkeypatch):
+    at_work, most, started = [], [], threading.Event()
+
+    def imported():
+        at_work.append(1)
+        most.append(len(at_work))
+        started.wait(PATIENCE)
+        time.sleep(0.05)  # long enough for the other one to come in, were it let in
+        at_work.pop()
+
+    monkeypatch.setattr(tasks, "_import_engine", imported)
+    threads = [threading.Thread(target=tasks.import_engine) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    started.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert most == [1, 1]
