@@ -11,8 +11,9 @@ from pruning.artifacts.provenance import Provenance
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.report import Report
 from pruning.models.fingerprint import fingerprint
+from pruning.models.loading.guarded import guarded
 from pruning.surgery.result import PruneRun
-from pruning.utils.errors import SourceError
+from pruning.utils.errors import SourceError, one_line
 from pruning.utils.precision import autocast_name
 
 MARKER = "recipe.yaml"
@@ -97,6 +98,26 @@ def provenance_of(run: PruneRun) -> Provenance:
         products=autocast_name(run.recipe.recovery.compute, run.dense.model),
         versions=report.versions,
     )
+
+
+def plan_beside(place: str, commit: str | None = None) -> Plan | None:
+    """The plan in a model's folder or repository of the hub (at ``commit``), None where there is
+    none; raises SourceError, UsageError for one that cannot be read."""
+    if commit is not None:
+        from transformers.utils.hub import cached_file
+
+        absent = {"_raise_exceptions_for_missing_entries": False}
+        found = guarded(place, cached_file, place, PLAN, revision=commit, **absent)
+        path = None if found is None else Path(found)
+    else:
+        path = Path(place).expanduser() / PLAN
+    if path is None or not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {one_line(error)}.") from None
+    return Plan.from_json(text, f"The plan {path}")
 
 
 def _evaluation(path: Path) -> Evaluation | None:
