@@ -275,7 +275,7 @@ def experimenting(
         return result
 
     steps = {"grid": (CELLS,), "heads": (MEASURE, CELLS)}.get(experiment.kind, (MEASURE,))
-    task = _on_model(store, choice, device, use, *steps)
+    task = on_model(store, choice, device, use, *steps)
 
     def work(progress, should_cancel):
         progress(Progress("load", 0, 1, "Reading the texts"))

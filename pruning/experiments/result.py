@@ -24,8 +24,8 @@ SHARES = (*ACCURACIES, "mean", "kept")
 @dataclass(frozen=True)
 class Result:
     """``rows`` have the keys ``columns``; a key that starts with "paper " holds the paper's value,
-    one that ends with " ±" a standard error. ``texts``: those that are perplexities. ``cells``: that
-    of each row, where it has one. ``drawings``: charts as SVG."""
+    one that ends with " ±" a standard error. ``texts``: those that are perplexities. ``cells``:
+    that of each row, where it has one. ``drawings``: charts as SVG."""
 
     name: str
     title: str

@@ -19,7 +19,6 @@ from pruning.evaluate import latency, perplexity, task_sources, zero_shot
 from pruning.evaluate.cost import macs_per_token
 from pruning.experiments import cells as cells_module
 from pruning.experiments import facts
-from pruning.experiments import run as run_module
 from pruning.experiments.base import EXPERIMENTS, Blocks, recipe_of
 from pruning.experiments.cells import CellStore
 from pruning.experiments.drawing import GREY, Bar, bars, lines
