@@ -46,11 +46,12 @@ demo: setup
 # a file stays with one worker, so that its fixtures are built once
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 ALONE := slow or browser or gpu
+# a browser, which mostly waits, beside the command lines; each of the two one test at a time
+PAIRED := -n 2 --dist loadgroup
 
-# on all cores what can be, then, one at a time, what needs the machine to itself
 test: setup-dev
 	$(PY) -m pytest $(PARALLEL) -m "not ($(ALONE)) and not llamacpp"
-	$(PY) -m pytest -m "($(ALONE)) and not llamacpp"
+	$(PY) -m pytest $(PAIRED) -m "($(ALONE)) and not llamacpp"
 
 test-fast: setup-dev
 	$(PY) -m pytest $(PARALLEL) -m "not ($(ALONE)) and not thorough and not llamacpp"

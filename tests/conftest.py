@@ -3,6 +3,7 @@ without Playwright nothing is tested in a browser."""
 
 from __future__ import annotations
 
+import gc
 from importlib.util import find_spec
 
 import pytest
@@ -17,6 +18,7 @@ THOROUGH = (
     "tests/devices/",
     "tests/adversarial/test_faults.py",
     "tests/adversarial/test_weights.py",
+    "tests/adversarial/test_hub_folders.py",
     "tests/adversarial/test_gguf.py",
     "tests/adversarial/test_growth.py",
     "tests/adversarial/test_quantised.py",
@@ -35,8 +37,19 @@ THOROUGH = (
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.nodeid.startswith(THOROUGH):
+        file = item.nodeid.partition("::")[0]
+        if file.startswith(THOROUGH):
             item.add_marker(pytest.mark.thorough)
+        # what stays together under '--dist loadgroup': one server and one browser for all, and a
+        # file's fixtures
+        group = "browser" if file.startswith("tests/browser/") else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish():
+    """What was imported stays: looking at half a million objects again and again takes long."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str | None:

@@ -15,12 +15,6 @@ from tests.adversarial import odd_models
 SIZE = 40 << 20
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture
 def settled(monkeypatch):
     """No file is too young for its digest to be kept."""

@@ -26,11 +26,6 @@ HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 FORMS = ("compact", "uniform", "padded")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def source(tmp_path):
     """``source(dtype)``: a folder that is stored so."""

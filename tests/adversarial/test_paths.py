@@ -20,6 +20,7 @@ from pruning.checkpoint.saving import check_target
 from pruning.checkpoint.zip import move_into_zip
 from pruning.utils.errors import LONGEST, HeadroomError, SourceError, UsageError
 from tests.adversarial import odd_models
+from tests.helpers import PATIENCE
 
 SECRET = "what is written here belongs to nobody else"
 
@@ -106,7 +107,7 @@ def test_nor_does_the_recipe_in_an_address_or_an_upload(places):
             return recipe.to_yaml().encode()
 
     for source in ("address", "upload"):
-        at = AppTest.from_function(script, default_timeout=60)
+        at = AppTest.from_function(script, default_timeout=PATIENCE)
         if source == "address":
             at.query_params["recipe"] = recipe_link.encode(recipe)
         else:

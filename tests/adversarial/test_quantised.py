@@ -23,11 +23,6 @@ UP = "model.layers.1.mlp.up_proj.weight"
 SIZES = {"hidden_size": 48, "intermediate_size": 32, "head_dim": 8, "vocab_size": 300}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
-
-
 def quantised(folder, block=(BLOCK, BLOCK), dtype=torch.bfloat16, change=lambda _w, _c: None):
     """A folder in FP8, and its weights by hand: number times the scale of its block, in the
     ``dtype`` of the config."""

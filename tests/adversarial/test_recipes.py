@@ -118,11 +118,11 @@ def test_four_hundred_bytes_of_aliases_take_milliseconds(tmp_path, capsys):
     assert len(text) < 450
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    started = time.perf_counter()
+    started = time.process_time()
     for read in (Recipe.read, Provenance.read, read_preset):
         with pytest.raises(UsageError), memory_below(10):
             read(path)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     command = ["prune", "demo", "--recipe", str(path), "--out", str(tmp_path / "out")]
     assert main(command) == 2
     line = capsys.readouterr().err

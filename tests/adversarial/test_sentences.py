@@ -21,16 +21,11 @@ from pruning.pipeline import prune
 from pruning.utils.errors import SourceError
 from tests.adversarial import odd_models
 from tests.adversarial.odd_models import WEIGHTS, changed
-from tests.helpers import ROOT, families
+from tests.helpers import PATIENCE, ROOT, families
 
 PLACES = ("whole", "memory", "disk")
 UP = "model.layers.1.mlp.up_proj.weight"
 TEXT = "The water cycle moves a fish around. " * 40
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -246,23 +241,35 @@ def odd_config(tmp_path):
     return folder_of(tmp_path, change)
 
 
-@pytest.mark.parametrize("make", [with_a_lost_expert, broken_tokenizer, damaged_gguf, odd_config])
-def test_stderr_of_a_refusal_is_one_line(tmp_path, text, make):
-    """A process of its own, so that nothing is silenced here that is not there."""
-    folder = make(tmp_path)
-    arguments = [*map(str, evaluating(folder, text)), "--device", "cpu"]
+_ONE_BY_ONE = """
+import json, sys
+from pruning.cli.main import main
+for command in json.loads(sys.argv[1]):
+    status = main(command)
+    print("ended with", status, file=sys.stderr, flush=True)
+"""
+
+
+def test_stderr_of_a_refusal_is_one_line(tmp_path, text):
+    """In a process of its own, so that nothing is silenced here that is not there."""
+    commands = []
+    for make in (with_a_lost_expert, broken_tokenizer, damaged_gguf, odd_config):
+        (place := tmp_path / make.__name__).mkdir()
+        commands.append([*map(str, evaluating(make(place), text)), "--device", "cpu"])
     quiet = {"TRANSFORMERS_VERBOSITY", "PYTHONWARNINGS", "HF_HUB_VERBOSITY"}
     env = {name: value for name, value in os.environ.items() if name not in quiet}
     done = subprocess.run(
-        [sys.executable, "-m", "pruning", *arguments],
+        [sys.executable, "-c", _ONE_BY_ONE, json.dumps(commands)],
         env={**env, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
-        check=False,
+        timeout=PATIENCE,
+        check=True,
     )
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("headroom: ") and done.stderr.count("\n") == 1, done.stderr
+    said = done.stderr.splitlines()
+    assert done.stdout == "" and len(said) == 2 * len(commands), done.stderr
+    assert all(line.startswith("headroom: ") for line in said[::2]), done.stderr
+    assert set(said[1::2]) == {"ended with 1"}, done.stderr
 
 
 def test_json_is_all_of_stdout(tmp_path, text, capsys):

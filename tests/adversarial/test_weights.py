@@ -3,13 +3,8 @@ wrong, in every placement."""
 
 from __future__ import annotations
 
-import ast
 import json
-import os
-import pty
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -21,16 +16,11 @@ from pruning.pipeline import prune
 from pruning.utils.errors import HeadroomError, UsageError
 from tests.adversarial import odd_models
 from tests.adversarial.odd_models import WEIGHTS, changed, ids, llama, plain_logits
-from tests.helpers import ROOT, families
+from tests.helpers import families
 from tests.helpers.tiny_configs import BLOCKS
 
 PLACES = ("whole", "memory", "disk")
 UP = "model.layers.1.mlp.up_proj.weight"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
 
 
 def refusal(folder, **options):
@@ -248,131 +238,3 @@ def test_a_linked_folder_is_written_through(tmp_path):
     save(run, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "far" / "config.json").is_file()
-
-
-def _in_hub(home, repository, folder):
-    """``folder`` as the hub's client lays it into its cache."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    place = home / "hub" / f"models--{repository.replace('/', '--')}"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(commit)
-    shutil.copytree(folder, place / "snapshots" / commit)
-
-
-_BY_ID = """
-import sys, torch, pruning
-from tests.helpers import families
-wanted, ids = map(torch.load, sys.argv[1:])
-for placement in ("whole", "memory", "disk"):
-    loaded = pruning.load("you/pruned", device="cpu", placement=placement)
-    assert torch.equal(families.logits(loaded.model, ids), wanted), placement
-    assert loaded.revision and loaded.model.generation_config.max_new_tokens == 7
-print("equal")
-"""
-
-
-@pytest.mark.parametrize("family", ["llama_grouped", "gpt2"])
-def test_a_pruned_model_loads_by_its_hub_id(tmp_path, family):
-    loaded = families.loaded(family)
-    run = prune(loaded, families.recipe(ffn__ratio=0.4, heads__ratio=0.3))
-    run.pruned.model.generation_config.max_new_tokens = 7
-    compact = save(run, tmp_path / "compact")
-    _in_hub(tmp_path / "home", "you/pruned", compact)
-    few = ids() % loaded.model.config.vocab_size
-    torch.save(few, tmp_path / "ids.pt")
-    torch.save(families.logits(run.pruned.model, few), tmp_path / "wanted.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", _BY_ID, str(tmp_path / "wanted.pt"), str(tmp_path / "ids.pt")],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-        | {"PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout == "equal\n", done.stderr
-
-
-_WITH_A_TERMINAL = """
-import sys, pruning
-from pruning.utils.errors import HeadroomError
-assert sys.stdin.isatty()
-for folder in sys.argv[1:]:
-    try:
-        pruning.load(folder, device="cpu")
-        print("loaded", flush=True)
-    except HeadroomError as error:
-        print("refused", error, flush=True)
-"""
-
-
-def test_code_of_the_authors_is_neither_run_nor_asked_for(tmp_path):
-    """A terminal at which someone would say yes to everything."""
-    trap = tmp_path / "was-run"
-    folders = []
-    for kind in ("llama", "their-own"):
-        folder = tmp_path / kind
-        auto = {
-            name: f"evil.{name}" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
-        }
-        changed(folder, config(model_type=kind, auto_map=auto))
-        odd_models.tokenizer().save_pretrained(folder)
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        settings["auto_map"] = {"AutoTokenizer": ["evil.AutoTokenizer", None]}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-        for name in ("evil.py", "custom_generate/generate.py"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(f"open({str(trap)!r}, 'w').close()\n")
-        folders.append(str(folder))
-    keyboard, terminal = pty.openpty()
-    os.write(keyboard, b"y\n" * 20)
-    done = subprocess.run(
-        [sys.executable, "-c", _WITH_A_TERMINAL, *folders],
-        stdin=terminal,
-        capture_output=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    os.close(keyboard)
-    os.close(terminal)
-    first, second = done.stdout.splitlines()
-    assert first == "loaded" and second.startswith("refused") and "auto_map" in second
-    assert "[y/N]" not in done.stdout + done.stderr
-    assert not trap.exists()
-
-
-def _reads_models(node):
-    """Whether a call reads something with ``from_pretrained``, by itself or by way of another."""
-    named = (node.func, *node.args)
-    return any(
-        isinstance(part, ast.Attribute)
-        and part.attr == "from_pretrained"
-        and not (isinstance(part.value, ast.Name) and part.value.id == "GenerationConfig")
-        for part in named
-    )
-
-
-@pytest.mark.parametrize("room", ["pruning", "app", "benchmarks"])
-def test_every_call_says_that_no_code_is_trusted(room):
-    calls = [
-        (path, node)
-        for path in (ROOT / room).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and _reads_models(node)
-    ]
-    trusting = [
-        f"{path}:{node.lineno}"
-        for path, node in calls
-        if not any(
-            word.arg == "trust_remote_code"
-            and isinstance(word.value, ast.Constant)
-            and word.value.value is False
-            for word in node.keywords
-        )
-    ]
-    assert trusting == []
-    assert len(calls) >= (5 if room == "pruning" else 0)

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.helpers import PATIENCE, ROOT
+from benchmarks.visitors import write_models
+from tests.helpers import PATIENCE, ROOT, USERS_CACHE
 from tests.helpers.steps import (
     at_rest,
     expect,
@@ -57,13 +58,11 @@ def server(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    # converted models are large: take them from the user's cache instead of a new home
-    cache = os.environ.get("HEADROOM_CACHE") or str(Path.home() / ".cache" / "headroom")
     roots = os.pathsep.join(map(str, (ROOT, tmp_path_factory.getbasetemp())))
     environment = {
         **os.environ,
         "HOME": str(home),
-        "HEADROOM_CACHE": cache,
+        "HEADROOM_CACHE": str(USERS_CACHE),
         "HEADROOM_ROOTS": roots,
         "HEADROOM_PRELOAD": "0",
     }
@@ -167,6 +166,14 @@ def visit(browser, server):
             )
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> dict[str, str]:
+    """A recipe's ``model`` for runs of which only the course matters: eight small random blocks."""
+    folder = tmp_path_factory.mktemp("models")
+    write_models(folder, ["tiny"])
+    return {"source": str(folder / "tiny")}
 
 
 @pytest.fixture(scope="session")

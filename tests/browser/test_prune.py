@@ -47,14 +47,19 @@ def another(page, sentence: str) -> None:
     )
 
 
-def test_the_feed_plays_pauses_and_is_replayed(visit, tmp_path):
+def test_the_feed_plays_pauses_outlives_a_reload_and_is_replayed(visit, tmp_path):
     page = visit().open("prune")
     start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
     pause(page)
+    job = query_now(page)["job"]
     held = unchanged(page, decision(page))
+    page.reload()  # in the middle of the run, which cannot end meanwhile
+    expect(decision(page)).to_have_text(held)
+    asks_for(page, "job", job)
     page.get_by_role("button", name="Resume").click()
     another(page, held)
     run_to_end(page)
+    asks_for(page, "job", job)
 
     tape = slider(page, "Decision")
     expect(tape).to_have_attribute("aria-valuetext", re.compile(r"^\d\d+$"))  # at its end
@@ -83,19 +88,3 @@ def test_cancel(visit, tmp_path, moment):
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_test_id("stAlert").get_by_text("Cancelled")).to_be_visible()
     expect(page.get_by_role("button", name="Run")).to_be_enabled()
-
-
-def test_a_reload_in_the_middle_finds_the_job_at_work(visit, tmp_path):
-    first = visit()
-    page = first.open("prune")
-    start(page, tmp_path, small_recipe(heads={"ratio": 0.34}, blocks={"start": 0, "end": None}))
-    pause(page)  # so that it is not over before the reload
-    job = query_now(page)["job"]
-    before = unchanged(page, decision(page))
-    page.reload()
-    expect(decision(page)).to_be_visible()
-    asks_for(page, "job", job)
-    page.get_by_role("button", name="Resume").click()
-    another(page, before)
-    run_to_end(page)
-    asks_for(page, "job", job)

@@ -16,11 +16,11 @@ from tests.helpers.steps import (
 )
 
 
-def test_the_second_visitor_waits_and_then_runs(visit, tmp_path):
+def test_the_second_visitor_waits_and_then_runs(visit, tmp_path, tiny):
     first, second = visit(), visit()
     one, two = first.open("prune"), second.open("prune")
     open_recipe(one, write_recipe(tmp_path, long_recipe(), "long.yaml"))
-    open_recipe(two, write_recipe(tmp_path, small_recipe()))
+    open_recipe(two, write_recipe(tmp_path, small_recipe(model=tiny)))
     one.get_by_role("button", name="Run").click()
     expect(one.get_by_role("button", name="Cancel")).to_be_visible()
     two.get_by_role("button", name="Run").click()

@@ -8,9 +8,9 @@ from app.session import recipe_link
 from tests.helpers.steps import asks_for, at_rest, expect, small_recipe, until
 
 
-def opened(visit, values: str):
+def opened(visit, values: str, **sections):
     # finished points are kept on disk: a seed of its own makes every sweep a new one
-    recipe = small_recipe(seed=time.time_ns() % 2**31)
+    recipe = small_recipe(seed=time.time_ns() % 2**31, **sections)
     address = {
         "recipe": recipe_link.encode(recipe),
         "sweep.values.ratio": values,
@@ -40,8 +40,8 @@ def key_of(page) -> str:
     return next(n for n in names if n.startswith("st-key-sweep-chart")).removeprefix("st-key-")
 
 
-def test_points_appear_and_the_sweep_ends(visit):
-    page = opened(visit, "0.01,0.02")
+def test_points_appear_and_the_sweep_ends(visit, tiny):
+    page = opened(visit, "0.01,0.02", model=tiny)
     page.get_by_role("button", name="Start", exact=True).click()
     key = key_of(page)
     until(page, key, TWO_LINES)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ import torch
 import pruning
 from pruning.artifacts import shipped
 from pruning.artifacts.recipe import Recipe
+from pruning.cli.main import main
 from pruning.pipeline import measuring_passes, prune
 from pruning.presets import with_preset
 from tests.helpers import ROOT
@@ -30,12 +29,13 @@ def demo():
     return pruning.load("demo", dtype="float32", device="cpu")
 
 
-def texts() -> tuple[str, str]:
-    """``(calibration, evaluation)`` sources."""
+def setting() -> tuple[dict, str]:
+    """Calibration and evaluation text: as published, or few windows of the sample text."""
     folder = os.environ.get("HEADROOM_WIKITEXT")
     if folder:
-        return f"{folder}/wiki.train.raw.slice", f"{folder}/wiki.test.raw"
-    return "sample", "sample"
+        calibration = {"source": f"{folder}/wiki.train.raw.slice", "samples": 32, "seq_len": 128}
+        return calibration, f"{folder}/wiki.test.raw"
+    return {"source": "sample", "samples": 8, "seq_len": 128}, "sample"
 
 
 def test_demo_is_the_real_model(demo):
@@ -65,11 +65,8 @@ def test_the_committed_measurement_is_used_for_its_text(demo):
 
 def test_prune_recovers_and_reloads(demo, tmp_path):
     """A fifth of the block parameters: refit beats no recovery, and the folder reloads."""
-    calibration, text = texts()
-    base = {
-        "calibration": {"source": calibration, "samples": 32, "seq_len": 128},
-        "ffn": {"ratio": 0.267},
-    }
+    calibration, text = setting()
+    base = {"calibration": calibration, "ffn": {"ratio": 0.267}}
     measurement = pruning.measure_model(demo, Recipe.parse(base))
     found = {}
     for method in ("none", "refit"):
@@ -88,30 +85,11 @@ def test_prune_recovers_and_reloads(demo, tmp_path):
         assert torch.equal(run.pruned.model(ids).logits, again.model(ids).logits)
 
 
-def test_command_line_on_the_demo(tmp_path):
+def test_command_line_on_the_demo(capsys):
     """``evaluate --json`` on the demo: one JSON object with the contract's names."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pruning",
-            "evaluate",
-            "demo",
-            "--text",
-            "sample",
-            "--seq-len",
-            "64",
-            "--windows",
-            "2",
-            "--json",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    size = ["--seq-len", "64", "--windows", "2"]
+    assert main(["evaluate", "demo", "--text", "sample", *size, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
     assert {"perplexity", "nll", "tokens", "windows", "seq_len", "dtype", "seconds"} <= set(result)
     assert (result["windows"], result["tokens"], result["seq_len"]) == (2, 126, 64)
 

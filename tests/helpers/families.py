@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,12 +19,10 @@ from transformers import (
 )
 
 from pruning.adapters import adapter_for
-from pruning.adapters.base import PrunableModule
 from pruning.artifacts.plan import BY_HAND, BlockPlan, ModulePlan, Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import ModelShape, ModuleShape
 from pruning.data import Windows, calibration_windows
-from pruning.models.execution.blockwise import attention_implementation
 from pruning.models.loading.loaded import LoadedModel
 from tests.helpers import ROOT
 from tests.helpers.tiny_configs import BLOCKS, CONFIGS, POSITIONS, VOCABULARY
@@ -165,21 +162,6 @@ def windows(model: LoadedModel, samples: int = 12, seq_len: int = 16, seed: int 
 def token_ids(samples: int = 3, seq_len: int = 20, seed: int = 7) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(2, VOCABULARY, (samples, seq_len), generator=generator)
-
-
-def counted_flops(model: nn.Module, tokens: int) -> int:
-    """FLOPs of the products that PyTorch carries out for one window of so many tokens, the angles
-    of positions apart. Plain kernels, for those of attention and experts hide what they multiply.
-    """
-    experts = getattr(model.config, "_experts_implementation", None)
-    model.config._experts_implementation = "eager"
-    try:
-        with attention_implementation(model, "eager"), FlopCounterMode(display=False) as counter:
-            logits(model, token_ids(1, tokens))
-    finally:
-        model.config._experts_implementation = experts
-    angles = (sum(n.values()) for k, n in counter.flop_counts.items() if k.endswith("rotary_emb"))
-    return counter.get_total_flops() - sum(angles)
 
 
 @torch.no_grad()
@@ -334,34 +316,3 @@ def seen(layers: Mapping[str, nn.Module]):
     finally:
         for handle in handles:
             handle.remove()
-
-
-def error_of_experts(
-    dense: PrunableModule, cut: PrunableModule, removed, hidden, chosen, shares
-) -> float:
-    """Squared error of the experts of ``cut``, each at the tokens that are routed to it and
-    weighed with its share, relative to their dense outputs; nothing was cut before them."""
-    error = energy = 0.0
-    stored = [[p.double() for p in m.mixture.module.parameters()] for m in (dense, cut)]
-    size = dense.units // dense.experts
-    for expert in range(dense.experts):
-        kept = [c for c in range(size) if expert * size + c not in removed]
-        for token, place in (chosen == expert).nonzero().tolist():
-            x, share = hidden[token].double(), shares[token, place].double()
-            (gate_up, down), (_, fitted) = ([p[expert] for p in side] for side in stored)
-            gate, up = (gate_up @ x).chunk(2)
-            inner = dense.mixture.module.act_fn(gate) * up
-            error += (share * (fitted @ inner[kept] - down @ inner)).square().sum().item()
-            energy += (share * (down @ inner)).square().sum().item()
-    return error / energy
-
-
-def check_counts(loaded, footprint):
-    """Count parameters and bytes of the live tensors, and the products of a forward pass."""
-    model = loaded.model
-    assert footprint.parameters == sum(p.numel() for p in model.parameters())
-    blocks = loaded.adapter.blocks(model)
-    assert footprint.block_parameters == sum(p.numel() for p in blocks.parameters())
-    assert footprint.bytes == sum(p.numel() * p.element_size() for p in model.parameters())
-    flops = counted_flops(model, footprint.context)
-    assert footprint.flops_per_token * footprint.context == flops

@@ -29,8 +29,6 @@ def only_new_objects():
     through every object of a long session is what made such tests slow."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from importlib import import_module
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,48 +12,14 @@ import torch
 
 import pruning
 from pruning import registries
-from pruning.api import from_memory
 from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint import save
 from pruning.data import calibration_windows, evaluation_windows
-from pruning.experiments.run import Request, run_experiment
 from pruning.pipeline import prune
 from pruning.planning import make_plan
-from pruning.presets import with_preset
-from pruning.utils.errors import BrokenExtension, UsageError
-from pruning.utils.registry import Registry
+from pruning.utils.errors import UsageError
 from tests.helpers import families, synthetic
-
-DropIn = Callable[[Registry, str, str], Path]
-TEXTS = 'title="Mine", summary="Made by a test.", source="this test"'
-
-
-def forget(registry: Registry, names: list[str]) -> None:
-    """Take out what is not among ``names``, and let its module be imported again."""
-    for entry in list(registry):
-        if entry.name not in names:
-            registry.remove(entry.name)
-            sys.modules.pop(entry.module, None)
-
-
-@pytest.fixture
-def drop_in(tmp_path, monkeypatch):
-    """``drop_in(registry, file, text)`` puts a file into the folder of a registry, for a test."""
-    undo = []
-
-    def put(registry: Registry, file: str, text: str) -> Path:
-        package, folder = import_module(registry.package), tmp_path / registry.package
-        folder.mkdir(exist_ok=True)
-        (folder / file).write_text(dedent(text).replace("TEXTS", TEXTS), encoding="utf-8")
-        undo.append((registry, registry.names(), folder / file))
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-        registry.refresh()
-        return folder / file
-
-    yield put
-    for registry, names, file in undo:
-        file.unlink()
-        forget(registry, names)
+from tests.helpers.drop_in import TEXTS, forget
 
 
 def test_a_criterion(drop_in):
@@ -139,96 +103,6 @@ def test_a_corpus(drop_in, tiny_model, tokenizer):
     assert "water" in tokenizer.decode(windows.ids[0])
     run = prune(tiny_model("llama_grouped"), families.recipe(calibration__source="sevens"))
     assert run.report is not None
-
-
-PRESET = """\
-name: gentle
-title: Gentle
-summary: Made by a test.
-source: this test
-place: 5
-settings:
-  ffn: {score: taylor_vector}
-  recovery: {method: bias}
-"""
-
-
-def test_a_preset(drop_in):
-    drop_in(registries.PRESETS, "gentle.yaml", PRESET)
-    recipe = with_preset(Recipe.parse({"ffn": {"ratio": 0.2}, "allocation": "adaptive"}), "gentle")
-    assert (recipe.ffn.score, recipe.ffn.ratio) == ("taylor_vector", 0.2)
-    assert (recipe.recovery.method, recipe.allocation) == ("bias", "uniform")
-    entry = registries.PRESETS.entry("gentle")
-    assert (entry.title, entry.cost, entry.place) == ("Gentle", "reads gradients", 5)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "reason"),
-    [
-        ("place: 5", "price: 5", "price: "),
-        ("title: Gentle\n", "", "title: "),
-        ("taylor_vector", "taylor_victor", "did you mean 'taylor_vector'"),
-        ("{method: bias}", "{methods: bias}", "recovery.methods"),
-        ("recovery: {method: bias}", "recovered: {method: bias}", "recovered"),
-        ("score: taylor_vector", "ratio: 0.5", "ffn is among what a preset leaves alone"),
-        ("ffn: {score: taylor_vector}", "seed: 3", "seed is among what a preset leaves alone"),
-        ("settings:", "settings", "not valid YAML"),
-        (PRESET, "", "the whole file"),
-    ],
-)
-def test_a_preset_that_is_wrong_is_one_sentence(drop_in, before, after, reason):
-    assert before in PRESET
-    where = drop_in(registries.PRESETS, "gentle.yaml", PRESET.replace(before, after))
-    with pytest.raises(BrokenExtension) as caught:
-        registries.PRESETS.names()
-    message = str(caught.value)
-    assert str(where) in message and reason in message and "\n" not in message
-    where.write_text(PRESET)
-    assert "gentle" in registries.PRESETS
-
-
-EXPERIMENT = """
-like: table2
-name: mine
-title: Mine
-summary: One method at one size.
-source: this test
-sizes: {a third: 0.33}
-methods: [{label: Magnitude, preset: l2, changes: {seed: 4}, paper: ""}]
-"""
-
-
-def test_an_experiment(drop_in, tmp_path, monkeypatch, tokenizer):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path))
-    where = drop_in(registries.EXPERIMENTS, "mine.yaml", EXPERIMENT)
-    with pytest.raises(BrokenExtension, match="table2.yaml"):
-        registries.EXPERIMENTS.names()  # 'like' names a file beside it
-    where.write_text(EXPERIMENT.replace("like: table2\n", "quick: {texts: [sample]}\n"))
-    assert registries.EXPERIMENTS.entry("mine").title == "Mine"
-    model = families.llama_grouped(vocab_size=200)
-    loaded = from_memory(model.eval(), tokenizer)
-    request = Request(quick=True, calibration="random", windows=2)
-    result = run_experiment(loaded, registries.EXPERIMENTS["mine"], request)
-    assert [row["method"] for row in result.rows] == ["Dense", "Magnitude"]
-    assert result.rows[1]["kept"] < 0.8 and result.cells[1].recipe["seed"] == 4
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "reason"),
-    [
-        ("preset: l2", "preset: l3", "Unknown preset 'l3'"),
-        ("seed: 4", "seeds: 4", "seeds"),
-        ("sizes: {a third: 0.33}", "sizes: many", "sizes: "),
-        ("source: this test", "quick: {windows: few}\nsource: x", "windows: "),
-    ],
-)
-def test_an_experiment_that_is_wrong_is_one_sentence(drop_in, before, after, reason):
-    text = EXPERIMENT.replace("like: table2\n", "").replace(before, after)
-    where = drop_in(registries.EXPERIMENTS, "mine.yaml", text)
-    with pytest.raises(BrokenExtension) as caught:
-        registries.EXPERIMENTS.names()
-    message = str(caught.value)
-    assert str(where) in message and reason in message and "\n" not in message
 
 
 def test_a_form_of_checkpoint(drop_in, uneven_run, tmp_path):
@@ -372,8 +246,11 @@ def test_another_package_adds_a_criterion_by_entry_point(tmp_path, monkeypatch):
 
 
 def test_every_kind_is_shown_here():
-    """Whoever adds a kind adds its test above."""
-    shown = {name for name in globals() if name.startswith("test_a")}
+    """Whoever adds a kind adds its test."""
+    files = Path(__file__).parent.glob("test_drop_in*.py")
+    shown = {
+        name for file in files for name in re.findall(r"^def (test_a\w+)", file.read_text(), re.M)
+    }
     one = {"families": "family", "criteria": "criterion", "recoveries": "recovery"}
     one |= {"corpora": "corpus", "head_policies": "head_policy"}
     for kind, registry in registries.KINDS.items():

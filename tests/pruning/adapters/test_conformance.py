@@ -15,7 +15,7 @@ from pruning.models.execution.blockwise import attention_implementation, block_c
 from pruning.models.loading.memory_estimate import estimate
 from pruning.pipeline import measure_model, prune, recovery_windows
 from pruning.utils.errors import UsageError
-from tests.helpers import families
+from tests.helpers import counting, families
 
 SEEDS = (0, 1)
 CUTS = {
@@ -100,9 +100,9 @@ class TestConformance:
         assert run.report.kept_block_parameters == 1.0
 
     def test_the_shape_is_counted_on_the_real_tensors(self, tiny, uneven, refitted):
-        families.check_counts(tiny, refitted.report.before)
-        families.check_counts(uneven.pruned, uneven.report.after)
-        families.check_counts(refitted.pruned, refitted.report.after)
+        counting.check_counts(tiny, refitted.report.before)
+        counting.check_counts(uneven.pruned, uneven.report.after)
+        counting.check_counts(refitted.pruned, refitted.report.after)
 
     @pytest.mark.parametrize("cut", CUTS)
     def test_pruned_equals_masked(self, tiny, cut):
@@ -170,7 +170,7 @@ class TestConformance:
         if modules[0].mixture:
             with families.seen({"experts": modules[0].mixture.module}) as found:
                 families.logits(tiny.model, ids)
-            error = families.error_of_experts(*modules, event.removed, *found["experts"])
+            error = counting.error_of_experts(*modules, event.removed, *found["experts"])
             assert event.error_after == pytest.approx(error, rel=1e-3)
             return
         dense, cut = (module.out_proj for module in modules)
@@ -208,7 +208,7 @@ class TestConformance:
             expected = families.logits(model, ids)
         got = families.logits(again.pruned.model, ids)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-        families.check_counts(again.pruned, again.report.after)
+        counting.check_counts(again.pruned, again.report.after)
 
     def test_the_estimate_counts_every_parameter(self, tiny, refitted, saved, tmp_path):
         tiny.model.config.save_pretrained(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -17,8 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from pruning.utils.version import __version__
-from tests.helpers import PATIENCE, ROOT
-from tests.test_readmes import README, blocks
+from tests.helpers import PATIENCE, ROOT, USERS_CACHE
+from tests.helpers.readmes import README, blocks, command_lines
 
 
 def _requirements(lines):
@@ -45,16 +46,18 @@ class Environment:
     folder: Path
     elsewhere: Path
 
-    def python(self, *arguments, succeeds=True):
+    def python(self, *arguments, succeeds=True, cache=None):
         """The finished process of this environment's Python, far from any checkout."""
         settings = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        if cache is not None:
+            settings["HEADROOM_CACHE"] = str(cache)
         done = subprocess.run(
             [self.folder / "bin" / "python", *map(str, arguments)],
             cwd=self.elsewhere,
             env={**settings, "OMP_NUM_THREADS": "2"},
             text=True,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
         )
         assert (done.returncode == 0) == succeeds, done.stderr
         return done
@@ -109,21 +112,34 @@ def test_an_installed_headroom_lists_and_prunes(installed, model_folder, tmp_pat
     assert json.loads(installed.headroom(*again))["windows"] == 2
 
 
+RUN_ALL = """
+import shlex, sys
+from pruning.cli.main import main
+for line in sys.argv[1:]:
+    print("$", line, flush=True)
+    if status := main(shlex.split(line)[1:]):
+        sys.exit(f"{line} ended with {status}")
+"""
+"""One process for all: the imports of each would take longer than some of the commands."""
+
+
 @pytest.mark.slow
-def test_the_embedded_model_and_the_python_of_the_readme_work_in_it(installed, tmp_path):
-    sizes = ("--preset", "fast", "--samples", 4, "--evaluate", "none", "--device", "cpu")
-    out = tmp_path / "small"
-    result = json.loads(
-        installed.headroom("prune", "demo", "--keep", 0.9, *sizes, "--out", out, "--json")
-    )
-    assert result["kept_block_parameters"] <= 0.9
-    score = json.loads(
-        installed.headroom("evaluate", out, "--text", "sample", "--windows", 2, "--json")
-    )
-    assert 1 < score["perplexity"] < 1000
-    (example,) = [block for block in blocks(README) if block.words == "python"]
-    kept, before, after = map(float, installed.python("-c", example.text).stdout.split())
-    assert kept <= 0.9 and before < after
+def test_the_readme_works_in_it(installed):
+    """Its commands one after the other, on the embedded model; then its Python."""
+    commands = [words for words in command_lines(README) if words[0] == "headroom"]
+    assert len(commands) >= 6
+    lines = [shlex.join(words) for words in commands]
+    printed = installed.python("-c", RUN_ALL, *lines, cache=USERS_CACHE).stdout.splitlines()
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        end = printed.index(f"$ {after}") if after else len(printed)
+        assert any(map(str.strip, printed[printed.index(f"$ {line}") + 1 : end])), line
+    assert (installed.elsewhere / "out" / "padded" / "config.json").is_file()
+
+    (example,) = [block.text for block in blocks(README) if block.words == "python"]
+    more = "print(again.model.num_parameters() - small.model.num_parameters())"
+    said = installed.python("-c", f"{example}{more}", cache=USERS_CACHE).stdout
+    kept, before, after, difference = map(float, said.split())
+    assert kept <= 0.9 and before < after and difference == 0
     assert (installed.elsewhere / "out" / "small" / "recipe.yaml").is_file()
 
 

@@ -7,7 +7,7 @@ import torch
 
 from pruning.pipeline import prune
 from pruning.utils.errors import Cancelled
-from tests.helpers import families
+from tests.helpers import counting, families
 
 CASES = [(family, seed) for family in families.FAMILIES for seed in (0, 1)]
 MIXED = {"heads__threshold": 0.3, "ffn__ratio": 0.5}
@@ -38,8 +38,8 @@ def test_similar_heads_and_channels_equal_masked(tiny):
 
 def test_counts_include_the_biases_that_compensation_adds(tiny):
     run = prune(tiny, families.recipe(**MIXED, recovery__method="bias"))
-    families.check_counts(run.dense, run.report.before)
-    families.check_counts(run.pruned, run.report.after)
+    counting.check_counts(run.dense, run.report.before)
+    counting.check_counts(run.pruned, run.report.after)
 
 
 def test_the_dense_model_survives_a_run(tiny):

@@ -11,6 +11,7 @@ import pytest
 
 from pruning.utils.errors import BrokenExtension, UsageError
 from pruning.utils.registry import Entry, Registry
+from tests.helpers import PATIENCE
 
 ADD = "from {package}.base import TOOLS\nTOOLS.add({name!r}, {value}, {texts})\n"
 TEXTS = "title='T', summary='S', source='x'"
@@ -181,7 +182,7 @@ def test_threads_look_at_once_and_each_file_is_imported_once(folder):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=PATIENCE)
     assert seen == [["hammer", "saw"]] * 8
 
 
