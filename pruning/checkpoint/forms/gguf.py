@@ -31,7 +31,9 @@ class Gguf(Form):
 
 ```
 llama-cli -m FILE.gguf -p "The water cycle"
-```"""
+```
+
+With Headroom: `pruning.load("FILE.gguf")`."""
 
 
 FORMS.add(

@@ -22,27 +22,15 @@ from pruning.checkpoint.gguf.tokenizer import write_vocabulary
 from pruning.checkpoint.gguf.types import GgufType
 from pruning.checkpoint.parts import Parts
 from pruning.models.execution.offload import value_of
+from pruning.models.loading.gguf_blocks import INSIDE, OUTSIDE, ROTATED, interleaved
+from pruning.models.loading.gguf_header import BLOCKWISE
 from pruning.models.loading.outline import Outline
 from pruning.utils.errors import Unsupported
 from pruning.utils.precision import to_float64
 
-ARCHITECTURE = "deci"
 COMPUTES_LIKE = ("LlamaForCausalLM", "MistralForCausalLM")
 """Classes whose forward pass that graph reproduces; for others equal names would not be enough."""
 
-_OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-_INSIDE = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_ROTATED = ("attn_q", "attn_k")
 _FILE_TYPES: dict[GgufType, int] = {"f32": 0, "f16": 1, "q8_0": 7}
 _ROPES = ("default", "linear", "llama3")
 _HALF_MAX = 65504.0
@@ -82,7 +70,7 @@ def write_file(parts: Parts, path: Path, kind: GgufType) -> tuple[str, ...]:
     import gguf
 
     check(parts)
-    writer = gguf.GGUFWriter(path, ARCHITECTURE)
+    writer = gguf.GGUFWriter(path, BLOCKWISE)
     _describe(writer, parts, kind)
     write_vocabulary(writer, parts.loaded.tokenizer, parts.model.config.vocab_size)
     remarks = []
@@ -168,23 +156,16 @@ def _tensors(parts: Parts) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in parts.model.named_parameters():
         path, _, last = name.rpartition(".")
         tensor = value_of(blocks, parameter)
-        if path in _OUTSIDE:
-            yield f"{_OUTSIDE[path]}.{last}", tensor
+        if path in OUTSIDE:
+            yield f"{OUTSIDE[path]}.{last}", tensor
             continue
         index, _, inner = path.removeprefix("model.layers.").partition(".")
-        if not index.isdigit() or inner not in _INSIDE:
+        if not index.isdigit() or inner not in INSIDE:
             raise Unsupported(f"llama.cpp's per-block graph has no place for {name}.")
-        target = _INSIDE[inner]
-        if target in _ROTATED:
-            tensor = _interleaved(tensor, _head_width(parts))
+        target = INSIDE[inner]
+        if target in ROTATED:
+            tensor = interleaved(tensor, _head_width(parts))
         yield f"blk.{index}.{target}.{last}", tensor
-
-
-def _interleaved(tensor: Tensor, width: int) -> Tensor:
-    """Rows [heads·width, ...] with the two halves of each head, which transformers rotates
-    against each other, made neighbours, which llama.cpp does."""
-    split = tensor.reshape(-1, 2, width // 2, *tensor.shape[1:])
-    return split.transpose(1, 2).reshape(tensor.shape).contiguous()
 
 
 def _rope_factors(parts: Parts) -> Tensor | None:

@@ -85,15 +85,14 @@ def convert(parts: list[Path], target: Path) -> None:
     source = parts[0]
     header = _reading(source, read_header, parts)
     with written_aside(target, stays=lambda: _is_whole(target)) as folder:
-        whole = source
-        if len(parts) > 1:
-            whole = folder / "whole.gguf"
-            _reading(source, header.write_whole, whole)
-        model, tokenizer = _read(source, whole, header)
+        if header.is_blockwise:
+            model, tokenizer = _read_blocks(source, header)
+        else:
+            model, tokenizer = _read_parts(source, folder / "whole.gguf", header)
+        _check_and_settle(source, model)
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        if len(parts) > 1:
-            whole.unlink()
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
 
 
 def config_of(source: Path) -> Any:
@@ -105,11 +104,33 @@ def config_of(source: Path) -> Any:
 
 def _config(source: Path, file: Path, header: Header) -> Any:
     """What the header says; ``file``: the whole file, or the first of its parts."""
+    if header.is_blockwise:
+        from pruning.models.loading.gguf_blocks import config_of_blocks
+
+        return _reading(source, config_of_blocks, source, header)
     from transformers import AutoConfig
 
     where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     read = partial(AutoConfig.from_pretrained, trust_remote_code=False)
     return applied(source, header, _reading(source, partial(read, **where)))
+
+
+def _read_blocks(source: Path, header: Header) -> tuple[Any, Any]:
+    from pruning.models.loading.gguf_blocks import model_of_blocks, tokenizer_of_blocks
+
+    model = _reading(source, model_of_blocks, source, header)
+    return model, _reading(source, tokenizer_of_blocks, header)
+
+
+def _read_parts(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
+    """The model and tokenizer; several parts are first joined in the file ``whole``, which goes
+    again."""
+    if len(header.readers) == 1:
+        return _read(source, source, header)
+    _reading(source, header.write_whole, whole)
+    found = _read(source, whole, header)
+    whole.unlink()
+    return found
 
 
 def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
@@ -136,15 +157,18 @@ def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
         check_shape(str(source), name, stored, wanted)
     unexpected = {*loading["unexpected_keys"], *_reading(source, header.without_place, model)}
     check_names(str(source), model, loading["missing_keys"], unexpected)
-    for name, parameter in model.named_parameters():
-        check_finite(str(source), name, parameter)
     # transformers refuses to save a model that still says it is quantised
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    return model, tokenizer
+
+
+def _check_and_settle(source: Path, model: Any) -> None:
+    for name, parameter in model.named_parameters():
+        check_finite(str(source), name, parameter)
     model.config._name_or_path = source.stem
     settle_ties(model)
-    return model, tokenizer
 
 
 def _reading(source: Path, call: Callable[..., Any], *args: Any) -> Any:

@@ -7,6 +7,7 @@ to change nothing, or the file is refused by name.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ _ROPE = {
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
 }
-_OWN = "deci"
+BLOCKWISE = "deci"
+"""llama.cpp's graph of Llama in which every block has widths of its own."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class Header:
     architecture: str
     settings: dict[str, Any]
     readers: tuple[Any, ...]
+
+    @property
+    def is_blockwise(self) -> bool:
+        """Whether every block has widths of its own."""
+        return self.architecture == BLOCKWISE
 
     @property
     def tensors(self) -> dict[str, Any]:
@@ -108,17 +115,24 @@ class Header:
         known = get_gguf_hf_weights_map(model, processor)
         return {name for name in self.tensors if name not in known and name != FACTORS}
 
+    def copy_keys(self, writer: Any, wanted: Callable[[str], bool]) -> None:
+        """Give a GGUFWriter the ``wanted`` keys, and not what it writes by itself."""
+        import gguf
+
+        for field in self.readers[0].fields.values():
+            own = field.name.startswith("GGUF.") or field.name == "general.architecture"
+            if own or not wanted(field.name):
+                continue
+            kind = field.types[0]
+            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+
     def write_whole(self, path: Path) -> None:
         """Write the parts as one file, for readers that know one only; raises OSError."""
         import gguf
 
         writer = gguf.GGUFWriter(path, self.architecture)
-        for field in self.readers[0].fields.values():
-            if field.name.startswith(("GGUF.", "split.")) or field.name == "general.architecture":
-                continue
-            kind = field.types[0]
-            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+        self.copy_keys(writer, lambda name: not name.startswith("split."))
         for name, tensor in self.tensors.items():
             data = tensor.data
             writer.add_tensor_info(name, data.shape, data.dtype, data.nbytes, tensor.tensor_type)
@@ -134,7 +148,7 @@ class Header:
 
 def read_header(parts: list[Path]) -> Header:
     """The header of the first part, and the tensors of all. Raises SourceError when they do not
-    belong together, Unsupported for an architecture that is known not to be readable."""
+    belong together."""
     import gguf
 
     readers = tuple(gguf.GGUFReader(part) for part in parts)
@@ -163,11 +177,6 @@ def read_header(parts: list[Path]) -> Header:
         raise SourceError(
             f"{parts[0]} and its parts hold {len(header.tensors)} tensors of {promised}; download "
             "all parts again."
-        )
-    if architecture == _OWN:
-        raise Unsupported(
-            f"{parts[0]} has blocks of different widths ({_OWN!r}, the form that Headroom writes "
-            "for llama.cpp), which cannot be read back; load the compact folder of that run."
         )
     return header
 
