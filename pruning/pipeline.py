@@ -47,6 +47,8 @@ from pruning.recovery import copies_of, held_out_windows
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
+from pruning.tuning import TUNINGS, check_tuning, held_out_for_tuning
+from pruning.tuning.training.stage import tune
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import UsageError
 from pruning.utils.memory import device_guard
@@ -105,7 +107,15 @@ def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = Fals
     loss_curves = loss_curves or needs_loss_curves(recipe)
     # loss curves come from what the recovery will be fitted to
     fitted = texts * (1 + copies_of(recipe)) if prunes or loss_curves else 0
-    return Task(max(fitted, rule.samples), rule.seq_len, prunes, texts if loss_curves else 0)
+    tuning = TUNINGS[recipe.tune.method] if prunes else TUNINGS["none"]
+    return Task(
+        samples=max(fitted, rule.samples),
+        seq_len=rule.seq_len,
+        prunes=prunes,
+        probed=texts if loss_curves else 0,
+        trained=tuning.share,
+        batch=recipe.tune.batch if tuning.prepare else 0,
+    )
 
 
 def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
@@ -202,8 +212,9 @@ def prune(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> PruneRun:
-    """Measure (unless given), plan (unless given), cut and recover. Where the recovered model
-    turns out worse than the plain cut, that is what is given (``recovery.keep_better``).
+    """Measure (unless given), plan (unless given), cut and recover; train only where
+    ``recipe.tune`` says so. Where the recovered model turns out worse than the plain cut, that is
+    what is given (``recovery.keep_better``).
 
     Raises UsageError, SourceError, Unsupported, OutOfMemory and Cancelled; the dense model is
     never changed.
@@ -212,6 +223,7 @@ def prune(
     reset_peak_memory(devices)
     if plan is None:
         check_recipe(recipe, loaded.shape)
+    check_tuning(recipe, loaded.model, loaded.adapter, loaded.placement)
     # augmentations take a forward pass: measuring and recovery share them
     fit_windows = cache(
         partial(recovery_windows, loaded, recipe, progress=progress, should_cancel=should_cancel)
@@ -235,6 +247,12 @@ def prune(
         if check is not None and check.kept == "plain":
             unrepaired = recipe.changed(recovery={"method": "none", "rescore": False})
             applied = apply(loaded.model, plan, unrepaired, fit_windows(), **callbacks)
+        pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
+        tuning = None
+        if TUNINGS[recipe.tune.method].prepare and not applied.plan.is_empty:
+            held_out = _held_out(loaded, recipe, held_out_for_tuning(recipe))
+            ids = fit_windows().ids
+            pruned, tuning = tune(loaded, pruned, recipe, ids, held_out.ids, **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,
@@ -246,8 +264,8 @@ def prune(
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(*devices),
         recovery_check=check,
+        tuning=tuning,
     )
-    pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
     return PruneRun(
         loaded, pruned, recipe, applied.plan, applied.widths, applied.events, seconds, report, check
     )
@@ -275,14 +293,10 @@ def _checked(
 ) -> RecoveryCheck | None:
     """The recovered model beside the plain cut, on windows that no fit has seen; None where nothing
     was recovered, or nobody wants to know."""
-    rule, source = recipe.recovery, recipe.calibration.source
-    held_out = held_out_windows(recipe)
+    source, held_out = recipe.calibration.source, held_out_windows(recipe)
     if not (held_out and applied.events):
         return None
-    samples = max(recipe.calibration.samples, rule.samples or 0)
-    windows = _windows(
-        loaded, recipe, source, samples, recipe.calibration.seq_len, held_out=held_out
-    )
+    windows = _held_out(loaded, recipe, held_out)
     corpus = CORPORA[source] if source in CORPORA else None
     found = compare(
         loaded.model,
@@ -295,6 +309,15 @@ def _checked(
     )
     progress(Progress("check", 1, 1, found.sentence(), check=found))
     return found
+
+
+def _held_out(loaded: LoadedModel, recipe: Recipe, count: int) -> Windows:
+    """``count`` windows of the calibration text that nothing was fitted to; no rows where it is
+    0."""
+    rule = recipe.calibration
+    samples = max(rule.samples, recipe.recovery.samples or 0)
+    windows = _windows(loaded, recipe, rule.source, samples, rule.seq_len, held_out=max(1, count))
+    return replace(windows, ids=windows.ids[:count])
 
 
 def _identity(dense: LoadedModel, applied: Applied) -> str:

@@ -19,6 +19,7 @@ from pruning.planning.head_policies import policy_for
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets.base import cost_of
 from pruning.registries import CORPORA, FORMS, RECOVERIES
+from pruning.tuning import TUNINGS, check_installed, check_tuning
 
 if TYPE_CHECKING:
     from pruning.models.loading.memory_needs import MemoryEstimate
@@ -51,6 +52,8 @@ class Forecast:
             passes.append("loss curves")
         if recovery.value.uses_tokens:
             passes.append(f"recovery {recovery.name}")
+        if TUNINGS[recipe.tune.method].prepare:
+            passes.append(f"tuning {recipe.tune.method}, {recipe.tune.epochs} x")
         return tuple(passes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def check_request(
 
         check_target(out, form or DEFAULT_FORM)
     check_source(recipe.calibration.source)
+    check_installed(recipe)
     for text in texts:
         check_source(text, tokens=False)
 
@@ -139,6 +143,9 @@ def preflight(
     cards = len(resolve.compute_devices(where))
     needs = memory_estimate.of_outline(found, where, task, cards)
     chosen = memory_estimate.chosen_placement(needs, placement, task)
+    if prunes:
+        for each in (recipe, *variants):
+            check_tuning(each, found.model, found.adapter, chosen)
     remarks = (*remarks, *(_remarks(recipe, found, outlook) if prunes else ()))
     return Forecast(recipe, found, outlook, needs, chosen, form, remarks)
 

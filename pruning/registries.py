@@ -17,6 +17,7 @@ ALLOCATIONS: Registry[Any] = Registry(
     "allocation", "pruning.planning.allocation", group="headroom.allocations"
 )
 RECOVERIES: Registry[Any] = Registry("recovery", "pruning.recovery", group="headroom.recoveries")
+TUNINGS: Registry[Any] = Registry("tuning", "pruning.tuning", group="headroom.tunings")
 HEAD_POLICIES: Registry[Any] = Registry(
     "head policy", "pruning.planning.head_policies", group="headroom.head_policies"
 )
@@ -45,6 +46,7 @@ KINDS: dict[str, Registry[Any]] = {
     "criteria": CRITERIA,
     "allocations": ALLOCATIONS,
     "recoveries": RECOVERIES,
+    "tunings": TUNINGS,
     "head_policies": HEAD_POLICIES,
     "presets": PRESETS,
     "corpora": CORPORA,

@@ -11,6 +11,7 @@ from pydantic import FiniteFloat
 
 from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleKind
+from pruning.artifacts.tuning import TuningStep
 from pruning.utils.errors import Cancelled
 
 
@@ -73,8 +74,8 @@ def _perplexity(loss: float | None) -> str:
 @dataclass(frozen=True)
 class Progress:
     """``done`` of ``total`` steps of ``stage``: load, measure, patterns, rewrite, prune, check,
-    evaluate, generate or save. After a ``check`` that keeps the plain cut the modules are pruned
-    once more, and only their later events count."""
+    tune, evaluate, generate or save. After a ``check`` that keeps the plain cut the modules are
+    pruned once more, and only their later events count."""
 
     stage: str
     done: int
@@ -82,6 +83,7 @@ class Progress:
     message: str
     event: ModuleEvent | None = None
     check: RecoveryCheck | None = None
+    tuning: TuningStep | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

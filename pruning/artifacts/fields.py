@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from pruning.registries import ALLOCATIONS, CRITERIA, HEAD_POLICIES, RECOVERIES
+from pruning.registries import ALLOCATIONS, CRITERIA, HEAD_POLICIES, RECOVERIES, TUNINGS
 from pruning.utils.registry import Registry, unknown_name
 
 
@@ -71,6 +71,7 @@ CriterionName = Annotated[str, _known(CRITERIA)]
 HeadPolicyName = Annotated[str, _known(HEAD_POLICIES)]
 AllocationName = Annotated[str, _known(ALLOCATIONS)]
 RecoveryName = Annotated[str, _known(RECOVERIES)]
+TuningName = Annotated[str, _known(TUNINGS)]
 Source = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_path_or_name)]
 Ratio = Annotated[float, Field(ge=0.0, lt=1.0)]
 

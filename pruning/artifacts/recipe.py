@@ -21,6 +21,7 @@ from pruning.artifacts.rules import (
     Marks,
     ModelChoice,
 )
+from pruning.artifacts.tune_rule import TuneRule
 from pruning.utils import plain_yaml
 from pruning.utils.errors import UsageError, one_line, short_repr, shortened
 
@@ -48,6 +49,7 @@ class Recipe(fields.Strict):
     by_hand: dict[Annotated[int, Field(ge=0)], BlockRule] = {}
     marks: dict[Annotated[int, Field(ge=0)], Marks] = {}
     recovery: RecoveryRule = RecoveryRule()
+    tune: TuneRule = TuneRule()
     seed: int = fields.setting(0, "Seed", "calibration", ge=0, lt=2**31)
     """Decides which windows are sampled. Same recipe and seed, same result."""
 

@@ -15,6 +15,7 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import ModulePlan, Plan
 from pruning.artifacts.shapes import KINDS, Footprint, ModuleKind, Widths, footprint
 from pruning.artifacts.stored import Stored
+from pruning.artifacts.tuning import TuningReport
 from pruning.utils.errors import SourceError
 from pruning.utils.version import __version__
 
@@ -56,7 +57,8 @@ class Report:
     of module that cannot lose units in this family, and why; ``whole``: what else stays;
     ``dtype``: what was computed in, ``saved_dtype``: what the weights, and bytes, are saved in
     (empty in files of before it was recorded: the same); ``remarks``: those of the plan;
-    ``recovery_check``: None where nothing was recovered."""
+    ``recovery_check``: None where nothing was recovered; ``tuning``: None where nothing was
+    trained."""
 
     model: str
     revision: str | None
@@ -81,6 +83,7 @@ class Report:
     saved_dtype: str = ""
     remarks: tuple[str, ...] = ()
     recovery_check: RecoveryCheck | None = None
+    tuning: TuningReport | None = None
 
     @property
     def file_dtype(self) -> str:
@@ -118,6 +121,7 @@ class Report:
         fixed = "".join(f"\nNothing goes from {NAMES[k]}: {why}\n" for k, why in self.fixed.items())
         fixed += "".join(f"\n{sentence}\n" for sentence in (*self.whole, *self.remarks))
         checked = f"\n{self.recovery_check.sentence()}\n" if self.recovery_check else ""
+        checked += f"\n{self.tuning.sentence()}\n" if self.tuning else ""
         return f"""{heading} What was removed
 
 | | before | after |
@@ -161,6 +165,7 @@ def make_report(
     seconds: float,
     peak_memory_bytes: int,
     recovery_check: RecoveryCheck | None = None,
+    tuning: TuningReport | None = None,
 ) -> Report:
     """Gather a run's figures; sizes are counted from ``widths`` (added biases included)."""
     after = footprint(plan.shape, widths, plan.context)
@@ -193,6 +198,7 @@ def make_report(
         saved_dtype=plan.shape.dtype,
         remarks=plan.remarks,
         recovery_check=recovery_check,
+        tuning=tuning,
     )
 
 

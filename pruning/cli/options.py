@@ -21,6 +21,7 @@ from pruning.registries import (
     HEAD_POLICIES,
     PRESETS,
     RECOVERIES,
+    TUNINGS,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def add_decisions(parser: ArgumentParser) -> None:
     add("--ffn-score", metavar="NAME", help="criterion for FFN channels, like --head-score")
     add("--blocks", metavar="START:END", help="only blocks [START, END) are pruned")
     add("--recovery", metavar="NAME", help=_one_of(RECOVERIES.names()))
+    add("--tune", metavar="NAME", help=f"training after the cut, {_one_of(TUNINGS.names())}")
+    add("--tune-epochs", type=int, metavar="N", help="how often that reads each window (1)")
 
 
 def add_form(parser: ArgumentParser, default: str | None = None) -> None:

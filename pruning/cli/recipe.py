@@ -26,6 +26,8 @@ _FIELDS = {
     "ffn_ratio": ("ffn", "ratio"),
     "ffn_score": ("ffn", "score"),
     "recovery": ("recovery", "method"),
+    "tune": ("tune", "method"),
+    "tune_epochs": ("tune", "epochs"),
     "keep": ("budget", "kept"),
     "megabytes": ("budget", "megabytes"),
     "spare_heads": ("budget", "spare_heads"),

@@ -99,5 +99,6 @@ def cost_of(recipe: Recipe) -> Cost:
         registries.CRITERIA.entry(recipe.ffn.score),
         registries.ALLOCATIONS.entry(recipe.allocation),
         registries.RECOVERIES.entry(recipe.recovery.method),
+        registries.TUNINGS.entry(recipe.tune.method),
     )
     return max((entry.cost for entry in used), key=COSTS.index)

@@ -58,5 +58,10 @@ def held_out_windows(recipe: Recipe) -> int:
     rule = recipe.recovery
     if not (rule.keep_better and RECOVERIES[rule.method].uses_tokens):
         return 0
-    samples = max(recipe.calibration.samples, rule.samples or 0)
+    return held_out_of(recipe)
+
+
+def held_out_of(recipe: Recipe) -> int:
+    """How many windows are enough to judge what was fitted to the recipe's text."""
+    samples = max(recipe.calibration.samples, recipe.recovery.samples or 0)
     return min(max(samples // 4, FEWEST_HELD_OUT), MOST_HELD_OUT)

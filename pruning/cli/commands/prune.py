@@ -65,6 +65,12 @@ class Prune(Command):
             console.say("prune", remark)
         if run.check is not None and run.check.kept == "plain":
             console.warn(run.check.sentence())
+        if run.report.tuning is not None:
+            said = run.report.tuning.sentence()
+            if run.report.tuning.kept == "tuned":
+                console.say("tune", said)
+            else:
+                console.warn(said)
         if run.report.kept_block_parameters == 1.0:
             console.warn("The recipe removes nothing, so this is a copy; give --keep or a ratio.")
         evaluation = _evaluation(run, arguments, console)

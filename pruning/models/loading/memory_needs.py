@@ -68,7 +68,22 @@ class MemoryEstimate:
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
         # what each expert of a token reads, gives and should give
         routed = 3 * s.routes * s.hidden if s.experts > 1 else 0
-        return equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
+        cutting = equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
+        return max(cutting, self._training_bytes)
+
+    @property
+    def _training_bytes(self) -> int:
+        """What is trained, its gradients and both moments of AdamW, in float32, where need be a
+        float32 copy of the model; what a batch leaves in every block for the way back, and its
+        logits by both models with their gradients."""
+        s, task = self.sizes, self.task
+        if not task.trained:
+            return 0
+        numbers = 4 * task.trained * s.block_parameters
+        numbers += s.parameters if self.dtype != "float32" else 0
+        kept = 16 * s.hidden + 4 * s.active + s.heads * task.seq_len
+        batch = task.batch * task.seq_len * (s.blocks * kept + 6 * s.vocabulary)
+        return 4 * round(numbers + batch)
 
     @property
     def activation_bytes(self) -> int:

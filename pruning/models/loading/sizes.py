@@ -9,12 +9,15 @@ from dataclasses import dataclass
 class Task:
     """What the model is loaded for: calibration windows (augmentations included) of
     ``seq_len`` tokens; ``prunes``: equations are solved and cut blocks kept as well; ``probed``:
-    windows of text, of which half are probed with loss gradients."""
+    windows of text, of which half are probed with loss gradients. ``trained``: share of the blocks'
+    parameters that is trained then, ``batch`` windows at a time."""
 
     samples: int = 32
     seq_len: int = 128
     prunes: bool = True
     probed: int = 0
+    trained: float = 0.0
+    batch: int = 0
 
 
 EVALUATION = Task(samples=16, prunes=False)

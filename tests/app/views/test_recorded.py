@@ -8,6 +8,7 @@ import streamlit as st
 from app.jobs import tasks
 from app.session import recorded, state
 from pruning.artifacts.comparison import headline
+from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.recorded import DEMO_RUN, RecordedRun
 from pruning.utils.errors import SourceError
 from tests.helpers.stand_ins import (
@@ -40,7 +41,7 @@ def first(engine):
 
 def test_it_is_the_run_that_the_first_draft_makes():
     assert RUN.recipe == state.initial_recipe()
-    assert RUN.report.recipe == RUN.recipe.model_dump()
+    assert Recipe.parse(RUN.report.recipe) == RUN.recipe
     assert RUN.plan.shape == state.demo_measurement().shape
     for event in RUN.events:
         assert event.removed == event.decision.removed and event.block == event.decision.block

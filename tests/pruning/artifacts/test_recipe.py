@@ -48,6 +48,14 @@ FULL = {
         "copies": 2,
         "compute": "bfloat16",
     },
+    "tune": {
+        "method": "lora",
+        "epochs": 2,
+        "learning_rate": 0.003,
+        "batch": 4,
+        "rank": 8,
+        "keep_better": False,
+    },
     "seed": 7,
 }
 
