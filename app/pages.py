@@ -13,7 +13,7 @@ begins with an underscore is no page.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -89,10 +89,12 @@ def shows(name: str, kind: str) -> bool:
     return any(page.name == name and kind in page.jobs for page in every_page())
 
 
-def link(name: str, label: str | None = None) -> None:
-    """A link to a page: ``Open Prune`` with its icon, unless ``label`` says more."""
+def link(name: str, label: str | None = None, query: Mapping[str, str] | None = None) -> None:
+    """A link to a page: ``Open Prune`` with its icon, unless ``label`` says more; ``query``: what
+    its address says."""
     there = page(name)
-    st.page_link(there.script, label=label or f"Open {there.title}", icon=there.icon)
+    label = label or f"Open {there.title}"
+    st.page_link(there.script, label=label, icon=there.icon, query_params=query)
 
 
 def switch(name: str) -> None:

@@ -6,6 +6,7 @@ import networkx as nx
 import numpy as np
 import streamlit as st
 
+from app import pages
 from app.charts.divergence import divergence_alt, divergence_heatmap
 from app.charts.graph import similarity_alt, similarity_chart
 from app.components.chart import paper, show_figure
@@ -80,6 +81,7 @@ def show_head(
                 help=IMPORTANCE_HELP,
             )
             selection.mark_choice(block, head)
+            pages.link("what_if", "Switch it off and see", {"off.heads": f"{block}.{head}"})
         lines = explain_head(
             head,
             graph,
