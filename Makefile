@@ -43,11 +43,10 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.model
 demo: setup
 	$(PY) -m streamlit run app/main.py --server.port $(PORT)
 
-# a file stays with one worker, so that its fixtures are built once
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 ALONE := slow or browser or gpu
-# a browser, which mostly waits, beside the command lines; each of the two one test at a time
-PAIRED := -n 2 --dist loadgroup
+# the browser, which mostly waits, beside the command lines
+PAIRED := -n 2 --dist loadfile
 
 test: setup-dev
 	$(PY) -m pytest $(PARALLEL) -m "not ($(ALONE)) and not llamacpp"

@@ -71,7 +71,9 @@ st.plotly_chart(go.Figure(go.Scatter(y=[1, 3, 2])))
 
 @contextmanager
 def server(
-    script: str = "app/main.py", environment: dict[str, str] | None = None
+    script: str = "app/main.py",
+    environment: dict[str, str] | None = None,
+    log: str | Path = os.devnull,
 ) -> Iterator[tuple[str, int, float]]:
     """A fresh server that loads no model by itself, unless ``environment`` says otherwise: its
     address, process id and the moment it began to answer (epoch)."""
@@ -80,15 +82,17 @@ def server(
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     variables = {"HEADROOM_PRELOAD": "0", **os.environ, **(environment or {})}
-    process = subprocess.Popen(command, cwd=ROOT, env=variables, **quiet)
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=variables, stdout=out, stderr=subprocess.STDOUT
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         yield address, process.pid, _up(address, process)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)
 
 
 def _up(address: str, process: subprocess.Popen) -> float:

@@ -37,13 +37,22 @@ THOROUGH = (
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        if file.startswith(THOROUGH):
+        if item.nodeid.startswith(THOROUGH):
             item.add_marker(pytest.mark.thorough)
-        # what stays together under '--dist loadgroup': one server and one browser for all, and a
-        # file's fixtures
-        group = "browser" if file.startswith("tests/browser/") else file
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file stays with one process, so that its fixtures are made once, and all files of
+    ``tests/browser`` with the same one: they share a server and a browser."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "browser" if file.startswith("tests/browser/") else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish():

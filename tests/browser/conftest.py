@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
+from benchmarks.pages import BROWSERS
+from benchmarks.pages import server as fresh_server
 from benchmarks.visitors import write_models
 from tests.helpers import PATIENCE, ROOT, USERS_CACHE
 from tests.helpers.steps import (
@@ -40,11 +37,6 @@ FLAGS = [
 ]
 
 
-def _chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next((found for found in map(shutil.which, names) if found), None)
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(item.path).parent == Path(__file__).parent:
@@ -54,64 +46,20 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """Address of the app, started as a user starts it, with a home of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    roots = os.pathsep.join(map(str, (ROOT, tmp_path_factory.getbasetemp())))
     environment = {
-        **os.environ,
         "HOME": str(home),
         "HEADROOM_CACHE": str(USERS_CACHE),
-        "HEADROOM_ROOTS": roots,
+        "HEADROOM_ROOTS": os.pathsep.join(map(str, (ROOT, tmp_path_factory.getbasetemp()))),
         "HEADROOM_PRELOAD": "0",
     }
-    with open(home / "server.log", "w") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "streamlit",
-                "run",
-                "app/main.py",
-                "--server.port",
-                str(port),
-                "--server.address",
-                "127.0.0.1",
-            ],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_up(address, process)
+    with fresh_server(environment=environment, log=home / "server.log") as (address, _, _):
         yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_up(address: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended at once"
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"the server did not come up in {PATIENCE} s")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    path = _chromium()
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no Chromium is installed, so nothing can be tested in a browser")
     with sync_playwright() as driver:

@@ -114,7 +114,7 @@ def fill(page, label: str, value: str) -> None:
         field.press("Enter")
         at_rest(page)
 
-    repeat(page, type_it, lambda: field.input_value() == value)
+    repeat(page, type_it, lambda: field.input_value() == value, 2)
 
 
 def query_now(page) -> dict[str, str]:
