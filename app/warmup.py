@@ -32,15 +32,28 @@ SETTLED = 3.0
 
 
 def _in_background() -> None:
+    from app.session import first_page
+
     usual = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)  # meanwhile the server has to answer many small requests
+    first_page.warming_up().set()
     try:
         warm_up()
         memory.leave_out_of_collections()
+        measure_machine()
+        first_page.warming_up().clear()
         if settings.current().preload:
             preload()
     finally:
+        first_page.warming_up().clear()
         sys.setswitchinterval(usual)
+
+
+def measure_machine() -> None:
+    """Find out how fast the machine is, for the estimates."""
+    from app.session import visitor_jobs
+
+    visitor_jobs.measure_machine()
 
 
 def preload() -> None:

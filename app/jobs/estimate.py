@@ -47,12 +47,13 @@ _TURNS_OF_BOTH, _WRITTEN = 8, 8
 """How often models are timed, and tokens written: see :mod:`pruning.evaluate.comparison`."""
 
 
-@cache
-def machine_rate() -> float:
-    """FLOP per second of large float32 products on all cores, at its best."""
+def machine_rate(pause: float = 0.0) -> float:
+    """FLOP per second of large float32 products on all cores, at its best. With ``pause`` seconds
+    between the turns one of them falls into a moment without other work."""
     square = np.ones((_SIDE, _SIDE), dtype=np.float32)
     times = []
     for _ in range(_TURNS):
+        time.sleep(pause)
         started = time.perf_counter()
         square @ square
         times.append(time.perf_counter() - started)

@@ -7,15 +7,23 @@ import gc
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says what a container may take: a number, or ``max``."""
 
 
 def total_bytes() -> int:
-    """Memory of the machine; 16 GiB where it does not say."""
+    """Memory of the machine, or of the container where that has less; 16 GiB where neither says."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return 16 << 30
+        machine = 16 << 30
+    try:
+        return min(machine, int(CONTAINER.read_text(encoding="ascii")))
+    except (ValueError, OSError):
+        return machine
 
 
 def storages(models: Iterable[Any]) -> dict[int, int]:

@@ -14,7 +14,7 @@ from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
 from app.jobs.queue import JobManager
 from app.jobs.reading_store import ReadingStore
-from app.session import state
+from app.session import first_page, state
 from pruning.utils.errors import HeadroomError
 
 JOB_PARAM = "job"
@@ -54,9 +54,17 @@ def estimator() -> Estimator:
 
 
 def tells_time() -> bool:
-    """Whether work of this session can be estimated: the CPU is measured without torch, a GPU only
-    by the first run."""
+    """Whether work of this session can be estimated: the CPU is measured without torch, once the
+    server is warm, a GPU only by the first run."""
+    if first_page.warming_up().is_set():
+        return False
     return devices.queue_name(state.device()) == "cpu" or estimator().learned > 0
+
+
+def measure_machine() -> None:
+    """Find out how fast the machine is, over a second or two in which others work as well."""
+    known = estimator()
+    known.rate = max(known.rate, machine_rate(pause=0.2))
 
 
 def learn_from(job: Job) -> None:

@@ -146,3 +146,12 @@ def test_the_engine_is_imported_by_one_thread_at_a_time(monkeypatch):
     for thread in threads:
         thread.join(PATIENCE)
     assert most == [1, 1]
+
+
+@pytest.mark.parametrize("said, least", [("268435456\n", 1), ("max\n", 0), (None, 0)])
+def test_a_container_may_have_less_than_the_machine(monkeypatch, tmp_path, said, least):
+    whole = memory.total_bytes()
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path / "memory.max")
+    if said is not None:
+        memory.CONTAINER.write_text(said)
+    assert memory.total_bytes() == (256 * MB if least else whole)

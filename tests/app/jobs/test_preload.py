@@ -62,9 +62,22 @@ def test_a_server_waits_for_its_first_page_and_then_loads(monkeypatch, timed):
 def test_it_is_a_setting(monkeypatch):
     asked = []
     monkeypatch.setattr(warmup, "warm_up", lambda: None)
+    monkeypatch.setattr(warmup, "measure_machine", lambda: None)
     monkeypatch.setattr(warmup, "preload", lambda: asked.append(1))
     monkeypatch.setenv("HEADROOM_PRELOAD", "0")
     warmup._in_background()
     monkeypatch.delenv("HEADROOM_PRELOAD")
     warmup._in_background()
     assert asked == [1]
+
+
+def test_how_long_a_run_takes_is_not_told_while_the_server_warms_up(monkeypatch):
+    """It said 2 min 30 s for a run of 40 s: the machine was measured while it was at work."""
+    st.cache_resource.clear()
+    told = []
+    monkeypatch.setenv("HEADROOM_PRELOAD", "0")
+    monkeypatch.setattr(warmup, "warm_up", lambda: told.append(visitor_jobs.tells_time()))
+    monkeypatch.setattr(visitor_jobs, "machine_rate", lambda pause=0.0: 2e11 if pause else 1e10)
+    warmup._in_background()
+    assert told == [False] and visitor_jobs.tells_time()
+    assert visitor_jobs.estimator().rate == 2e11
