@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +42,7 @@ from pruning.models.loading.sizes import Task
 from pruning.planning.checks import check_recipe
 from pruning.planning.loss_curves import has_loss_curves
 from pruning.planning.planner import make_plan, needs_gradients, needs_loss_curves
-from pruning.recovery import copies_of, held_out_windows
+from pruning.recovery import copies_of, eliminates, held_out_windows
 from pruning.surgery.apply import Applied, apply
 from pruning.surgery.recovery_check import compare
 from pruning.surgery.result import PruneRun
@@ -99,20 +98,29 @@ def recovery_windows(
     return replace(text, ids=groups.flatten(0, 1), group=1 + copies)
 
 
+def curve_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
+    """Windows of the loss curves: the recovery's text without augmentations, or the first
+    ``calibration.curve_samples`` of it. Raises SourceError, UsageError."""
+    rule = recipe.calibration
+    samples = recipe.recovery.samples or rule.samples
+    text = _windows(loaded, recipe, rule.source, samples, rule.seq_len)
+    return replace(text, ids=text.ids[: rule.curve_samples])
+
+
 def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = False) -> Task:
     """What the memory for a prune, or only its measurement, must be estimated for; with
     ``loss_curves`` these are measured in any case."""
     rule = recipe.calibration
     texts = recipe.recovery.samples or rule.samples
     loss_curves = loss_curves or needs_loss_curves(recipe)
-    # loss curves come from what the recovery will be fitted to
-    fitted = texts * (1 + copies_of(recipe)) if prunes or loss_curves else 0
+    fitted = texts * (1 + copies_of(recipe)) if prunes else 0
+    probed = min(rule.curve_samples or texts, texts) if loss_curves else 0
     tuning = TUNINGS[recipe.tune.method] if prunes else TUNINGS["none"]
     return Task(
-        samples=max(fitted, rule.samples),
+        samples=max(fitted, probed, rule.samples),
         seq_len=rule.seq_len,
         prunes=prunes,
-        probed=texts if loss_curves else 0,
+        probed=probed,
         trained=tuning.share,
         batch=recipe.tune.batch if tuning.prepare else 0,
     )
@@ -172,13 +180,11 @@ def measuring_passes(
     *,
     gradients: bool = False,
     loss_curves: bool = False,
-    fit_windows: Callable[[], Windows] | None = None,
     solving: Stopwatch | None = None,
     **callbacks: Any,
 ) -> list[MeasuringPass]:
-    """The passes that :func:`measure_model` makes. ``fit_windows`` gives :func:`recovery_windows`
-    to a caller that needs them again; ``solving`` counts the seconds that go into fits;
-    ``callbacks``: ``progress`` and ``should_cancel``."""
+    """The passes that :func:`measure_model` makes. ``solving`` counts the seconds that go into
+    fits; ``callbacks``: ``progress`` and ``should_cancel``."""
     windows = windows_for(loaded, recipe)
     known = shipped_measurement(loaded, windows, recipe.seed)
     if known is None:
@@ -187,14 +193,15 @@ def measuring_passes(
         passes = [shipped_pass(known, loaded.identity)]
     if gradients or needs_gradients(recipe):
         passes.append(gradient_pass(loaded, gradient_windows(loaded, recipe), callbacks))
+    texts = recipe.recovery.samples or recipe.calibration.samples
     has_curves = known is not None and has_loss_curves(known)
     if not has_curves and (loss_curves or needs_loss_curves(recipe)):
         passes.append(
             loss_curve_pass(
                 loaded,
-                fit_windows or partial(recovery_windows, loaded, recipe, **callbacks),
-                recipe.recovery.samples or len(windows.ids),
-                copies_of(recipe),
+                partial(curve_windows, loaded, recipe),
+                min(recipe.calibration.curve_samples or texts, texts),
+                eliminates(recipe),
                 _autocast_dtype(loaded, recipe),
                 callbacks,
                 solving,
@@ -224,35 +231,27 @@ def prune(
     if plan is None:
         check_recipe(recipe, loaded.shape)
     check_tuning(recipe, loaded.model, loaded.adapter, loaded.placement)
-    # augmentations take a forward pass: measuring and recovery share them
-    fit_windows = cache(
-        partial(recovery_windows, loaded, recipe, progress=progress, should_cancel=should_cancel)
-    )
     with _memory_guard(loaded):
         if measurement is None:
             passes = measuring_passes(
-                loaded,
-                recipe,
-                fit_windows=fit_windows,
-                progress=progress,
-                should_cancel=should_cancel,
+                loaded, recipe, progress=progress, should_cancel=should_cancel
             )
             measurement = replace(run_passes(passes), model=loaded.source)
         measurement = replace(measurement, shape=_to_be_saved(measurement.shape, loaded))
         plan = plan or make_plan(measurement, recipe)
         plan = replace(plan, shape=_to_be_saved(plan.shape, loaded))
         callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
-        applied = apply(loaded.model, plan, recipe, fit_windows(), **callbacks)
+        windows = recovery_windows(loaded, recipe, **callbacks)
+        applied = apply(loaded.model, plan, recipe, windows, **callbacks)
         check = _checked(loaded, applied, plan, recipe, **callbacks)
         if check is not None and check.kept == "plain":
             unrepaired = recipe.changed(recovery={"method": "none", "rescore": False})
-            applied = apply(loaded.model, plan, unrepaired, fit_windows(), **callbacks)
+            applied = apply(loaded.model, plan, unrepaired, windows, **callbacks)
         pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
         tuning = None
         if TUNINGS[recipe.tune.method].prepare and not applied.plan.is_empty:
             held_out = _held_out(loaded, recipe, held_out_for_tuning(recipe))
-            ids = fit_windows().ids
-            pruned, tuning = tune(loaded, pruned, recipe, ids, held_out.ids, **callbacks)
+            pruned, tuning = tune(loaded, pruned, recipe, windows.ids, held_out.ids, **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
         measurement=measurement,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,6 +107,7 @@ class Estimator:
             return tokens * dense.flops_per_token / self.rate
 
         samples = rule.samples or text.samples
+        curves = min(text.curve_samples or samples, samples) * text.seq_len
         copies = copies_of(recipe)
         once, fitted = text.samples * text.seq_len, samples * text.seq_len * (1 + copies)
         refits = _refits(shape) / self.rate
@@ -119,8 +119,8 @@ class Estimator:
             progress.MEASURE.title: 2.0 * read(once),
             progress.GRADIENTS.title: 15.0 * read(gradients),
             progress.RESAMPLE.title: read(samples * text.seq_len * copies),
-            progress.LOSS_GRADIENTS.title: 3.0 * read(min(fitted, 128 * text.seq_len)),
-            progress.LOSS_CURVES.title: 1.5 * read(fitted) + 4 * refits,
+            progress.LOSS_GRADIENTS.title: 3.0 * read(min(curves / 2, 128 * text.seq_len)),
+            progress.LOSS_CURVES.title: 1.5 * read(curves) + 4 * refits,
             progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
             progress.CHECK.title: read(2 * held_out_windows(recipe) * text.seq_len),
             progress.READ.title: read(asked),

@@ -52,7 +52,7 @@ WRITE = Step("generate", "letting both models write", 2.0, paced_from=1)
 
 def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a measurement for ``recipe``; those in the cache will be skipped."""
-    curves = (*_resampling(recipe), LOSS_GRADIENTS, LOSS_CURVES)
+    curves = (LOSS_GRADIENTS, LOSS_CURVES)
     gradients = (GRADIENTS,) if needs_gradients(recipe) else ()
     if is_measured(recipe):
         return gradients
@@ -62,17 +62,14 @@ def measure_steps(recipe: Recipe) -> tuple[Step, ...]:
 def prune_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a whole run of ``recipe``."""
     check = (CHECK,) if held_out_windows(recipe) else ()
-    return (*measure_steps(recipe), *_resampling(recipe), PRUNE, *check)
+    resample = (RESAMPLE,) if copies_of(recipe) else ()
+    return (*measure_steps(recipe), *resample, PRUNE, *check)
 
 
 def question_steps(questions: Questions) -> tuple[Step, ...]:
     """What is asked of both models after a run."""
     asked = {READ: questions.text, TIME: questions.speed or None, WRITE: questions.prompt}
     return tuple(step for step, wanted in asked.items() if wanted is not None)
-
-
-def _resampling(recipe: Recipe) -> tuple[Step, ...]:
-    return (RESAMPLE,) if copies_of(recipe) else ()
 
 
 class Track:

@@ -20,20 +20,21 @@ from pruning.utils.errors import UsageError
 PLAN_VERSION = 1
 SIMILARITY = "similarity"
 BY_HAND = "by hand"
+ELIMINATION = "elimination"
 
 
 @dataclass(frozen=True)
 class ModulePlan:
     """Units that one module loses; the columns of one table, ordered by unit.
 
-    ``removed``: heads or channels. ``criteria``: why each goes: ``similarity``, a score's name
-    or ``by hand``. ``values``: divergence in nats or the score. ``partners``: the like unit, or
-    -1. ``ranks``: place by score, 1 = weakest, or 0. ``grouped``: partners and ranks count
-    key/value groups, which go whole. ``removed_groups``: key/value heads that go.
-    ``ungrouped``: every query head gets its own copy of its key/value head first (an exact
-    rewrite), so any heads may go. ``held``: units that a person marked to keep. ``experts``: the
-    units are the channels of one expert after the other; ranks count within an expert, and each
-    loses as many.
+    ``removed``: heads or channels. ``criteria``: why each goes: ``similarity``, a score's name,
+    ``elimination`` or ``by hand``. ``values``: divergence in nats, the score, or the turn.
+    ``partners``: the like unit, or -1. ``ranks``: place by score, 1 = weakest, or 0.
+    ``grouped``: partners and ranks count key/value groups, which go whole.
+    ``removed_groups``: key/value heads that go. ``ungrouped``: every query head gets
+    its own copy of its key/value head first (an exact rewrite), so any heads may go. ``held``:
+    units that a person marked to keep. ``experts``: the units are the channels of one expert after
+    the other; ranks count within an expert, and each loses as many.
     """
 
     block: int

@@ -18,6 +18,8 @@ class RecoveryRule(fields.Strict):
     ``target``: ``residual`` makes each module also repair the drift before it; ``dense`` is the
     paper's (the dense module's own output). ``damping``: relative ridge, or ``auto`` (chosen
     on held-out tokens per module). ``rescore``: choose again with the updated weights.
+    ``choice``: of methods that refit. Units go by ``score``, or by ``elimination``: the one that
+    the others make up for best, then the next under what is left; marks and similarity are heeded.
     ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
     ``in_proj``: what a reconstruction does to a module's first layers. ``dense``: they are fitted
     to their dense outputs (paper); ``checked``: so, with the damping by which the module comes
@@ -69,6 +71,15 @@ class RecoveryRule(fields.Strict):
     text held out from calibration."""
     rescore: bool = fields.setting(True, "Rank again before each cut", "recovery")
     """By the weights as already repaired. What goes may then differ a little from the preview."""
+    choice: Literal["score", "elimination"] = fields.choice(
+        "score",
+        "Which units go",
+        "refit",
+        score="Those with the lowest scores",
+        elimination="Those that the others can make up for",
+    )
+    """By the criterion, or one after the other by what the refit of the others cannot make up for;
+    as many as planned. What goes may then differ from the preview."""
     intercept: Literal["auto", "add"] = fields.choice(
         "auto",
         "Bias terms",

@@ -35,6 +35,7 @@ class Calibration(fields.Strict):
     ``text_field``: column of a JSON or parquet file (None: the first of its usual names).
     ``bos``: the beginning-of-sequence token leads ``every`` window, the text (``first``) or none;
     ``auto`` is every where the tokenizer adds one by default, else none.
+    ``curve_samples``: so many windows are for loss curves (None: as many as the recovery has).
     ``gradient_*``: the same for the gradient pass, which only some criteria need; its windows
     are never longer than the model's positions.
     """
@@ -46,6 +47,11 @@ class Calibration(fields.Strict):
     """Windows of text. More give steadier decisions and take longer."""
     seq_len: int = fields.tokens(128, "Tokens each", "calibration")
     """Length of one window in tokens; 128 is the usual choice for Llama models."""
+    curve_samples: int | None = fields.windows(
+        None, "Samples of the loss curves", "curves", step=8, empty="as for recovery"
+    )
+    """Windows of text that loss curves are measured on, from which the allocation takes its widths.
+    Fewer are quicker; empty means as many as the recovery is fitted to."""
     gradient_samples: int = fields.windows(10, "Samples of the gradient pass", "gradients", step=2)
     """Windows of text that gradients are taken on; LLM-Pruner takes 10."""
     gradient_seq_len: int = fields.tokens(64, "Tokens of each", "gradients")

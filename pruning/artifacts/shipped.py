@@ -38,7 +38,7 @@ def is_measured(recipe: Recipe) -> bool:
     """Whether the shipped measurement is that of ``recipe``'s model and text, by their names."""
     known = demo_measurement()
     text = Calibration(source=known.corpus, samples=known.samples, seq_len=known.seq_len)
-    own = {"gradient_samples", "gradient_seq_len"}
+    own = {"gradient_samples", "gradient_seq_len", "curve_samples"}
     return (
         (recipe.model.source, recipe.model.dtype or COMPUTED_IN) == (known.model, known.dtype)
         and recipe.seed == known.seed

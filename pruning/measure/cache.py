@@ -26,7 +26,7 @@ def measurement_key(
 ) -> str:
     """Hex key of one measurement; ``model`` and ``corpus_fingerprint`` identify the contents.
     ``gradients``: windows of the gradient pass and their length, None without one; ``loss_curves``:
-    of the pass for loss curves the texts, augmentations per text and windows probed at most;
+    of the pass for loss curves the texts, windows probed at most, and 1 where units are eliminated;
     ``autocast_dtype``: the one its modules run in (None: that of the weights)."""
     measured = [model, revision, dtype, corpus_fingerprint, samples, seq_len, seed]
     passes = [gradients, loss_curves, autocast_dtype]

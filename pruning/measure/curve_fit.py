@@ -15,10 +15,12 @@ from torch import Tensor
 
 from pruning.adapters.base import PrunableModule
 from pruning.artifacts.measurement import CURVE_POINTS
+from pruning.recovery.solvers.elimination import LIGHT, PrimalElimination, in_turn
 from pruning.recovery.solvers.normal_equations import DAMPINGS, damped_factor
 from pruning.utils.precision import to_float64, zeros_float64
 
 CURVE_DAMPINGS = DAMPINGS[::2]
+_CURVE_ROUNDS = 32
 CHOOSING = 4096
 """Probed tokens that the damping of each width is chosen on: trying all of them on all would be
 most of the work."""
@@ -29,13 +31,15 @@ class ProbedPart:
     """A module, or one expert of it.
 
     ``gram`` [m, m], float64: of the tokens to fit on, m = units·w; ``scale``: what a relative
-    damping is multiplied with; ``importance`` [units], CPU. For the part's probed tokens [t], in
+    damping is multiplied with; ``weight`` [m, d]: columns of out_proj; ``importance`` [units],
+    CPU. For the part's probed tokens [t], in
     the order of the text: their ``places`` among all probes, what out_proj read (``inputs`` [t, m])
     and the loss gradient by it (``by_channel`` [t, m]).
     """
 
     gram: Tensor
     scale: float
+    weight: Tensor
     importance: Tensor
     places: Tensor
     inputs: Tensor
@@ -67,11 +71,13 @@ class ProbedPart:
 
 
 def loss_curves(
-    module: PrunableModule, parts: Sequence[ProbedPart], probes: int
+    module: PrunableModule, parts: Sequence[ProbedPart], probes: int, eliminates: bool = False
 ) -> dict[str, np.ndarray]:
     """Nats per token by curve; see :mod:`pruning.artifacts.measurement` for names and lengths.
-    ``probes``: tokens that were probed, of all parts together."""
-    orders = [_orders(module, part.importance) for part in parts]
+    ``probes``: tokens that were probed, of all parts together. ``eliminates``: units go by
+    elimination under the refit instead of by importance."""
+    ordered = _eliminated if eliminates else _orders
+    orders = [ordered(module, part) for part in parts]
     return {
         name: _curve(
             [
@@ -144,25 +150,69 @@ class _Order:
     counts: list[int]
 
 
-def _orders(module: PrunableModule, importance: Tensor) -> dict[str, _Order]:
+def _orders(module: PrunableModule, part: ProbedPart) -> dict[str, _Order]:
     """By curve: the units of a part, most important first."""
-    units, groups = len(importance), module.groups
-    best = importance.argsort(descending=True, stable=True)
+    importance, per_group = part.importance, _per_group(module)
+
+    def best(scores: Tensor) -> Tensor:
+        return scores.argsort(dim=-1, descending=True, stable=True)
+
+    orders = {"expected_loss": best(importance)}
+    if per_group > 1:
+        table = importance.reshape(-1, per_group)
+        first = torch.arange(len(table))[:, None] * per_group
+        orders["query_expected_loss"] = (best(table) + first).T.flatten()
+        orders["kv_group_expected_loss"] = _members(best(table.sum(1)), per_group)
+    return _counted(module, orders)
+
+
+def _eliminated(module: PrunableModule, part: ProbedPart) -> dict[str, _Order]:
+    """By curve: the units of a part, the one that goes last first."""
+    ridge, factor = LIGHT * part.scale, None
+    if part.scale > 0.0:
+        factor = damped_factor(part.gram, ridge)
+    inverse = None if factor is None else torch.cholesky_inverse(factor)
+    weight = to_float64(part.weight).to(part.gram.device)
+
+    def last(size: int = 1, **how: int) -> Tensor:
+        elimination = (
+            inverse
+            if inverse is None
+            else PrimalElimination(inverse.clone(), weight, weight, ridge)
+        )
+        units, width = len(part.importance) // size, size * module.unit_width
+        return in_turn(elimination, units, width, rounds=_CURVE_ROUNDS, **how).argsort().flip(0)
+
+    per_group = _per_group(module)
+    keep = round(len(part.importance) / CURVE_POINTS) if module.kind == "ffn" else 0
+    orders = {"expected_loss": last(keep=keep)}
+    if per_group > 1:
+        orders["query_expected_loss"] = last(parts=module.groups)
+        orders["kv_group_expected_loss"] = _members(last(per_group), per_group)
+    return _counted(module, orders)
+
+
+def _counted(module: PrunableModule, orders: dict[str, Tensor]) -> dict[str, _Order]:
+    """The ``orders`` with what each point of their curves keeps."""
+    units = len(orders["expected_loss"])
     if module.kind == "ffn":
         counts = [round(units * k / CURVE_POINTS) for k in range(CURVE_POINTS + 1)]
-        return {"expected_loss": _Order(best, counts)}
-    orders = {"expected_loss": _Order(best, list(range(units + 1)))}
-    per_group = units // groups
-    if per_group > 1:
-        table = importance.reshape(groups, per_group)
-        inside = table.argsort(dim=1, descending=True, stable=True)
-        even = (inside + torch.arange(groups)[:, None] * per_group).T.flatten()
-        orders["query_expected_loss"] = _Order(even, list(range(0, units + 1, groups)))
-        whole = table.sum(1).argsort(descending=True, stable=True)
-        members = (whole[:, None] * per_group + torch.arange(per_group)).flatten()
-        counts = list(range(0, units + 1, per_group))
-        orders["kv_group_expected_loss"] = _Order(members, counts)
-    return orders
+        return {name: _Order(order, counts) for name, order in orders.items()}
+    steps = {"query_expected_loss": module.groups, "kv_group_expected_loss": _per_group(module)}
+    return {
+        name: _Order(order, list(range(0, units + 1, steps.get(name, 1))))
+        for name, order in orders.items()
+    }
+
+
+def _per_group(module: PrunableModule) -> int:
+    """Heads of a key/value group; 1 of an FFN."""
+    return module.units // module.groups if module.kind == "attention" else 1
+
+
+def _members(groups: Tensor, per_group: int) -> Tensor:
+    """The heads of ``groups``, in their order."""
+    return (groups[:, None] * per_group + torch.arange(per_group)).flatten()
 
 
 def _channels(module: PrunableModule, units: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ def with_loss_curves(
     model: nn.Module,
     windows: Windows,
     *,
+    eliminates: bool = False,
     autocast_dtype: torch.dtype | None = None,
     solving: Stopwatch | None = None,
     progress: ProgressCallback = ignore,
@@ -45,7 +46,8 @@ def with_loss_curves(
 ) -> Measurement:
     """``measurement`` of ``model`` with its loss curves added (names in
     :mod:`pruning.artifacts.measurement`), from ``windows`` (ids [n, s], in groups), its modules
-    run in ``autocast_dtype`` (None: that of the weights). ``solving`` counts the seconds that go
+    run in ``autocast_dtype`` (None: that of the weights). ``eliminates``: units go by elimination
+    under the refit, else by their exact second moments. ``solving`` counts the seconds that go
     into fits.
 
     Memory: the residual stream [n, s, d], one module's Gram matrix and its probed inputs, and
@@ -69,7 +71,7 @@ def with_loss_curves(
             with resident(block, then=blocks[index + 1 : index + 2]):
                 for kind, sums in _sums_of_block(adapter, block, context, streams):
                     with solving.running():
-                        curves = sums.curves(gradients.pop((index, kind)))
+                        curves = sums.curves(gradients.pop((index, kind)), eliminates)
                     measured[index] = measured[index].with_statistics(kind, curves)
             progress(Progress("measure", index + 1, len(blocks), f"Loss curves of block {index}"))
     return replace(measurement, blocks=tuple(measured))
@@ -124,7 +126,7 @@ class _ModuleSums:
             sums.probe(part, self.probes)
         self.probes += tokens
 
-    def curves(self, gradient: Tensor) -> dict[str, np.ndarray]:
+    def curves(self, gradient: Tensor, eliminates: bool) -> dict[str, np.ndarray]:
         """Nats per token by curve, from the ``gradient`` [n, s, d] by the module's output at the
         probes."""
         by_output = gradient.flatten(0, 1).to(self.device).float()
@@ -134,7 +136,7 @@ class _ModuleSums:
             sums.probed(weight, by_output, mean)
             for sums, weight in zip(self.parts, weights, strict=True)
         ]
-        return loss_curves(self.module, parts, self.probes)
+        return loss_curves(self.module, parts, self.probes, eliminates)
 
 
 class _PartSums:
@@ -173,6 +175,7 @@ class _PartSums:
             gram=gram,
             # the same ridge for all experts: see pruning.recovery.solvers.expert_fit
             scale=gram.diagonal().mean().item() * mean / max(self.count, 1),
+            weight=weight,
             importance=importance.reshape(self.units, -1).sum(1).cpu(),
             places=places,
             inputs=inputs,

@@ -78,19 +78,24 @@ def loss_curve_pass(
     loaded: LoadedModel,
     windows: Callable[[], Windows],
     texts: int,
-    copies: int,
+    eliminates: bool,
     autocast_dtype: torch.dtype | None,
     callbacks: Mapping[str, Any],
     solving: Stopwatch | None = None,
 ) -> MeasuringPass:
-    """Adds loss curves, from the ``windows`` that the recovery will be fitted to: so many ``texts``
-    with so many ``copies`` each, made only when they are needed."""
-    key: dict[str, Any] = {"loss_curves": (texts, copies, PROBES)}
+    """Adds loss curves, from so many ``windows``, made only when they are needed. ``eliminates``:
+    see :func:`with_loss_curves`."""
+    key: dict[str, Any] = {"loss_curves": (texts, PROBES, int(eliminates))}
     if autocast_dtype:
         key["autocast_dtype"] = str(autocast_dtype)
 
     def extended(measurement: Measurement) -> Measurement:
-        how = {"autocast_dtype": autocast_dtype, "solving": solving, **callbacks}
+        how = {
+            "eliminates": eliminates,
+            "autocast_dtype": autocast_dtype,
+            "solving": solving,
+            **callbacks,
+        }
         return with_loss_curves(measurement, loaded.model, windows(), **how)
 
     return MeasuringPass(key, extended)

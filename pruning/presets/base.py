@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pruning import registries
 from pruning.artifacts.recipe import Recipe
+from pruning.artifacts.rules import Calibration
 from pruning.utils import plain_yaml
 from pruning.utils.errors import UsageError, one_line
 from pruning.utils.registry import COSTS, LAST, Cost, Entry, Registry
@@ -24,7 +25,8 @@ Preset = Mapping[str, Any]
 PRESETS: Registry[Preset] = registries.PRESETS
 
 _KEPT = {
-    **dict.fromkeys(("model", "calibration", "blocks", "budget", "by_hand", "marks", "seed"), None),
+    **dict.fromkeys(("model", "blocks", "budget", "by_hand", "marks", "seed"), None),
+    "calibration": tuple(name for name in Calibration.model_fields if name != "curve_samples"),
     "heads": ("ratio",),
     "ffn": ("ratio", "multiple"),
 }

@@ -25,7 +25,8 @@ class Recovery:
     ``uses_tokens``: weights depend on the calibration text. ``everywhere``: it can
     also repair modules that lose nothing but come after a cut. ``solves``: what its least squares
     of a module take, in those of a refit. ``adds_bias``: out_proj has a bias afterwards whatever
-    the recipe says.
+    the recipe says. ``refits``: out_proj is fitted to the units that stay. ``parameters``: paths of
+    the recipe's fields that are its own.
     """
 
     finish: Finish
@@ -34,6 +35,8 @@ class Recovery:
     everywhere: bool = False
     solves: float = 1.0
     adds_bias: bool = False
+    refits: bool = False
+    parameters: tuple[str, ...] = ()
 
 
 RECOVERIES: Registry[Recovery] = registries.RECOVERIES
@@ -51,6 +54,11 @@ def copies_of(recipe: Recipe) -> int:
         samples = rule.samples or recipe.calibration.samples
         return min(max(round(ENOUGH_WINDOWS / samples) - 1, 0), 64)
     return rule.copies
+
+
+def eliminates(recipe: Recipe) -> bool:
+    """Whether units go by elimination under the refit."""
+    return RECOVERIES[recipe.recovery.method].refits and recipe.recovery.choice == "elimination"
 
 
 def held_out_windows(recipe: Recipe) -> int:

@@ -10,7 +10,14 @@ def finish(out_proj):
 
 RECOVERIES.add(
     "full",
-    Recovery(finish, reconstructs=True, everywhere=True, solves=5.0),
+    Recovery(
+        finish,
+        reconstructs=True,
+        everywhere=True,
+        refits=True,
+        parameters=("recovery.choice",),
+        solves=5.0,
+    ),
     title="Full",
     summary="Reconstruction before each cut and refit after it.",
     source="Li, Dong, Lei, CPAL 2025, Algorithms 1, 3, 4, and Headroom's refit",

@@ -10,7 +10,7 @@ def finish(out_proj):
 
 RECOVERIES.add(
     "refit",
-    Recovery(finish, everywhere=True),
+    Recovery(finish, everywhere=True, refits=True, parameters=("recovery.choice",)),
     title="Refit",
     summary="After each cut, the second layer is solved again so that the module also repairs "
     "the drift before it.",

@@ -20,7 +20,7 @@ from pruning.artifacts.events import (
     never,
     stop_if,
 )
-from pruning.artifacts.plan import ModulePlan, Plan, check
+from pruning.artifacts.plan import ELIMINATION, ModulePlan, Plan, check
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import KINDS, ModuleKind, ModuleShape, Widths
 from pruning.criteria import CRITERIA, unit_scores
@@ -28,7 +28,7 @@ from pruning.data.windows import Windows
 from pruning.measure.forward_pass import ModuleSums
 from pruning.planning.checks import block_range
 from pruning.planning.rescore import rescored
-from pruning.recovery import RECOVERIES
+from pruning.recovery import RECOVERIES, eliminates
 from pruning.surgery.cut import shared_copy
 from pruning.surgery.expert_task import ExpertTask
 from pruning.surgery.module_task import ModuleTask
@@ -144,8 +144,11 @@ def _change(
     collected = task.collect(sums, decision if recovery.reconstructs else None)
     if recovery.reconstructs:
         collected = task.reconstruct_out_proj(collected)
-    if sums:
-        shape = plan.shape.blocks[pair.index].module(pair.kind)
+    shape = plan.shape.blocks[pair.index].module(pair.kind)
+    if eliminates(recipe) and decision.removed:
+        collected, turns = task.eliminate(collected, decision)
+        decision = rescored(decision, shape, turns, ELIMINATION)
+    elif sums:
         decision = _rescored(decision, sums, shape, recipe)
     finished = task.finish(collected, decision, recovery.finish)
     streams.advance(collected.added, task.added(collected, decision))
@@ -170,7 +173,7 @@ def _sums(pair: ModulePair, recipe: Recipe) -> ModuleSums | None:
     """What re-scoring needs, before any token. None: the decision stays, for the recipe wants it
     so, or the criterion cannot be taken again."""
     criterion = CRITERIA[_criterion(pair.kind, recipe)]
-    if recipe.recovery.rescore and criterion.updates:
+    if recipe.recovery.rescore and criterion.updates and not eliminates(recipe):
         return ModuleSums(pair.pruned, in_proj=criterion.in_proj)
     return None
 

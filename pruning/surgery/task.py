@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pruning.adapters.projection import layer_like, layer_shape, set_layer
-from pruning.artifacts.plan import ModulePlan
+from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan
 from pruning.artifacts.recipe import RecoveryRule
 from pruning.measure.forward_pass import ModuleSums
 from pruning.recovery.base import Finish
@@ -58,7 +59,8 @@ class Finished:
 class Task(ABC, Generic[E]):
     """The work on one module, whose cut takes place in the pruned model's block. The stages, in
     their order: :meth:`reconstruct_in_proj`, :meth:`collect`, :meth:`reconstruct_out_proj`,
-    :meth:`finish`, :meth:`added`; the reconstructions may be left out. ``solving`` counts the
+    :meth:`eliminate`, :meth:`finish`, :meth:`added`; the reconstructions and the elimination may be
+    left out. ``solving`` counts the
     seconds that go into solves. New weights are rounded to ``saved_dtype``, so that what comes
     after a module sees, and makes up for, what will be read from the file.
     """
@@ -160,6 +162,32 @@ class Task(ABC, Generic[E]):
             fit = out_proj.refitted()
         set_layer(layer, self.rounded(fit.weight.T, like), self.rounded(fit.bias, like))
         return replace(collected, equations=equations)
+
+    def eliminate(
+        self, collected: Collected[E], decision: ModulePlan
+    ) -> tuple[Collected[E], np.ndarray]:
+        """The turns [units] in which units go when the others make up for them: as many as in
+        ``decision``, what similarity or a person chose first, and as it says under grouped
+        queries. Returns the equations in the form in which they were solved."""
+        module = self.pair.pruned
+        out_proj = self.out_proj_fit(
+            collected.equations, torch.arange(layer_shape(module.out_proj)[1])
+        )
+        collected = replace(collected, equations=out_proj.parts)
+        per_group = decision.units // decision.groups if decision.groups else 1
+        size = per_group if decision.grouped else 1
+        even = per_group > 1 and not decision.grouped and not decision.ungrouped
+        rows = zip(decision.removed, decision.criteria, strict=True)
+        with self.solving.running():
+            turns = out_proj.in_turn(
+                decision.units // size,
+                size * module.unit_width,
+                keep=len(decision.kept) // size,
+                parts=decision.groups if even else 1,
+                first={unit // size for unit, why in rows if why in (SIMILARITY, BY_HAND)},
+                never={unit // size for unit in decision.held},
+            )
+        return collected, turns.repeat_interleave(size).numpy()
 
     def finish(self, collected: Collected[E], decision: ModulePlan, recovered: Finish) -> Finished:
         """Find the weights of the units that ``decision`` keeps by the recovery ``recovered``, and

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pruning.artifacts.events import ModuleEvent
-from pruning.artifacts.plan import BY_HAND, SIMILARITY, ModulePlan
+from pruning.artifacts.plan import BY_HAND, ELIMINATION, SIMILARITY, ModulePlan
 from pruning.artifacts.shapes import ModelShape, ModuleKind, footprint, full_widths
 from pruning.criteria import CRITERIA
 
@@ -128,6 +128,8 @@ def _by_score(module: ModulePlan) -> str:
     names = set(module.criteria) - {SIMILARITY}
     if names == {BY_HAND}:
         return ", marked by hand"
+    if names == {ELIMINATION}:
+        return ", which the others can make up for best"
     titles = sorted(CRITERIA.entry(name).title for name in names if name in CRITERIA)
     return f", weakest by {' and '.join(titles)}" if titles else ""
 

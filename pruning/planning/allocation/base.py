@@ -30,11 +30,13 @@ class BlockSparsity:
 class Allocation:
     """``allocate``: ``(measurement, recipe, blocks in range) -> one entry per block in range``.
     ``needs_loss_curves``: it reads them, so the measurement must have them. ``check``: ``(recipe,
-    blocks in range)``, raises UsageError for what can be refused before anything is measured."""
+    blocks in range)``, raises UsageError for what can be refused before anything is measured.
+    ``parameters``: paths of the recipe's fields that are its own."""
 
     allocate: Callable[[Measurement, Recipe, range], list[BlockSparsity]]
     needs_loss_curves: bool = False
     check: Callable[[Recipe, range], None] = lambda recipe, blocks: None
+    parameters: tuple[str, ...] = ()
 
 
 ALLOCATIONS: Registry[Allocation] = registries.ALLOCATIONS

@@ -123,7 +123,7 @@ def _filled(taken: list[Choice], offers: Sequence[Sequence[Choice]], kept: int) 
 
 ALLOCATIONS.add(
     "predicted",
-    Allocation(allocate, needs_loss_curves=True),
+    Allocation(allocate, needs_loss_curves=True, parameters=("calibration.curve_samples",)),
     title="Least predicted loss",
     summary="Each module gives up what costs least per parameter on its loss curve: the error that "
     "a refit leaves, weighed token by token by how much the loss depends on it.",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.recovery.solvers.elimination import DualElimination
 from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor, number_by_factor
 from pruning.utils.precision import to_float64
 
@@ -108,6 +109,19 @@ class DualNormalEquations:
             return held_left.square().sum().item() if found is None else found
 
         return error
+
+    def elimination(
+        self, present: Tensor, bias: Tensor | None, damping: float, intercept: bool
+    ) -> DualElimination | None:
+        """See :meth:`NormalEquations.elimination`."""
+        x, t = self._centred(self, bias, intercept)
+        ridge = damping * x.square().sum().item() / x.shape[1]
+        factor = damped_factor(x @ x.T, ridge) if ridge > 0.0 else None
+        if factor is None:
+            return None
+        solved = torch.cholesky_solve(x, factor)
+        left = torch.cholesky_solve(t - x @ present, factor)
+        return DualElimination(x, solved, left, present, ridge)
 
     def _centred(
         self, rows: DualNormalEquations, bias: Tensor | None, intercept: bool

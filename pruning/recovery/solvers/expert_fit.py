@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from pruning.recovery.solvers.elimination import LIGHT
 from pruning.recovery.solvers.layer_fit import Fit, OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
@@ -61,6 +63,15 @@ class ExpertFit:
             weight, _ = equations.solve(present, None, ridge, intercept=False)
             fits.append(Fit(weight, None, ridge, equations.error(weight, None)))
         return self._joined(fits, damping)
+
+    def in_turn(self, units: int, width: int, **how: Any) -> torch.Tensor:
+        """See :meth:`OutputProjectionFit.in_turn`: of all experts' ``units``, each expert by
+        itself."""
+        experts = len(self.layers)
+        ridges = relative(LIGHT, [layer.fitting + layer.held_out for layer in self.layers])
+        how["keep"] //= experts
+        parts = zip(self.layers, ridges, strict=True)
+        return torch.cat([part.in_turn(units // experts, width, r, **how) for part, r in parts])
 
     def _joined(self, fits: Iterable[Fit], damping: float | None) -> Fit:
         fits = list(fits)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pruning.recovery.solvers.activation_buffer import Equations
 from pruning.recovery.solvers.dual import DualNormalEquations
+from pruning.recovery.solvers.elimination import LIGHT
+from pruning.recovery.solvers.elimination import in_turn as turns
 from pruning.recovery.solvers.normal_equations import DAMPINGS, DEFAULT_DAMPING, NormalEquations
 
 Solvable = NormalEquations | DualNormalEquations
@@ -100,6 +102,13 @@ class OutputProjectionFit:
         if damping == "auto":
             damping = best_damping(*self.parts, self._present, self.bias, self.intercept)
         return self.solved(damping)
+
+    def in_turn(self, units: int, width: int, damping: float = LIGHT, **how: Any) -> Tensor:
+        """See :func:`~pruning.recovery.solvers.elimination.in_turn`, of the kept channels in
+        ``units`` of ``width``."""
+        tokens, intercept = self._everything, self.intercept
+        elimination = tokens.elimination(self._present, self.bias, damping, intercept)
+        return turns(elimination, units, width, **how)
 
     def solved(self, damping: float | None, held_out: bool = True) -> Fit:
         """Least squares with this ``damping`` (None: the present weights), on all tokens or on all

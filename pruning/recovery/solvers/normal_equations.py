@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pruning.recovery.solvers.elimination import PrimalElimination
 from pruning.recovery.solvers.gram import gram
 from pruning.utils.precision import sum_dtype, sum_float64, to_float64
 
@@ -150,6 +151,20 @@ class NormalEquations:
             return unchanged if found is None else unchanged + scale * found
 
         return error
+
+    def elimination(
+        self, present: Tensor, bias: Tensor | None, damping: float, intercept: bool
+    ) -> PrimalElimination | None:
+        """What :meth:`solve` finds, ready to go on without some inputs; None: there is no
+        signal."""
+        centred = self.centred(*self._origin(bias, intercept))
+        ridge = damping * centred.gram.diagonal().mean().item()
+        factor = damped_factor(centred.gram, ridge) if ridge > 0.0 else None
+        if factor is None:
+            return None
+        change = torch.cholesky_solve(centred.cross - centred.gram @ present, factor)
+        inverse = torch.cholesky_inverse(factor)
+        return PrimalElimination(inverse, present + change, present, ridge)
 
     def centred(self, inputs: Tensor | None, targets: Tensor | None) -> NormalEquations:
         """The equations of ``X − inputs`` [in] and ``T − targets`` [out]; None: nothing is taken

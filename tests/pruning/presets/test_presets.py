@@ -13,7 +13,7 @@ from tests.helpers import families
 MINE = Recipe.parse(
     {
         "model": {"source": "a/b"},
-        "calibration": {"source": "random", "samples": 7, "seq_len": 12},
+        "calibration": {"source": "random", "samples": 7, "seq_len": 12, "curve_samples": 3},
         "blocks": {"start": 1},
         "heads": {"ratio": 0.4, "threshold": 0.1},
         "ffn": {"ratio": 0.3, "multiple": 8},
@@ -33,7 +33,8 @@ def test_a_preset_sets_the_method_and_nothing_else(name):
         MINE.budget,
         MINE.seed,
     )
-    assert (found.calibration.source, found.calibration.samples) == ("random", 7)
+    text = PRESETS[name].get("calibration", {"curve_samples": None})
+    assert found.calibration == MINE.calibration.model_copy(update=text)
     assert (found.heads.ratio, found.ffn.ratio, found.ffn.multiple) == (0.4, 0.3, 8)
     assert found.heads.threshold is None and found.recovery.damping == "auto"
     for section, fields in PRESETS[name].items():
