@@ -31,6 +31,7 @@ THOROUGH = (
     "tests/adversarial/test_caches.py",
     "tests/pruning/experiments/",
     "tests/pruning/evaluate/test_zero_shot.py",
+    "tests/app/jobs/test_zero_shots.py",
 )
 """Wide matrices, and what starts many processes: not among the fast tests."""
 

@@ -119,6 +119,7 @@ def _presets(
         [
             f"{titles[preset]}{f' at {value:g}' if line else ''}: perplexity {p.perplexity:.2f}\n"
             f"{p.kept:.1%} of the blocks kept, {p.seconds:.0f} s"
+            f"{', the plain cut: recovery was worse' if p.recovery == 'plain' else ''}"
             for p, value in zip(points, x, strict=True)
         ],
         colour,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
 from app.components.job_progress import outcome, watch
+from app.components.text import amount
 from app.components.widgets import described
 from app.jobs.job import Job
 from pruning.presets import PRESETS
@@ -52,8 +53,21 @@ def table_row(point: SweepPoint, titles: dict[str, str], **more: Any) -> dict[st
         "perplexity": point.perplexity,
         "blocks kept": point.kept,
         "parameters": point.parameters,
+        "recovery": {"recovered": "better, kept", "plain": "worse, left out"}.get(point.recovery),
         "seconds": point.seconds,
     }
+
+
+def say_what_is_shown(points: Sequence[SweepPoint]) -> None:
+    """The protocol, and that a point may be the plain cut."""
+    st.caption(f"Perplexity: {points[0].protocol}")
+    plain = sum(point.recovery == "plain" for point in points)
+    if plain:
+        st.caption(
+            f":material/info: {amount(plain, 'point')} without recovery: on held-out text the "
+            "recovered model was worse than the cut alone, so the cut is kept and shown. "
+            "Experiments shows methods as they are."
+        )
 
 
 COLUMNS = {
@@ -61,6 +75,10 @@ COLUMNS = {
     "÷ dense": st.column_config.NumberColumn(format="%.3f"),
     "blocks kept": st.column_config.NumberColumn(format="percent"),
     "parameters": st.column_config.NumberColumn(format="compact"),
+    "recovery": st.column_config.TextColumn(
+        help="The recovered model is compared with the plain cut on held-out text, and the better "
+        "one is shown; empty where there is nothing to compare"
+    ),
     "seconds": st.column_config.NumberColumn(
         format="%.0f", help="Pruning and evaluating; a measurement that methods share counts once"
     ),

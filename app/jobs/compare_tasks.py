@@ -5,13 +5,13 @@ The engine (and with it torch) is imported only inside the work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.jobs.job import Task
-from app.jobs.progress import EVALUATE, GENERATE, SAVE
+from app.jobs.progress import EVALUATE, GENERATE, PROMPTS, SAVE, TASKS
 from app.server.downloads import DownloadStore
 from pruning.artifacts.comparison import Pair
 from pruning.artifacts.events import Progress, stop_if
@@ -112,6 +112,49 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
         )
 
     return Task(work, (EVALUATE,))
+
+
+def zero_shots(
+    run: Any, names: Sequence[str], limit: int | None, folder: str | None
+) -> Task:
+    """Accuracy of both models on the first ``limit`` items (None: all) of each task, whose rows are
+    in ``folder`` (None: on the hub)."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import task_sources, zero_shot
+
+        progress(Progress("tasks", 0, 2000, "reading the tasks"))
+        sources = task_sources(names, None if folder is None else Path(folder))
+
+        def side(loaded: Any, name: str, part: int) -> Any:
+            def report(step: Progress) -> None:
+                done = part * step.total + step.done
+                progress(Progress("tasks", done, 2 * step.total, f"{name}: {step.message}"))
+
+            return zero_shot(
+                loaded, sources, limit=limit, progress=report, should_cancel=should_cancel
+            )
+
+        return _both(run, side)
+
+    return Task(work, (TASKS,))
+
+
+def written(run: Any) -> Task:
+    """How the pruned model writes on, beside the dense one; the result is a Continuations."""
+
+    def work(progress, should_cancel):
+        from pruning.evaluate import compare_continuations
+
+        return compare_continuations(
+            run.dense.model,
+            run.pruned.model,
+            run.dense.tokenizer,
+            progress=progress,
+            should_cancel=should_cancel,
+        )
+
+    return Task(work, (PROMPTS,))
 
 
 def saving(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) -> Task:

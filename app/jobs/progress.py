@@ -41,6 +41,7 @@ CHECK = Step("check", "comparing with the plain cut", 0.5)
 POINTS = Step("sweep", "points done", 20.0, paced_from=2)
 """The first point is the dense model, which says nothing about the pruned ones."""
 CELLS = Step("reproduce", "cells done", 20.0, paced_from=2, says="both")
+PROMPTS = Step("continue", "prompts continued", paced_from=1)
 TASKS = Step("tasks", "scoring answers", says="message")
 EVALUATE = Step("evaluate", "evaluating")
 GENERATE = Step("generate", "generating")

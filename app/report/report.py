@@ -49,8 +49,10 @@ def as_json(model: str, run: Any, results: Results) -> str:
     data["evaluation"] = {
         kind: {"before": asdict(pair.before), "after": asdict(pair.after)}
         for kind, (pair, _) in results.items()
-        if kind != "tokens"
+        if kind not in ("tokens", "written")
     }
+    if "written" in results:
+        data["evaluation"]["written"] = results["written"][0].as_dict()
     if "texts" in results:
         data["evaluation"]["texts"]["prompt"] = results["texts"][1][1]
     return json.dumps(data, indent=1)

@@ -42,7 +42,13 @@ def sizes(report: Report) -> Table:
 
 def comparisons(results: Results) -> list[Table]:
     """What was measured of both models."""
-    makers = {"perplexity": _perplexity, "speed": _speed, "tokens": _tokens}
+    makers = {
+        "perplexity": _perplexity,
+        "speed": _speed,
+        "zero_shot": zero_shot,
+        "written": continuations,
+        "tokens": _tokens,
+    }
     return [make(results[kind][0]) for kind, make in makers.items() if kind in results]
 
 
@@ -59,6 +65,32 @@ def _speed(pair: Any) -> Table:
         ["Decode", f"{old.decode:,.1f}", f"{new.decode:,.1f}"],
     ]
     return Table("Tokens per second", ["", "dense", "pruned"], rows)
+
+
+def zero_shot(pair: Any) -> Table:
+    """Accuracy of both models, each with one standard error."""
+    rows = [
+        [old.task, _share(old.accuracy, old.stderr), _share(new.accuracy, new.stderr), old.metric]
+        for old, new in zip(pair.before.scores, pair.after.scores, strict=True)
+    ]
+    means = [_share(side.mean, side.mean_stderr) for side in (pair.before, pair.after)]
+    head = ["task", "dense", "pruned", "metric"]
+    data = ", ".join(f"{score.task}: {score.data}" for score in pair.after.scores)
+    note = f"{pair.after.protocol()} Data: {data}."
+    return Table("Zero-shot accuracy", head, [*rows, ["mean", *means, ""]], note)
+
+
+def _share(value: float, error: float | None) -> str:
+    return f"{value:.1%}" if error is None else f"{value:.1%} ± {error:.1%}"
+
+
+def continuations(found: Any) -> Table:
+    """Repetition of both models, and how often they choose the same token."""
+    rows = [
+        ["Repeated 4-grams", f"{found.dense_repeated:.1%}", f"{found.repeated:.1%}"],
+        ["Agreement with the dense model, token by token", "100.0%", f"{found.agreement:.1%}"],
+    ]
+    return Table("Continuations", ["", "dense", "pruned"], rows, found.protocol())
 
 
 def _tokens(losses: Any) -> Table:

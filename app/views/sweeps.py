@@ -179,7 +179,7 @@ def drawing(job: Job) -> None:
     show_chart(chart, "sweep", f"sweep.chart.{job.id}")
     if not points:
         return
-    st.caption(f"Perplexity: {points[0].protocol}")
+    sweep_job.say_what_is_shown(points)
     rows = [
         sweep_job.table_row(point, titles, **{TITLES[wanted.axis].lower(): point.value})
         for point in points

@@ -20,7 +20,16 @@ from app.report import report
 from app.server import downloads
 from app.session import paths, recorded, state
 from app.views.compare import questions
-from app.views.compare.questions import PACK, PERPLEXITY, SAVE, SPEED, TEXTS, TOKENS
+from app.views.compare.questions import (
+    PACK,
+    PERPLEXITY,
+    SAVE,
+    SPEED,
+    TEXTS,
+    TOKENS,
+    WRITTEN,
+    ZERO_SHOT,
+)
 from pruning.checkpoint.forms import FORMS, GGUF_TYPES
 
 
@@ -49,7 +58,7 @@ def _files(run: Job) -> None:
     """Recipe, report and CSV."""
     answers = {
         question.kind: answer
-        for question in (PERPLEXITY, SPEED, TEXTS, TOKENS)
+        for question in (PERPLEXITY, SPEED, TEXTS, TOKENS, ZERO_SHOT, WRITTEN)
         if (answer := questions.found(question, run)) is not None
     }
     model = state.model_name(run.request.model.source)

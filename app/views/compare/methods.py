@@ -107,7 +107,8 @@ def _table_and_chart(job: Job) -> None:
             selection_mode="single-row",
             placeholder="–",
         )
-        st.caption(f"Perplexity: {points[0].protocol} Choose a row to open its recipe.")
+        sweep_job.say_what_is_shown(points)
+        st.caption("Choose a row to open its recipe.")
         chosen = [points[row] for row in picked.selection.rows if row < len(points)]
         with st.container(horizontal=True):
             if chosen and chosen[0].value is not None:

@@ -17,14 +17,16 @@ from app.components.widgets import page_header, show_problem
 from app.jobs.job import Job
 from app.pages import Page
 from app.session import recorded, state, visitor_jobs
-from app.views.compare import evaluation, export, methods, pair, runs, tokens
+from app.views.compare import evaluation, export, methods, pair, runs, tokens, zero_shot
 from app.views.prune import starting
 
 PAGE = Page(
     "Compare",
     ":material/balance:",
     place=50,
-    jobs=("perplexity", "speed", "texts", "tokens", "save", "pack", "methods"),
+    jobs=(
+        "perplexity", "speed", "texts", "tokens", "zero_shot", "written", "save", "pack", "methods"
+    ),
 )
 
 
@@ -67,8 +69,10 @@ def one_run(done: list[Job]) -> None:
         evaluation.perplexity(job)
     with speed:
         evaluation.speed(job)
+    zero_shot.tasks(job)
     tokens.section(job)
     evaluation.text(job)
+    zero_shot.continuations(job)
     maps(job)
     export.section(job)
     runs.open_recipe(job)

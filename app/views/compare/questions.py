@@ -29,6 +29,8 @@ PERPLEXITY = Question("perplexity", "Perplexity", "Evaluate", ":material/speed:"
 SPEED = Question("speed", "Speed", "Time both", ":material/timer:")
 TOKENS = Question("tokens", "Tokens", "Read with both", ":material/format_color_text:")
 TEXTS = Question("texts", "Text", "Generate", ":material/edit:")
+ZERO_SHOT = Question("zero_shot", "Zero-shot tasks", "Score both", ":material/quiz:")
+WRITTEN = Question("written", "Continuations", "Let both write on", ":material/edit_note:")
 PACK = Question("pack", "Download", "Prepare download", ":material/archive:")
 SAVE = Question("save", "Save", "Save", ":material/save:")
 
@@ -70,9 +72,10 @@ def ask(
     *details: Any,
     ready: bool = True,
     place: Any = st,
+    estimate: float | None = None,
 ) -> None:
     """The button; pressed, it queues ``make()`` with ``details`` kept in the job's request. What
-    ``make`` refuses is said in its sentence."""
+    ``make`` refuses is said in its sentence. ``estimate``: seconds that it will take."""
     job = latest(question, run)
     busy = job is not None and job.active
     if place.button(
@@ -81,7 +84,10 @@ def ask(
         icon=question.icon,
         disabled=busy or not ready or not tasks.has_models(run.result),
     ):
-        visitor_jobs.start(question.kind, question.title, make, request=(run.id, *details))
+        request = (run.id, *details)
+        visitor_jobs.start(
+            question.kind, question.title, make, request=request, estimate=estimate
+        )
 
 
 def queue(question: Question, run: Job, work: Work) -> None:

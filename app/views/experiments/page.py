@@ -30,46 +30,41 @@ def main() -> None:
     left, right = st.columns([4, 7], gap="large")
     with left:
         wanted = form.fields()
+    with right:
         job = live_experiment.of(wanted.name)
         _start(wanted, job)
-    with right:
         busy = visitor_jobs.active((KIND,))
         if busy is not None and busy is not job:
             watch(busy, "other")
-        if job is None:
-            _nothing_yet(wanted)
-        else:
+        if job is not None:
             _show(job)
 
 
 def _start(wanted: Live, job: Job | None) -> None:
-    """What it will cost, and the button."""
+    """What the chosen experiment shows and costs, and the button."""
+    entry = EXPERIMENTS.entry(wanted.name)
     time = live_experiment.seconds(wanted)
-    text = "The time is not known before the model was loaded or measured on the page Model."
+    cost = "The time is not known before the model was loaded or measured on the page Model."
     if time is not None:
-        text = f"**About {duration(rounded(time))}** on this machine; cells on disk take no time."
-    st.caption(text)
+        cost = f"**About {duration(rounded(time))}** on this machine; cells on disk take no time."
     broken_off = job is not None and job.status in ("failed", "cancelled")
     resumes = broken_off and job.request.asks_as(wanted)
-    if st.button(
-        "Resume" if resumes else "Start",
-        type="primary",
-        icon=":material/resume:" if resumes else ":material/play_arrow:",
-        key="experiment.start",
-        width=160,
-        disabled=visitor_jobs.active((KIND,)) is not None,
-    ):
-        live_experiment.start(wanted)
-
-
-def _nothing_yet(wanted: Live) -> None:
-    """The chosen experiment before any run: what it shows."""
-    entry = EXPERIMENTS.entry(wanted.name)
     with st.container(border=True):
-        st.markdown(f"### {entry.title}")
-        st.markdown(entry.value.shows or entry.summary)
-        for note in entry.value.notes:
-            st.caption(note)
+        st.markdown(f"**{entry.title}.** {entry.value.shows or entry.summary}")
+        if job is None:  # with a table they stand below it
+            st.caption("  \n".join(entry.value.notes))
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            pressed = st.button(
+                "Resume" if resumes else "Start",
+                type="primary",
+                icon=":material/resume:" if resumes else ":material/play_arrow:",
+                key="experiment.start",
+                width=160,
+                disabled=visitor_jobs.active((KIND,)) is not None,
+            )
+            st.caption(cost)
+    if pressed:
+        live_experiment.start(wanted)
 
 
 def _show(job: Job) -> None:
@@ -80,8 +75,7 @@ def _show(job: Job) -> None:
     outcome(job)
     result = job.request.result
     if job.status != "done" and result is not None:
-        done = amount(len(result.rows), "row")
-        st.caption(f"{done} so far; Resume goes on from there.")
+        st.caption(f"{amount(len(result.rows), 'row')} so far; Resume goes on from there.")
     if result is not None:
         results.show(job)
 

@@ -194,6 +194,7 @@ class Point:
     perplexity: float | None
     kept: float
     seconds: float = 1.0
+    recovery: str | None = None
 
 
 POINTS = [Point("dense", None, 49.2, 1.0), Point("fast", 0.2, 60.0, 0.8), Point("fast", 0.1, 55, 1)]

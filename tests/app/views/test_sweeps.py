@@ -35,7 +35,7 @@ def test_a_sweep_grows_while_it_runs(visit, engine, monkeypatch):
     wait_for(lambda: len(job.request.points) == 2)
     at.run()
     assert not at.exception and len(at.dataframe[0].value) == 2
-    assert button(at, "Start").disabled
+    assert button(at, "Start").disabled and "held-out" not in words(at)
     engine.gate.set()
     wait_for(lambda: not job.active)
     at.run()
@@ -90,7 +90,7 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     def sweeping(store, wanted, device, on_point):
         def run(progress, should_cancel):
             on_point(point("dense", None))
-            on_point(replace(point("paper", 0.3), perplexity=30.0))
+            on_point(replace(point("paper", 0.3), perplexity=30.0, recovery="plain"))
             engine.gate.wait()
             on_point(replace(point("best", 0.3), perplexity=25.0))
             return []
@@ -112,6 +112,8 @@ def test_methods_are_compared_at_one_size_and_a_row_opens_its_recipe(visit, engi
     at.run()
     assert not at.exception and button(at, "Compare methods").disabled
     assert list(at.dataframe[0].value["÷ dense"].dropna()) == [1.0, 1.5]
+    assert at.dataframe[0].value["recovery"].tolist()[1] == "worse, left out"
+    assert "1 point without recovery: on held-out text the recovered" in words(at)
     engine.gate.set()
     wait_for(lambda: not job.active)
     at.session_state[f"methods.table.{job.id}"] = {"selection": {"rows": [2], "columns": []}}
