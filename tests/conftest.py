@@ -28,6 +28,7 @@ THOROUGH = (
     "tests/adversarial/test_headers.py",
     "tests/adversarial/test_caches.py",
     "tests/pruning/experiments/",
+    "tests/pruning/distributed/",
     "tests/pruning/evaluate/test_zero_shot.py",
 )
 """Wide matrices, and what starts many processes: not among the fast tests."""
