@@ -85,14 +85,17 @@ def recovery_windows(
     copies = copies_of(recipe)
     if copies == 0:
         return text
-    augmentations = resampled(
-        loaded.model,
-        text.ids,
-        copies,
-        recipe.seed,
-        autocast_dtype=_autocast_dtype(loaded, recipe),
-        progress=progress,
-        should_cancel=should_cancel,
+    augmentations = loaded.ranks.from_first(
+        partial(
+            resampled,
+            loaded.model,
+            text.ids,
+            copies,
+            recipe.seed,
+            autocast_dtype=_autocast_dtype(loaded, recipe),
+            progress=progress,
+            should_cancel=should_cancel,
+        )
     )
     groups = torch.cat([text.ids[:, None], augmentations.reshape(samples, copies, -1)], dim=1)
     return replace(text, ids=groups.flatten(0, 1), group=1 + copies)
@@ -133,18 +136,21 @@ def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
 def _windows(
     loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int, held_out: int = 0
 ) -> Windows:
-    rule = recipe.calibration
-    return calibration_windows(
-        source,
-        loaded.model,
-        loaded.tokenizer,
-        samples,
-        seq_len,
-        recipe.seed,
-        bos=rule.bos,
-        text_field=rule.text_field,
-        held_out=held_out,
+    rule, ranks = recipe.calibration, loaded.ranks
+    made = ranks.from_first(
+        lambda: calibration_windows(
+            source,
+            loaded.model,
+            loaded.tokenizer,
+            samples,
+            seq_len,
+            recipe.seed,
+            bos=rule.bos,
+            text_field=rule.text_field,
+            held_out=held_out,
+        )
     )
+    return replace(made, ranks=ranks)
 
 
 def measure_model(
@@ -171,7 +177,8 @@ def measure_model(
             progress=progress,
             should_cancel=should_cancel,
         )
-        return replace(run_passes(passes), model=loaded.source, shape=loaded.shape)
+        found = run_passes(passes, loaded.ranks)
+        return replace(found, model=loaded.source, shape=loaded.shape)
 
 
 def measuring_passes(
@@ -236,9 +243,10 @@ def prune(
             passes = measuring_passes(
                 loaded, recipe, progress=progress, should_cancel=should_cancel
             )
-            measurement = replace(run_passes(passes), model=loaded.source)
+            measurement = replace(run_passes(passes, loaded.ranks), model=loaded.source)
         measurement = replace(measurement, shape=_to_be_saved(measurement.shape, loaded))
-        plan = plan or make_plan(measurement, recipe)
+        made_from = partial(make_plan, measurement, recipe)
+        plan = plan or loaded.ranks.from_first(made_from)
         plan = replace(plan, shape=_to_be_saved(plan.shape, loaded))
         callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
         windows = recovery_windows(loaded, recipe, **callbacks)
@@ -297,14 +305,17 @@ def _checked(
         return None
     windows = _held_out(loaded, recipe, held_out)
     corpus = CORPORA[source] if source in CORPORA else None
-    found = compare(
-        loaded.model,
-        applied.model,
-        plan,
-        windows.ids,
-        language=not isinstance(corpus, TokenCorpus) or corpus.language,
-        seed=recipe.seed,
-        should_cancel=should_cancel,
+    found = loaded.ranks.from_first(
+        partial(
+            compare,
+            loaded.model,
+            applied.model,
+            plan,
+            windows.ids,
+            language=not isinstance(corpus, TokenCorpus) or corpus.language,
+            seed=recipe.seed,
+            should_cancel=should_cancel,
+        )
     )
     progress(Progress("check", 1, 1, found.sentence(), check=found))
     return found

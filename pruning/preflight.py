@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import footprint, full_widths
 from pruning.data.windows import check_length, check_source
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.planning.checks import Outlook, check_recipe
 from pruning.planning.head_policies import policy_for
 from pruning.planning.planner import needs_gradients, needs_loss_curves
@@ -114,10 +115,11 @@ def preflight(
     texts: Sequence[str] = (),
     prunes: bool = True,
     loss_curves: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Forecast:
     """Check everything about a run of ``recipe`` on its own model that can be checked without its
     weights. ``variants``: recipes that will be run on the same loaded model; ``texts`` to evaluate
-    on; without ``prunes`` only what a measurement needs is checked.
+    on; without ``prunes`` only what a measurement needs is checked; ``ranks``: who shares the work.
 
     Raises UsageError, SourceError, Unsupported, OutOfMemory and HeadroomError, one sentence each.
     """
@@ -134,12 +136,13 @@ def preflight(
     found = outline(recipe.model.source, recipe.model.revision, recipe.model.dtype)
     check_length(found.model, recipe.calibration.seq_len)
     outlook = Outlook.untouched(found.shape)
+    _check_shared(recipe, ranks, prunes, loss_curves)
     if prunes:
         outlook = check_recipe(recipe, found.shape)
         for variant in variants:
             check_recipe(variant, found.shape)
     remarks = FORMS[form].check(found, recipe, outlook) if form else ()
-    task = memory_task(recipe, prunes=prunes, loss_curves=loss_curves)
+    task = memory_task(recipe, prunes=prunes, loss_curves=loss_curves).shared(ranks)
     cards = len(resolve.compute_devices(where))
     needs = memory_estimate.of_outline(found, where, task, cards)
     chosen = memory_estimate.chosen_placement(needs, placement, task)
@@ -148,6 +151,19 @@ def preflight(
             check_tuning(each, found.model, found.adapter, chosen)
     remarks = (*remarks, *(_remarks(recipe, found, outlook) if prunes else ()))
     return Forecast(recipe, found, outlook, needs, chosen, form, remarks)
+
+
+def _check_shared(recipe: Recipe, ranks: Ranks, prunes: bool, loss_curves: bool) -> None:
+    """Raise UsageError where a pass of ``recipe`` has fewer windows than there are ``ranks``."""
+    from pruning.models.execution.blockwise import share_of
+
+    rule, texts = recipe.calibration, recipe.recovery.samples or recipe.calibration.samples
+    counts = [rule.samples, *([texts] if prunes else [])]
+    if needs_gradients(recipe):
+        counts.append(rule.gradient_samples)
+    if loss_curves or needs_loss_curves(recipe):
+        counts.append(texts // 2)  # those that are probed
+    share_of(ranks, min(counts), rule.seq_len)
 
 
 def _remarks(recipe: Recipe, found: Outline, outlook: Outlook) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ THOROUGH = (
     "tests/adversarial/test_headers.py",
     "tests/adversarial/test_caches.py",
     "tests/pruning/experiments/",
+    "tests/pruning/distributed/",
     "tests/pruning/evaluate/test_zero_shot.py",
     "tests/app/jobs/test_zero_shots.py",
 )

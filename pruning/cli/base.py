@@ -18,13 +18,17 @@ class Command(ABC):
     The module is imported whenever the command line starts, so it imports torch in ``run`` only.
     """
 
+    shares_work = False
+    """Whether processes that torchrun starts can do it together."""
+
     @abstractmethod
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the command's own arguments (``--json`` is there already)."""
 
     @abstractmethod
-    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
-        """Do the work; returns what ``--json`` prints. Raises HeadroomError in one line."""
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any] | None:
+        """Do the work; returns what ``--json`` prints, or None where another rank has the result.
+        Raises HeadroomError in one line."""
 
     def text(self, result: Mapping[str, Any]) -> str:
         """The result as people read it: ``name: value`` lines; nested parts are left to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -11,16 +12,18 @@ from typing import TextIO
 from tqdm import tqdm
 
 from pruning.artifacts.events import Progress
+from pruning.distributed.ranks import own_rank
 
 
 class Console:
     """Progress and remarks: one bar per stage on a terminal, one line per stage otherwise.
 
-    A context manager, so that the last bar is closed before an error's line is written.
+    A context manager, so that the last bar is closed before an error's line is written. Of ranks
+    that torchrun started, only the first is heard.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream or (io.StringIO() if own_rank() else sys.stderr)
         self._draws = _is_terminal(self._stream)
         self._bar: tqdm | None = None
         self._last: Progress | None = None

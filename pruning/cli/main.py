@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from pruning.cli.base import COMMANDS
 from pruning.cli.console import Console
-from pruning.utils.errors import HeadroomError, described
+from pruning.distributed.ranks import own_rank, world_size
+from pruning.utils.errors import HeadroomError, UsageError, described
 from pruning.utils.registry import unknown_name
 from pruning.utils.version import __version__
 
@@ -73,8 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         command = COMMANDS[arguments.command]
+        if world_size() > 1 and not command.shares_work:
+            raise UsageError(
+                f"{arguments.command!r} is for one process; torchrun is for prune and measure."
+            )
         with _leaving_on_sigterm(), Console() as console:
             result = command.run(arguments, console)
+        if result is None:
+            return 0
         text = json.dumps(result, allow_nan=False) if arguments.json else command.text(result)
         print(text, flush=True)
         return 0
@@ -117,7 +124,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        if error.code == 128 + signal.SIGTERM:
+        if error.code == 128 + signal.SIGTERM and own_rank() == 0:
             _fail("Terminated.", 1)  # after the last line of progress
         raise
     finally:
@@ -126,5 +133,6 @@ def _leaving_on_sigterm() -> Iterator[None]:
 
 
 def _fail(message: str, status: int) -> int:
-    sys.stderr.write(f"headroom: {message}\n")
+    rank = f"rank {own_rank()}: " if own_rank() else ""
+    sys.stderr.write(f"headroom: {rank}{message}\n")
     return status

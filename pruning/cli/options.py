@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,18 +15,22 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.rules import Bos
 from pruning.checkpoint.gguf.types import GGUF_TYPES
 from pruning.cli.console import Console, silence_libraries
+from pruning.distributed.ranks import ALONE, Ranks, world_size
 from pruning.registries import (
     ALLOCATIONS,
     CORPORA,
     CRITERIA,
+    EXECUTORS,
     FORMS,
     HEAD_POLICIES,
     PRESETS,
     RECOVERIES,
     TUNINGS,
 )
+from pruning.utils.errors import UsageError
 
 if TYPE_CHECKING:
+    from pruning.experiments.executors.base import Executor
     from pruning.models.loading.loaded import LoadedModel
     from pruning.models.loading.sizes import Task
     from pruning.preflight import Forecast
@@ -124,6 +130,47 @@ def add_task_data(parser: ArgumentParser) -> None:
     )
 
 
+def add_executor(parser: ArgumentParser) -> None:
+    """Where cells are computed."""
+    parser.add_argument(
+        "--executor",
+        default="local",
+        metavar="NAME",
+        help=f"where cells are computed, {_one_of(EXECUTORS.names())} (default: local)",
+    )
+
+
+def executor_of(arguments: Namespace) -> Executor:
+    """The executor that the command names; raises UsageError when it is unknown, or what it needs
+    is not installed."""
+    executor: Executor = EXECUTORS[arguments.executor](arguments.device, arguments.placement)
+    return executor
+
+
+def own_copy(arguments: Namespace, executor: Executor) -> Namespace:
+    """``arguments`` for the model that this process loads: where others load it again to compute,
+    its weights stay in their files here."""
+    if executor.works_here:
+        return arguments
+    return Namespace(**{**vars(arguments), "device": "cpu", "placement": "disk"})
+
+
+@contextmanager
+def shared(arguments: Namespace) -> Iterator[Ranks]:
+    """The ranks that torchrun started, this process alone without it; each has a card of its own
+    where there are cards. Raises UsageError."""
+    if world_size() == 1:
+        yield ALONE
+        return
+    from pruning.distributed.torchrun import joined, own_device
+
+    arguments.device = own_device(arguments.device)
+    if arguments.placement == "spread":
+        raise UsageError("Under torchrun each process has one card; leave --placement spread out.")
+    with joined(arguments.device) as ranks:
+        yield ranks
+
+
 def preset_help() -> str:
     """The presets by name."""
     return _one_of(PRESETS.names())
@@ -170,10 +217,14 @@ def checked(
 
 
 def load_model(
-    arguments: Namespace, console: Console, task: Task, recipe: Recipe | None = None
+    arguments: Namespace,
+    console: Console,
+    task: Task,
+    recipe: Recipe | None = None,
+    ranks: Ranks = ALONE,
 ) -> LoadedModel:
-    """The model that the command names, placed so that ``task`` fits into memory; revision and
-    dtype are those of ``recipe`` where there is one."""
+    """The model that the command names, placed so that ``task``, which ``ranks`` share, fits into
+    memory; revision and dtype are those of ``recipe`` where there is one."""
     from pruning.models.loading import load
 
     silence_libraries()
@@ -184,8 +235,8 @@ def load_model(
         dtype=recipe.model.dtype if recipe else arguments.dtype or "auto",
         device=arguments.device,
         placement=arguments.placement,
-        task=task,
+        task=task.shared(ranks),
     )
     how = "" if loaded.placement == "whole" else f", block by block (placement {loaded.placement})"
     console.progress(Progress("load", 1, 1, f"{arguments.model}{how}"))
-    return loaded
+    return replace(loaded, ranks=ranks)

@@ -11,6 +11,7 @@ from pruning.data.bos import Bos, Leading, adds_bos, leading
 from pruning.data.corpora.base import CORPORA, Split, TextCorpus
 from pruning.data.files import check_file
 from pruning.data.files import read as read_file
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import SourceError, UsageError, shortened
 from pruning.utils.registry import unknown_name
@@ -33,7 +34,7 @@ class Windows:
     ``fingerprint``: hash of the text (or of the sampled tokens) and of ``bos`` where it is not
     the tokenizer's own way; ``bos``: what a beginning-of-sequence token leads; ``group``: so many
     windows in a row are one piece of text and its augmentations, and are held out together or not
-    at all.
+    at all; ``ranks``: who shares them.
     """
 
     ids: Tensor
@@ -42,6 +43,7 @@ class Windows:
     seed: int
     bos: Leading
     group: int = 1
+    ranks: Ranks = ALONE
 
 
 def read_text(source: str, split: Split, field: str | None = None) -> str:

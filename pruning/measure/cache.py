@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pruning.artifacts.measurement import MEASUREMENT_VERSION, Measurement
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.utils.digest import key_of
 from pruning.utils.errors import HeadroomError
 from pruning.utils.files import cache_root
@@ -33,17 +34,27 @@ def measurement_key(
     return key_of([MEASUREMENT_VERSION, __version__, *measured, *passes])
 
 
-def cached_measurement(key: str, make: Callable[[], Measurement]) -> Measurement:
-    """The measurement under ``key``, made and stored when there is none or its file is damaged."""
+def cached_measurement(
+    key: str, make: Callable[[], Measurement], ranks: Ranks = ALONE
+) -> Measurement:
+    """The measurement under ``key``, made, by all ``ranks`` together, and stored when there is none
+    or its file is damaged. The cache is that of the first."""
     path: Path = cache_root() / "measurements" / f"{key}.json"
-    if path.is_file():
-        try:
-            return Measurement.read(path)
-        except HeadroomError:
-            pass
+    known = ranks.from_first(lambda: _read(path))
+    if known is not None:
+        return known
     measurement = make()
-    try:
-        measurement.write(path)
-    except HeadroomError:
-        pass  # a full disk must not lose the measurement that is in memory
+    if ranks.is_first:
+        try:
+            measurement.write(path)
+        except HeadroomError:
+            pass  # a full disk must not lose the measurement that is in memory
     return measurement
+
+
+def _read(path: Path) -> Measurement | None:
+    """None where it is absent or damaged."""
+    try:
+        return Measurement.read(path) if path.is_file() else None
+    except HeadroomError:
+        return None

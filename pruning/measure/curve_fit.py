@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pruning.adapters.base import PrunableModule
 from pruning.artifacts.measurement import CURVE_POINTS
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.recovery.solvers.elimination import LIGHT, PrimalElimination, in_turn
 from pruning.recovery.solvers.normal_equations import DAMPINGS, damped_factor
 from pruning.utils.precision import to_float64, zeros_float64
@@ -24,6 +25,21 @@ _CURVE_ROUNDS = 32
 CHOOSING = 4096
 """Probed tokens that the damping of each width is chosen on: trying all of them on all would be
 most of the work."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The probed tokens of this rank: ``count``, which stand behind ``before`` of other ``ranks``,
+    of ``total``."""
+
+    count: int
+    before: int
+    total: int
+    ranks: Ranks = ALONE
+
+    def among(self, first: int) -> int:
+        """How many of the ``first`` of all are here."""
+        return min(max(first - self.before, 0), self.count)
 
 
 @dataclass(frozen=True)
@@ -71,13 +87,15 @@ class ProbedPart:
 
 
 def loss_curves(
-    module: PrunableModule, parts: Sequence[ProbedPart], probes: int, eliminates: bool = False
+    module: PrunableModule, parts: Sequence[ProbedPart], probes: Probes, eliminates: bool = False
 ) -> dict[str, np.ndarray]:
     """Nats per token by curve; see :mod:`pruning.artifacts.measurement` for names and lengths.
     ``probes``: tokens that were probed, of all parts together. ``eliminates``: units go by
-    elimination under the refit instead of by importance."""
+    elimination under the refit instead of by importance.
+
+    Every rank factorises the same Gram matrix, for its own probes; their sums are added up."""
     ordered = _eliminated if eliminates else _orders
-    orders = [ordered(module, part) for part in parts]
+    orders = probes.ranks.from_first(lambda: [ordered(module, part) for part in parts])
     return {
         name: _curve(
             [
@@ -95,29 +113,32 @@ _Ordered = Sequence[tuple[ProbedPart, Tensor]]
 """Parts, and the channels of each, best first."""
 
 
-def _curve(parts: _Ordered, kept: list[int], probes: int) -> np.ndarray:
+def _curve(parts: _Ordered, kept: list[int], probes: Probes) -> np.ndarray:
     """What it costs to keep the first ``kept`` channels of each part: ``½ E[(g·δ)²]`` on the
     probes, with the best damping for each of them [kept]."""
-    losses = _losses(parts, kept, CURVE_DAMPINGS, min(probes, CHOOSING))
-    if probes > CHOOSING:
+    losses = _losses(parts, kept, CURVE_DAMPINGS, probes, min(probes.total, CHOOSING))
+    if probes.total > CHOOSING:
         best = losses.argmin(0).unique().tolist()
         dampings = [CURVE_DAMPINGS[place - 1] for place in best if place > 0]
-        losses = _losses(parts, kept, dampings, probes)
+        losses = _losses(parts, kept, dampings, probes, probes.total)
     curve = losses.amin(0).cpu().numpy()
     # fewer units never cost less
     return np.maximum.accumulate(curve[::-1])[::-1]
 
 
-def _losses(parts: _Ordered, kept: list[int], dampings: Sequence[float], probes: int) -> Tensor:
-    """The same without a repair and with each of the ``dampings``, on the first ``probes`` only
+def _losses(
+    parts: _Ordered, kept: list[int], dampings: Sequence[float], probes: Probes, first: int
+) -> Tensor:
+    """The same without a repair and with each of the ``dampings``, on the ``first`` probes only
     [1 + dampings, kept]."""
-    size = (1 + len(dampings), len(kept), probes)
+    mine = probes.among(first)
+    size = (1 + len(dampings), len(kept), mine)
     effects = zeros_float64(*size, device=parts[0][0].inputs.device)
     for part, channels in parts:
-        here = int((part.places < probes).sum())  # in the order of the text
+        here = int((part.places < mine).sum())  # in the order of the text
         added = part.effects(channels, kept, dampings, here)
         effects.index_add_(2, part.places[:here].to(effects.device), added)
-    return 0.5 * effects.square().mean(2)
+    return 0.5 * probes.ranks.total(effects.square().sum(2)) / first
 
 
 def _lost(inputs: Tensor, by_channel: Tensor, kept: list[int]) -> Tensor:

@@ -20,6 +20,7 @@ from pruning.artifacts.measurement import (
     ModuleMeasurement,
 )
 from pruning.data.windows import Windows
+from pruning.distributed.ranks import Ranks
 from pruning.measure.js_divergence import DivergenceSum
 from pruning.measure.moments import LEVELS, MagnitudeSum, MomentSum
 from pruning.models.execution.blockwise import (
@@ -27,6 +28,7 @@ from pruning.models.execution.blockwise import (
     batches,
     block_contexts,
     embed,
+    share_of,
 )
 from pruning.models.execution.offload import device_of, resident
 from pruning.models.execution.tap import Part, Tap, expert_part
@@ -45,7 +47,7 @@ def measure(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> Measurement:
-    """Measure ``model`` on calibration ``windows`` (ids [n, s]).
+    """Measure ``model`` on calibration ``windows`` (ids [n, s]), this rank on its share of them.
 
     Memory: the residual stream [n, s, d] plus one batch of one block's attention maps.
     Raises Cancelled and Unsupported.
@@ -54,13 +56,14 @@ def measure(
     adapter = adapter_for(model.config)
     blocks = adapter.blocks(model)
     measured = []
+    mine = share_of(windows.ranks, *windows.ids.shape)
     with attention_implementation(model, "eager"):
         contexts = block_contexts(model, adapter, windows.ids.shape[1])
-        hidden = embed(model, adapter, windows.ids)
+        hidden = embed(model, adapter, windows.ids[mine])
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
             with resident(block, then=blocks[index + 1 : index + 2]):
-                measured.append(_measure_block(adapter, block, context, hidden, device_of(block)))
+                measured.append(_measure_block(adapter, block, context, hidden, windows))
             progress(Progress("measure", index + 1, len(blocks), f"Measured block {index}"))
     return Measurement(
         model=name,
@@ -82,13 +85,15 @@ def _measure_block(
     block: nn.Module,
     context: Mapping[str, Any],
     hidden: Tensor,
-    device: torch.device,
+    windows: Windows,
 ) -> BlockMeasurement:
-    """Measure one block and advance ``hidden`` [n, s, d] through it in place."""
+    """Measure one block and advance ``hidden`` [n, s, d], of this rank's ``windows``, through it in
+    place."""
+    device = device_of(block)
     attention, ffn = adapter.attention(block), adapter.ffn(block)
     parallel = adapter.parallel(block)
     divergence = DivergenceSum(attention.units)
-    sums = {"attention": ModuleSums(attention), "ffn": ModuleSums(ffn)}
+    sums = {"attention": ModuleSums(attention, windows), "ffn": ModuleSums(ffn, windows)}
     places = {place: MagnitudeSum() for place in ("residual", "attention", "ffn")}
     for batch in batches(*hidden.shape[:2]):
         entering = hidden[batch].to(device)
@@ -107,6 +112,8 @@ def _measure_block(
         for expert, part in enumerate(tap.parts()):
             places["ffn"].add(part.out_proj_input, expert * width, ffn.units)
         hidden[batch] = leaving.to(hidden.device)
+    for total in (divergence, *places.values()):
+        total.gather(windows.ranks)
     return BlockMeasurement(
         divergence=_plain(divergence.result()),
         attention=sums["attention"].result(),
@@ -117,23 +124,25 @@ def _measure_block(
 
 class ModuleSums:
     """Accumulates the statistics of one module (names in :mod:`pruning.artifacts.measurement`),
-    those of ``in_proj`` outputs only when wanted. Every expert has sums of its own, over the
-    tokens routed to it."""
+    those of ``in_proj`` outputs only when wanted, over the ``windows`` of all ranks. Every expert
+    has sums of its own, over the tokens routed to it."""
 
-    def __init__(self, module: PrunableModule, in_proj: bool = True) -> None:
-        self.module = module
+    def __init__(self, module: PrunableModule, windows: Windows, in_proj: bool = True) -> None:
+        self.module, self.windows = module, windows
         self.parts = [_PartSums(module, in_proj) for _ in range(module.experts)]
-        self.sample: Tensor | None = None
+        self.first_batch: Tensor | None = None  # what a mixture reads in it
 
     def add(self, tap: Tap) -> None:
         """Add what one run of the module showed."""
-        if tap.routing is not None and self.sample is None:
-            hidden = tap.routing.hidden
-            self.sample = hidden[:: -(-len(hidden) // FEW_TOKENS)].clone()
+        if tap.routing is not None and self.first_batch is None:
+            self.first_batch = tap.routing.hidden
         for sums, part in zip(self.parts, tap.parts(), strict=True):
             sums.add(part)
 
     def result(self) -> ModuleMeasurement:
+        """Those of all ranks, to be asked for once."""
+        for sums in self.parts:
+            sums.gather(self.windows.ranks)
         counts = [sums.inputs.count for sums in self.parts]
         self._fill_up()
         statistics = weight_statistics(self.module)
@@ -146,10 +155,15 @@ class ModuleSums:
     def _fill_up(self) -> None:
         """Show experts that hardly any token was routed to a few others of the block: else chance
         would decide on their channels, or nothing at all."""
+        if self.first_batch is None:
+            return
+        first = batches(*self.windows.ids.shape)[0].stop * self.windows.ids.shape[1]
+        hidden = self.windows.ranks.gathered(self.first_batch)[:first]
+        sample = hidden[:: -(-len(hidden) // FEW_TOKENS)]
         for expert, sums in enumerate(self.parts):
             missing = FEW_TOKENS - sums.inputs.count
-            if self.module.mixture and missing > 0:
-                sums.add(expert_part(self.module, expert, self.sample[:missing]))
+            if missing > 0:
+                sums.add(expert_part(self.module, expert, sample[:missing]))
 
 
 class _PartSums:
@@ -166,6 +180,10 @@ class _PartSums:
             bias = self.module.in_proj[name].bias()
             output = part.in_proj[name]
             moments.add(output if bias is None else output - bias)
+
+    def gather(self, ranks: Ranks) -> None:
+        for moments in (self.inputs, *self.in_proj.values()):
+            moments.gather(ranks)
 
     def result(self) -> dict[str, Tensor]:
         statistics = {

@@ -27,8 +27,16 @@ from pruning.artifacts.measurement import BlockMeasurement, Measurement
 from pruning.artifacts.shapes import KINDS, ModuleKind
 from pruning.criteria.base import in_proj_sum
 from pruning.data.windows import Windows
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.measure.moments import Float64Queue
-from pruning.models.execution.blockwise import Frame, batches, block_contexts, embed, run_block
+from pruning.models.execution.blockwise import (
+    Frame,
+    batches,
+    block_contexts,
+    embed,
+    run_block,
+    share_of,
+)
 from pruning.models.execution.offload import device_of, resident
 from pruning.utils.errors import Unsupported
 from pruning.utils.precision import to_float64, zeros_float64
@@ -53,7 +61,8 @@ def with_gradients(
     and two float32 copies of one module's weights. Raises Cancelled, and Unsupported when the
     gradients overflow or the model has mixtures of experts.
     """
-    adapter, ids = adapter_for(model.config), windows.ids
+    adapter, ranks = adapter_for(model.config), windows.ranks
+    ids = windows.ids[share_of(ranks, *windows.ids.shape)]
     blocks = adapter.blocks(model)
     if any(adapter.ffn(block).mixture for block in blocks):
         raise Unsupported(
@@ -69,7 +78,7 @@ def with_gradients(
             hidden = entering.pop()
             block = blocks[index]
             with resident(block, then=blocks[max(index - 1, 0) : index]):
-                task = _BlockBackward(adapter, block, contexts[index], device_of(block))
+                task = _BlockBackward(adapter, block, contexts[index], device_of(block), ranks)
                 added = task.run(hidden, gradient)
             measured[index] = _merged(measured[index], added, model.dtype)
             done = len(blocks) - index
@@ -127,6 +136,7 @@ class _BlockBackward:
     block: nn.Module
     context: Mapping[str, Any]
     device: torch.device
+    ranks: Ranks = ALONE
 
     def run(self, hidden: Tensor, gradient: Tensor) -> dict[ModuleKind, dict[str, np.ndarray]]:
         """Statistics of both modules; ``gradient`` [n, s, d] by the block's output becomes, in
@@ -162,6 +172,7 @@ class _BlockBackward:
                 sums.add_layer(place, seen.inputs[place].detach(), by_layer)
             sums.add_tokens(outer, seen.inputs[-1].detach(), by_inner)
             by_input[batch] += back.float().cpu()
+        sums.gather(self.ranks)
         return sums.result()
 
 
@@ -220,6 +231,15 @@ class GradientSums:
         effect = (out_proj_input.float() * gradient.float()).unflatten(-1, (self.module.units, -1))
         units = effect.sum(-1).square().sum((0, 1))
         self._float64.bring(torch.cat([output[None], units]), self.effects.add_)
+
+    def gather(self, ranks: Ranks) -> None:
+        """From now on these are the sums over the windows of all ``ranks``."""
+        self._float64.finish()
+        for sums in (self.totals, self.squares):
+            sums[:] = [ranks.total(tensor) for tensor in sums]
+        self.effects = ranks.total(self.effects)
+        counts = ranks.total(torch.tensor([self.windows, self.predicted]))
+        self.windows, self.predicted = counts.tolist()
 
     def result(self) -> dict[str, np.ndarray]:
         """Vectors per channel [units·w], and ``fisher_output`` [1]; float64."""

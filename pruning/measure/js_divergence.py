@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from pruning.distributed.ranks import Ranks
 from pruning.utils.precision import sum_float64, zeros_float64
 
 _ENTRIES = {True: 2**18, False: 2**26}
@@ -50,6 +51,11 @@ class DivergenceSum:
         self.entropy += entropy
         for i, mixture in enumerate(mixtures):
             self.mixture[i, i + 1 :] += mixture
+
+    def gather(self, ranks: Ranks) -> None:
+        """From now on these are the sums over the patterns of all ``ranks``."""
+        self.entropy, self.mixture = ranks.total(self.entropy), ranks.total(self.mixture)
+        self.rows = int(ranks.total(torch.tensor(self.rows)))
 
     def result(self) -> Tensor:
         """Divergence [heads, heads], float64: symmetric, zero diagonal, within [0, ln 2]."""

@@ -22,9 +22,10 @@ from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ig
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.shapes import KINDS, ModuleKind
 from pruning.data.windows import Windows
-from pruning.measure.curve_fit import ProbedPart, loss_curves
+from pruning.distributed.ranks import Ranks
+from pruning.measure.curve_fit import ProbedPart, Probes, loss_curves
 from pruning.measure.output_gradients import output_gradients
-from pruning.models.execution.blockwise import batches, block_contexts, embed
+from pruning.models.execution.blockwise import batches, block_contexts, embed, share_of
 from pruning.models.execution.offload import device_of, resident
 from pruning.models.execution.tap import Part, Tap
 from pruning.models.limits import probe_token_bytes, probe_windows
@@ -59,10 +60,15 @@ def with_loss_curves(
     measured = list(measurement.blocks)
     width = model.get_input_embeddings().weight.shape[1]
     token_bytes = probe_token_bytes(len(blocks), width, model.dtype.itemsize)
-    fit_ids, probe_ids = _halves(windows, token_bytes)
+    halves, ranks = _halves(windows, token_bytes), windows.ranks
+    shares = [share_of(ranks, *ids.shape) for ids in halves]
+    fit_ids, probe_ids = (ids[share] for ids, share in zip(halves, shares, strict=True))
+    seq_len, first = windows.ids.shape[1], shares[1].start
+    probes = Probes(len(probe_ids) * seq_len, first * seq_len, halves[1].numel(), ranks)
     callbacks = {"progress": progress, "should_cancel": should_cancel}
     solving = solving or Stopwatch()
-    gradients = output_gradients(model, adapter, probe_ids, windows.seed, **callbacks)
+    seed = windows.seed
+    gradients = output_gradients(model, adapter, probe_ids, seed, first=first, **callbacks)
     with torch.no_grad():
         contexts = block_contexts(model, adapter, fit_ids.shape[1])
         streams = [embed(model, adapter, ids) for ids in (fit_ids, probe_ids)]
@@ -70,8 +76,10 @@ def with_loss_curves(
             stop_if(should_cancel)
             with resident(block, then=blocks[index + 1 : index + 2]):
                 for kind, sums in _sums_of_block(adapter, block, context, streams):
+                    sums.gather(ranks)
                     with solving.running():
-                        curves = sums.curves(gradients.pop((index, kind)), eliminates)
+                        gradient = gradients.pop((index, kind))
+                        curves = sums.curves(gradient, probes, eliminates)
                     measured[index] = measured[index].with_statistics(kind, curves)
             progress(Progress("measure", index + 1, len(blocks), f"Loss curves of block {index}"))
     return replace(measurement, blocks=tuple(measured))
@@ -126,7 +134,12 @@ class _ModuleSums:
             sums.probe(part, self.probes)
         self.probes += tokens
 
-    def curves(self, gradient: Tensor, eliminates: bool) -> dict[str, np.ndarray]:
+    def gather(self, ranks: Ranks) -> None:
+        """From now on Gram matrices are those of all ``ranks``; probes stay where they are."""
+        for part in self.parts:
+            part.gather(ranks)
+
+    def curves(self, gradient: Tensor, probes: Probes, eliminates: bool) -> dict[str, np.ndarray]:
         """Nats per token by curve, from the ``gradient`` [n, s, d] by the module's output at the
         probes."""
         by_output = gradient.flatten(0, 1).to(self.device).float()
@@ -136,7 +149,7 @@ class _ModuleSums:
             sums.probed(weight, by_output, mean)
             for sums, weight in zip(self.parts, weights, strict=True)
         ]
-        return loss_curves(self.module, parts, self.probes, eliminates)
+        return loss_curves(self.module, parts, probes, eliminates)
 
 
 class _PartSums:
@@ -155,6 +168,9 @@ class _PartSums:
         flat = _weighed(part)
         self.count += len(flat)
         self.gram += gram([flat], flat.shape[1], self.gram.dtype, flat.device)
+
+    def gather(self, ranks: Ranks) -> None:
+        self.gram, self.count = ranks.total(self.gram), int(ranks.total(torch.tensor(self.count)))
 
     def probe(self, part: Part, first: int) -> None:
         """``first``: tokens that were probed before."""

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pruning.distributed.ranks import Ranks
 from pruning.utils.precision import float64_device, to_float64, zeros_float64
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
@@ -71,6 +72,25 @@ class MomentSum:
         self._float64.finish()
         return self._sums
 
+    def gather(self, ranks: Ranks) -> None:
+        """From now on these are the sums over the tokens of all ``ranks``."""
+        if ranks.size == 1:
+            return
+        assert self.centre is not None  # every rank has windows
+        centre, sums = to_float64(self.centre), self._found()
+        row = torch.cat([centre.new_tensor([self.count]), centre, sums.flatten()])
+        counts, centres, totals = ranks.gathered(row[None]).split(
+            [1, len(centre), sums.numel()], dim=1
+        )
+        # all are told apart from the same mean: that of the first that has one
+        common = centres[int((counts[:, 0] > 0).int().argmax())]
+        shift, (total, squares) = centres - common, totals.unflatten(1, (2, -1)).unbind(1)
+        self.centre, self.count = common, int(counts.sum())
+        moved = total + counts * shift
+        self._sums = torch.stack(
+            [moved.sum(0), (squares + shift * (2.0 * total + counts * shift)).sum(0)]
+        )
+
     def mean(self) -> Tensor:
         return to_float64(self.centre) + self._found()[0] / self.count
 
@@ -126,6 +146,18 @@ class MagnitudeSum:
         self._total = self._total + sums[0].sum()
         self._squares = self._squares + sums[1].sum()
         self._absolute[here] += sums[2]
+
+    def gather(self, ranks: Ranks) -> None:
+        """From now on these are the sums over the tokens of all ``ranks``."""
+        if ranks.size == 1:
+            return
+        self._float64.finish()
+        self._total, self._squares, self._absolute, self._rows, self._histogram = (
+            ranks.total(torch.as_tensor(part))
+            for part in (self._total, self._squares, self._absolute, self._rows, self._histogram)
+        )
+        self._maximum = ranks.gathered(torch.as_tensor(self._maximum)[None]).amax(0)
+        self.count = int(ranks.total(torch.tensor(self.count)))
 
     @property
     def mean(self) -> float:

@@ -22,17 +22,19 @@ def output_gradients(
     ids: Tensor,
     seed: int,
     *,
+    first: int = 0,
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> dict[tuple[int, ModuleKind], Tensor]:
     """Gradient [n, s, d] (CPU, bfloat16) of the summed loss by the out_proj output of each module,
-    for windows ``ids`` [n, s].
+    for windows ``ids`` [n, s], which stand behind ``first`` others that other ranks have.
 
     The next tokens are sampled from the model itself, so ``E[(g·δ)²] / 2`` is to second order the
     Kullback-Leibler divergence that an error δ of the output causes (Fisher information), and not
     what it happens to do to the text's own tokens. Raises Cancelled.
     """
     generator = torch.Generator().manual_seed(seed)
+    torch.rand(first * ids.shape[1], generator=generator)  # what the others' tokens are sampled by
     blocks = adapter.blocks(model)
     parts = ids.split(max(1, TOKENS_AT_ONCE // ids.shape[1]))
     frame = Frame(model, adapter, parts[0][:1])

@@ -12,6 +12,7 @@ import torch
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.shipped import demo_measurement_key
 from pruning.data.windows import Windows
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.measure.cache import cached_measurement, measurement_key
 from pruning.measure.forward_pass import measure
 from pruning.measure.gradient_pass import with_gradients
@@ -101,14 +102,15 @@ def loss_curve_pass(
     return MeasuringPass(key, extended)
 
 
-def run_passes(passes: Iterable[MeasuringPass]) -> Measurement:
-    """The measurement of all ``passes``, one after the other. What is in the cache is read from
-    there."""
+def run_passes(passes: Iterable[MeasuringPass], ranks: Ranks = ALONE) -> Measurement:
+    """The measurement of all ``passes``, one after the other, made by all ``ranks`` together. What
+    is in the cache is read from there."""
     measurement, key = None, {}
     for one in passes:
         key |= one.key
         if one.is_known:
             measurement = one.extended(measurement)
             continue
-        measurement = cached_measurement(measurement_key(**key), partial(one.extended, measurement))
+        extended = partial(one.extended, measurement)
+        measurement = cached_measurement(measurement_key(**key), extended, ranks)
     return measurement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from pruning.artifacts.plan import ELIMINATION, ModulePlan, Plan, check
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import KINDS, ModuleKind, ModuleShape, Widths
 from pruning.criteria import CRITERIA, unit_scores
+from pruning.criteria.base import Statistics
 from pruning.data.windows import Windows
 from pruning.measure.forward_pass import ModuleSums
 from pruning.planning.checks import block_range
@@ -140,7 +142,7 @@ def _change(
     task: Task = kind_of_task(streams, pair, recipe.recovery, solving, saved_dtype)
     if recovery.reconstructs and recipe.recovery.in_proj != "keep":
         task.reconstruct_in_proj()
-    sums = _sums(pair, recipe)
+    sums = _sums(pair, recipe, streams.windows)
     collected = task.collect(sums, decision if recovery.reconstructs else None)
     if recovery.reconstructs:
         collected = task.reconstruct_out_proj(collected)
@@ -149,7 +151,8 @@ def _change(
         collected, turns = task.eliminate(collected, decision)
         decision = rescored(decision, shape, turns, ELIMINATION)
     elif sums:
-        decision = _rescored(decision, sums, shape, recipe)
+        found = sums.result().statistics
+        decision = streams.ranks.from_first(partial(_rescored, decision, found, shape, recipe))
     finished = task.finish(collected, decision, recovery.finish)
     streams.advance(collected.added, task.added(collected, decision))
     energy = max(collected.energy, torch.finfo(torch.float32).tiny)
@@ -169,21 +172,20 @@ def _change(
     return _Change(event, finished.fit.bias is not None and not had_bias)
 
 
-def _sums(pair: ModulePair, recipe: Recipe) -> ModuleSums | None:
+def _sums(pair: ModulePair, recipe: Recipe, windows: Windows) -> ModuleSums | None:
     """What re-scoring needs, before any token. None: the decision stays, for the recipe wants it
     so, or the criterion cannot be taken again."""
     criterion = CRITERIA[_criterion(pair.kind, recipe)]
     if recipe.recovery.rescore and criterion.updates and not eliminates(recipe):
-        return ModuleSums(pair.pruned, in_proj=criterion.in_proj)
+        return ModuleSums(pair.pruned, windows, in_proj=criterion.in_proj)
     return None
 
 
 def _rescored(
-    decision: ModulePlan, sums: ModuleSums, shape: ModuleShape, recipe: Recipe
+    decision: ModulePlan, statistics: Statistics, shape: ModuleShape, recipe: Recipe
 ) -> ModulePlan:
     """Choose again, as many units, with the updated weights and inputs."""
     name = _criterion(decision.kind, recipe)
-    statistics = sums.result().statistics
     scores = unit_scores(name, statistics, shape, seed=recipe.seed, block=decision.block)
     return rescored(decision, shape, scores, name)
 

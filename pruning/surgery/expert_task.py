@@ -44,6 +44,7 @@ class ExpertTask(Task[Pairs]):
             for e, (tokens, _) in enumerate(routing.by_expert(experts)):
                 target = dense.in_proj(e, before[tokens])
                 self._add(pairs[e], batch, tokens, routing.hidden[tokens], target)
+        pairs = self._gathered(pairs)
         in_proj = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1)
         self._put_in_proj(in_proj, lambda fit: layer.set(self.rounded(fit.weight.T, layer.stored)))
 
@@ -74,7 +75,9 @@ class ExpertTask(Task[Pairs]):
                 if cut:
                     left = shares * cut(e, tap.routing.hidden[part.tokens]) - goal
                     plain_error += to_float64(left).square().sum()
-        return Collected(pairs, dense_added, energy.item(), plain_error.item() if cut else None)
+        energy, plain_error = map(streams.ranks.total, (energy, plain_error))
+        left_by_cut = plain_error.item() if cut else None
+        return Collected(self._gathered(pairs), dense_added, energy.item(), left_by_cut)
 
     def _plain_cut(self, decision: ModulePlan) -> Callable[[int, Tensor], Tensor]:
         """What a dense expert, its removed channels silent, gives [t, d] for tokens [t, d];
@@ -123,6 +126,11 @@ class ExpertTask(Task[Pairs]):
         size = (inputs, outputs, self.pair.device)
         experts = range(self.pair.pruned.experts)
         return [(NormalEquations.zeros(*size), NormalEquations.zeros(*size)) for _ in experts]
+
+    def _gathered(self, pairs: Pairs) -> Pairs:
+        """The equations of all ranks."""
+        ranks = self.streams.ranks
+        return [(fitting.gathered(ranks), held.gathered(ranks)) for fitting, held in pairs]
 
     def _add(
         self,

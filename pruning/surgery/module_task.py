@@ -32,6 +32,7 @@ class ModuleTask(Task[Pair]):
             target = self._dense_in_proj(dense_layers, dense_in)
             entering = self.pair.tap_pruned(pruned_in).in_proj_input
             self._add(parts, batch, entering, target)
+        parts = self._gathered(parts)
         # a new bias is recorded (and loaded) for out_proj only
         in_proj = OutputProjectionFit.of(parts, *_stacked(layers), self.rule.damping)
 
@@ -72,8 +73,9 @@ class ModuleTask(Task[Pair]):
                 left = cut(as_it_was.out_proj_input) - target.float()
                 plain_error += to_float64(left.square().sum(-1)).sum()
         buffers = parts if isinstance(parts[0], ActivationBuffer) else None
-        left_by_cut = plain_error.item() if cut else None
-        return Collected(parts, dense_added, energy.item(), left_by_cut, buffers)
+        left_by_cut = streams.ranks.total(plain_error).item() if cut else None
+        energy = streams.ranks.total(energy)
+        return Collected(self._gathered(parts), dense_added, energy.item(), left_by_cut, buffers)
 
     def _plain_cut(self, decision: ModulePlan) -> Callable[[Tensor], Tensor]:
         """What the dense out_proj, its removed inputs silent, gives [..., out] for all of its
@@ -116,6 +118,11 @@ class ModuleTask(Task[Pair]):
         stream = self.streams.dense
         size = (self.streams.tokens, inputs, outputs, self.pair.device, stream.dtype)
         return equations(*size), equations(*size)
+
+    def _gathered(self, parts: Pair) -> Pair:
+        """The equations of all ranks."""
+        ranks = self.streams.ranks
+        return parts[0].gathered(ranks), parts[1].gathered(ranks)
 
     def _add(self, parts: Pair, batch: slice, x: Tensor, target: Tensor) -> None:
         """Add a batch of windows, those that are held out to the second part."""

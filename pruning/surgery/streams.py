@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pruning.adapters.base import ModelAdapter, PrunableModule
 from pruning.artifacts.shapes import ModuleKind
 from pruning.data.windows import Windows
-from pruning.models.execution.blockwise import batches, block_contexts, embed
+from pruning.models.execution.blockwise import batches, block_contexts, embed, share_of
 from pruning.models.execution.offload import device_of, resident
 from pruning.models.execution.tap import Tap, run_tapped, run_with_output
 from pruning.utils.precision import autocast_in
@@ -89,15 +89,18 @@ class ModulePair:
 
 class Streams:
     """The residual streams [n, s, d] (CPU, model dtype) of the dense and of the pruned model for
-    the same windows, up to the module that comes next. Until the first cut both are one tensor.
+    this rank's share of ``windows``, up to the module that comes next. Until the first cut both are
+    one tensor.
     """
 
     def __init__(
         self, dense: nn.Module, pruned: nn.Module, adapter: ModelAdapter, windows: Windows
     ) -> None:
-        self.dense = embed(dense, adapter, windows.ids)
+        mine = share_of(windows.ranks, *windows.ids.shape)
+        self.dense = embed(dense, adapter, windows.ids[mine])
         self.pruned = self.dense
-        self._adapter, self._group = adapter, windows.group
+        self.windows, self.ranks = windows, windows.ranks
+        self._adapter, self._first = adapter, mine.start
         self._dense_blocks, self._pruned_blocks = adapter.blocks(dense), adapter.blocks(pruned)
         self._contexts = block_contexts(dense, adapter, windows.ids.shape[1])
         self._block_inputs: tuple[Tensor, Tensor] | None = None  # where both modules read them
@@ -108,7 +111,8 @@ class Streams:
 
     @property
     def tokens(self) -> int:
-        return self.dense.shape[0] * self.dense.shape[1]
+        """Of all ranks."""
+        return self.windows.ids.numel()
 
     @contextmanager
     def block(self, index: int) -> Iterator[None]:
@@ -141,7 +145,7 @@ class Streams:
 
     def held_out(self, batch: slice) -> Tensor:
         """Which windows of a batch [n] are held out: every HELD_OUT_EVERY-th group."""
-        groups = torch.arange(batch.start, batch.stop) // self._group
+        groups = (self._first + torch.arange(batch.start, batch.stop)) // self.windows.group
         return groups % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
 
     def added(self, pair: ModulePair) -> Iterator[tuple[slice, Tensor]]:

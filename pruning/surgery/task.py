@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -26,6 +27,7 @@ from pruning.utils.errors import Unsupported
 from pruning.utils.precision import to_float64, zeros_float64
 from pruning.utils.stopwatch import Stopwatch
 
+T = TypeVar("T")
 E = TypeVar("E")
 """Equations of out_proj: of the tokens to fit on and of the held-out ones, or of every expert."""
 
@@ -106,9 +108,10 @@ class Task(ABC, Generic[E]):
         self, in_proj: OutputProjectionFit | ExpertFit, put: Callable[[Fit], None]
     ) -> None:
         """Fit in_proj as the recipe says; ``put`` gives the module its weights."""
+        _ = in_proj.parts  # of all ranks
         with self.solving.running():
             checked = self.rule.in_proj == "checked"
-            put(in_proj.cut() if checked else in_proj.refitted())
+            put(self._first(in_proj.cut if checked else in_proj.refitted))
         self.in_proj_changed = True
         if checked:
             self._put_best(in_proj, put)
@@ -120,14 +123,15 @@ class Task(ABC, Generic[E]):
         its target on windows held out from the fit; nothing changes where there are none."""
         held_out = list(self._held_out_targets())
         best, least = None, self._output_error(held_out)
-        for damping in DAMPINGS if held_out else ():
+        count = self.streams.ranks.total(torch.tensor(len(held_out)))
+        for damping in DAMPINGS if count else ():
             with self.solving.running():
-                put(in_proj.solved(damping, held_out=False))
+                put(self._first(partial(in_proj.solved, damping, held_out=False)))
             error = self._output_error(held_out)
             if error < least:
                 best, least = damping, error
         with self.solving.running():
-            put(in_proj.solved(best))
+            put(self._first(partial(in_proj.solved, best)))
 
     def _held_out_targets(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the pruned module reads of the held-out windows [b, s, d], and what its out_proj
@@ -149,7 +153,11 @@ class Task(ABC, Generic[E]):
         for hidden, target in windows:
             left = self.pair.pruned_output(hidden)[1].float() - target
             total += to_float64(left.square().sum(-1)).sum()
-        return total.item()
+        return self.streams.ranks.total(total).item()
+
+    def _first(self, solve: Callable[[], T]) -> T:
+        """What ``solve`` gives on the first rank, which alone has the equations of all."""
+        return self.streams.ranks.from_first(solve)
 
     def reconstruct_out_proj(self, collected: Collected[E]) -> Collected[E]:
         """Algorithms 1, 3, 4, second half: fit out_proj before the cut. Returns the equations in
@@ -159,7 +167,7 @@ class Task(ABC, Generic[E]):
         out_proj = self.out_proj_fit(collected.equations, torch.arange(layer_shape(layer)[1]))
         equations = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
-            fit = out_proj.refitted()
+            fit = self._first(out_proj.refitted)
         set_layer(layer, self.rounded(fit.weight.T, like), self.rounded(fit.bias, like))
         return replace(collected, equations=equations)
 
@@ -179,7 +187,8 @@ class Task(ABC, Generic[E]):
         even = per_group > 1 and not decision.grouped and not decision.ungrouped
         rows = zip(decision.removed, decision.criteria, strict=True)
         with self.solving.running():
-            turns = out_proj.in_turn(
+            chosen = partial(
+                out_proj.in_turn,
                 decision.units // size,
                 size * module.unit_width,
                 keep=len(decision.kept) // size,
@@ -187,6 +196,7 @@ class Task(ABC, Generic[E]):
                 first={unit // size for unit, why in rows if why in (SIMILARITY, BY_HAND)},
                 never={unit // size for unit in decision.held},
             )
+            turns = self._first(chosen)
         return collected, turns.repeat_interleave(size).numpy()
 
     def finish(self, collected: Collected[E], decision: ModulePlan, recovered: Finish) -> Finished:
@@ -197,8 +207,10 @@ class Task(ABC, Generic[E]):
         out_proj = self.out_proj_fit(collected.equations, expand(decision.kept, module.unit_width))
         _ = out_proj.parts  # the sums of products are not counted as solving
         with self.solving.running():
-            before, fit = collected.plain_error, recovered(out_proj)
-            before = out_proj.cut().error if before is None else before
+            fit = self._first(lambda: recovered(out_proj))
+            before = collected.plain_error
+            if before is None:
+                before = self._first(lambda: out_proj.cut().error)
         cut(
             pair.adapter,
             pair.pruned_block,

@@ -8,13 +8,15 @@ from typing import Any
 
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console
-from pruning.cli.options import add_calibration, add_model, checked, load_model
+from pruning.cli.options import add_calibration, add_model, checked, load_model, shared
 from pruning.cli.recipe import recipe_from
 from pruning.utils.files import check_writable
 
 
 class Measure(Command):
     """One pass over the calibration set; more passes when they are asked for."""
+
+    shares_work = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
@@ -31,21 +33,22 @@ class Measure(Command):
         )
         parser.add_argument("--out", required=True, metavar="FILE.json", help="the file to write")
 
-    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
-        recipe = recipe_from(arguments)
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any] | None:
         out = Path(arguments.out)
-        check_writable(out)
-        checked(arguments, recipe, prunes=False, loss_curves=arguments.curves)
-        from pruning.pipeline import measure_model, memory_task
+        wanted = {"gradients": arguments.gradients, "loss_curves": arguments.curves}
+        with shared(arguments) as ranks:
+            with ranks.together():
+                recipe = recipe_from(arguments)
+                check_writable(out)
+                curves = arguments.curves
+                checked(arguments, recipe, prunes=False, loss_curves=curves, ranks=ranks)
+                from pruning.pipeline import measure_model, memory_task
 
-        task = memory_task(recipe, prunes=False, loss_curves=arguments.curves)
-        measurement = measure_model(
-            load_model(arguments, console, task, recipe),
-            recipe,
-            gradients=arguments.gradients,
-            loss_curves=arguments.curves,
-            progress=console.progress,
-        )
+                task = memory_task(recipe, prunes=False, loss_curves=curves)
+                loaded = load_model(arguments, console, task, recipe, ranks)
+            measurement = measure_model(loaded, recipe, **wanted, progress=console.progress)
+        if not ranks.is_first:
+            return None
         measurement.write(out)
         return {
             "out": arguments.out,

@@ -18,8 +18,10 @@ from pruning.cli.options import (
     checked,
     load_model,
     preset_help,
+    shared,
 )
 from pruning.cli.recipe import recipe_from
+from pruning.distributed.ranks import Ranks
 from pruning.utils.errors import HeadroomError, Unsupported, described
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 class Prune(Command):
     """The whole way from a model to a folder, or to one file."""
+
+    shares_work = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_model(parser)
@@ -47,20 +51,14 @@ class Prune(Command):
         )
         add("--evaluate-windows", type=int, default=16, metavar="N", help="its windows (16)")
 
-    def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
-        recipe = recipe_from(arguments)
-        out = Path(arguments.out)
-        before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
-        texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
-        forecast = checked(arguments, recipe, out=out, form=arguments.form, texts=texts)
+    def run(self, arguments: Namespace, console: Console) -> dict[str, Any] | None:
+        with shared(arguments) as ranks:
+            run, before = _pruned(arguments, console, ranks)
+        if not ranks.is_first:
+            return None
         from pruning.checkpoint import parts_of
-        from pruning.pipeline import memory_task, prune
 
-        loaded = load_model(arguments, console, memory_task(recipe), recipe)
-        shape = forecast.outline.shape
-        for reason in (*shape.fixed.values(), *shape.whole):
-            console.say("prune", reason)
-        run = prune(loaded, recipe, progress=console.progress)
+        out = Path(arguments.out)
         for remark in run.plan.remarks:
             console.say("prune", remark)
         if run.check is not None and run.check.kept == "plain":
@@ -87,6 +85,25 @@ class Prune(Command):
                 "protocol": evaluation.protocol,
             }
         return {**result, **run.report.as_dict()}
+
+
+def _pruned(
+    arguments: Namespace, console: Console, ranks: Ranks
+) -> tuple[PruneRun, Provenance | None]:
+    """The run, and where the recipe came from."""
+    with ranks.together():
+        recipe = recipe_from(arguments)
+        before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
+        texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
+        more = {"out": Path(arguments.out), "form": arguments.form, "texts": texts}
+        forecast = checked(arguments, recipe, ranks=ranks, **more)
+        from pruning.pipeline import memory_task, prune
+
+        loaded = load_model(arguments, console, memory_task(recipe), recipe, ranks)
+    shape = forecast.outline.shape
+    for reason in (*shape.fixed.values(), *shape.whole):
+        console.say("prune", reason)
+    return prune(loaded, recipe, progress=console.progress), before
 
 
 def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:

@@ -12,10 +12,13 @@ from pruning.artifacts.recipe import Recipe
 from pruning.cli.base import COMMANDS, Command, table
 from pruning.cli.console import Console, silence_libraries
 from pruning.cli.options import (
+    add_executor,
     add_model,
     add_task_data,
     checked,
+    executor_of,
     load_model,
+    own_copy,
     parse_names,
     text_help,
 )
@@ -53,9 +56,10 @@ class Reproduce(Command):
         also = "further models, for figures that compare models (figure3, figure5)"
         add("--also", type=parse_names, default=(), metavar="A,B,...", help=also)
         add("--seed", type=int, default=0, metavar="N")
+        add_executor(parser)
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
-        experiment = EXPERIMENTS[arguments.experiment]
+        experiment, executor = EXPERIMENTS[arguments.experiment], executor_of(arguments)
         out = Path(arguments.out or f"out/{experiment.name}").expanduser()
         check_writable(out / f"{experiment.name}.json")
         request = _request(arguments)
@@ -63,6 +67,8 @@ class Reproduce(Command):
         measures = experiment.only_measures
         if arguments.also and not measures:
             raise UsageError(f"{experiment.name} is of one model; leave --also out.")
+        if measures and not executor.works_here:
+            raise UsageError(f"{experiment.name} has no cells; leave --executor out.")
         models = [Namespace(**{**vars(arguments), "model": also}) for also in arguments.also]
         models = [arguments, *models]
         recipes = [_largest(each, sampling, request) for each in models]
@@ -78,9 +84,17 @@ class Reproduce(Command):
 
         results = []
         for each, recipe in zip(models, recipes, strict=True):
-            loaded = load_model(each, console, memory_task(recipe), recipe)
+            own = own_copy(each, executor)
+            loaded = load_model(own, console, memory_task(recipe), recipe)
             results.append(
-                run_experiment(loaded, experiment, request, on_cell=say, progress=console.progress)
+                run_experiment(
+                    loaded,
+                    experiment,
+                    request,
+                    executor=executor,
+                    on_cell=say,
+                    progress=console.progress,
+                )
             )
             del loaded  # one model at a time
         result = joined(results)

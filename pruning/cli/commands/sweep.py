@@ -12,9 +12,12 @@ from pruning.cli.console import Console
 from pruning.cli.options import (
     add_calibration,
     add_decisions,
+    add_executor,
     add_model,
     checked,
+    executor_of,
     load_model,
+    own_copy,
     parse_names,
     parse_numbers,
     preset_help,
@@ -44,6 +47,7 @@ class SweepCommand(Command):
         add("--text", default="sample", metavar="SRC", help=text_help())
         add("--text-seq-len", type=int, default=128, metavar="N")
         add("--windows", type=int, metavar="N", help="first N windows (default all)")
+        add_executor(parser)
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
         wanted = Sweep(
@@ -55,18 +59,22 @@ class SweepCommand(Command):
             arguments.text_seq_len,
             arguments.windows,
         )
+        executor = executor_of(arguments)
         variants = [wanted.recipe_at(*point) for point in wanted.points()]
         checked(arguments, variants[0], variants=variants[1:], texts=(wanted.text,))
         from pruning.pipeline import memory_task
 
-        loaded = load_model(arguments, console, memory_task(wanted.recipe), wanted.recipe)
+        own = own_copy(arguments, executor)
+        loaded = load_model(own, console, memory_task(wanted.recipe), wanted.recipe)
 
         def say_point(point: SweepPoint) -> None:
             size = "overflow" if point.perplexity is None else f"{point.perplexity:.3f}"
             value = "" if point.value is None else f" at {point.value:g}"
             console.say("sweep", f"{point.preset}{value}: perplexity {size}")
 
-        points = sweep(loaded, wanted, on_point=say_point, progress=console.progress)
+        points = sweep(
+            loaded, wanted, executor=executor, on_point=say_point, progress=console.progress
+        )
         return {
             "axis": wanted.axis,
             "protocol": points[0].protocol,

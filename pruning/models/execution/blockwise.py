@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from pruning.adapters.base import ModelAdapter, adapter_for
 from pruning.artifacts.events import CancelCheck, never, stop_if
+from pruning.distributed.ranks import Ranks
 from pruning.models.execution.forward import replaced_forwards
 from pruning.models.execution.offload import device_of, is_offloaded, moved, resident
+from pruning.utils.errors import UsageError
 
 TOKENS_PER_BATCH = 2048
 _NOT_CONTEXT = {"hidden_states", "cache", "past_key_values", "layer_past", "use_cache", "kwargs"}
@@ -38,6 +40,27 @@ def batches(samples: int, seq_len: int) -> list[slice]:
     """Slices of samples that hold about TOKENS_PER_BATCH tokens each."""
     size = max(1, TOKENS_PER_BATCH // seq_len)
     return [slice(start, min(start + size, samples)) for start in range(0, samples, size)]
+
+
+def share_of(ranks: Ranks, samples: int, seq_len: int) -> slice:
+    """The windows, out of so many, that this rank works on. Raises UsageError where some would get
+    none.
+
+    Whole batches where that is even enough: sums are then rounded as in a single process."""
+    if samples < ranks.size:
+        raise UsageError(
+            f"{ranks.size} processes cannot share {samples} windows; start fewer, or take more "
+            "samples."
+        )
+    whole = batches(samples, seq_len)
+    if len(whole) % ranks.size == 0 or len(whole) > 8 * ranks.size:
+        edges = [batch.start for batch in whole] + [samples]
+    else:
+        edges = list(range(samples + 1))
+    first, last = (
+        edges[(len(edges) - 1) * place // ranks.size] for place in (ranks.rank, ranks.rank + 1)
+    )
+    return slice(first, last)
 
 
 class Frame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pruning.adapters import ModelAdapter
 from pruning.artifacts.shapes import ModelShape
+from pruning.distributed.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,7 +18,8 @@ class LoadedModel:
     """``source`` is what the user asked for; ``identity`` names the very weights (hub commit, or
     content of local files; and what was pruned in memory) for cache keys; ``placement``
     where its blocks wait (see :mod:`pruning.models.loading.memory_needs`); ``file_dtype``: what
-    a model made from it is saved in (None: as it computes). Treat ``model`` as immutable."""
+    a model made from it is saved in (None: as it computes); ``ranks``: the processes that work on
+    it together, each with a copy. Treat ``model`` as immutable."""
 
     model: PreTrainedModel
     tokenizer: Any
@@ -27,6 +29,7 @@ class LoadedModel:
     identity: str
     placement: str = "whole"
     file_dtype: str | None = None
+    ranks: Ranks = ALONE
 
     @property
     def dtype(self) -> str:

@@ -72,7 +72,8 @@ def of_outline(outline: Outline, device: str, task: Task, cards: int = 1) -> Mem
         blocks=len(shape.blocks),
         routes=max(m.active for m in modules),
     )
-    free = free_bytes(device), free_bytes("cpu")
+    on_cpu = free_bytes("cpu") // task.processes
+    free = on_cpu if device == "cpu" else free_bytes(device), on_cpu
     others = [f"{device}:{card}" for card in range(cards)] if device == "cuda" else []
     least = min(map(free_bytes, others), default=None)
     return MemoryEstimate(sizes, task, outline.dtype, device, *free, cards, least)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pruning.distributed.ranks import ALONE, Ranks
 from pruning.models.execution.blockwise import TOKENS_PER_BATCH
 from pruning.models.limits import BUFFER_BYTES
 from pruning.recovery.solvers.dual import DualNormalEquations
@@ -20,11 +21,13 @@ from pruning.utils.precision import float64_device, sum_dtype
 
 
 class ActivationBuffer:
-    """Inputs [t, in] and targets [t, out] of the batches of a pass, as they came, of ``tokens``
-    tokens in all (those that are held out included)."""
+    """Inputs [t, in] and targets [t, out] of the batches of a pass over this rank's windows, as
+    they came; all ``ranks`` have ``tokens`` tokens (those that are held out included)."""
 
-    def __init__(self, tokens: int, inputs: int, outputs: int, device: torch.device) -> None:
-        self.tokens, self.outputs, self.device = tokens, outputs, device
+    def __init__(
+        self, tokens: int, inputs: int, outputs: int, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
+        self.tokens, self.outputs, self.device, self.ranks = tokens, outputs, device, ranks
         self._sum = torch.zeros(inputs, dtype=sum_dtype(device), device=device)
         self.parts: list[tuple[Tensor, Tensor]] = []
 
@@ -33,6 +36,14 @@ class ActivationBuffer:
         x, target = x.flatten(0, -2), target.flatten(0, -2)
         self._sum += x.float().sum(0)
         self.parts.append((x, target))
+
+    def gathered(self, ranks: Ranks) -> ActivationBuffer:
+        """The same tokens; what is :meth:`select`-ed comes from those of all ``ranks``."""
+        if ranks.size == 1:
+            return self
+        whole = ActivationBuffer(self.tokens, len(self._sum), self.outputs, self.device, ranks)
+        whole.parts, whole._sum = self.parts, ranks.total(self._sum)
+        return whole
 
     @property
     def count(self) -> int:
@@ -47,29 +58,31 @@ class ActivationBuffer:
         device = float64_device(self.device)
         if device == self.device:
             return self
-        buffer = ActivationBuffer(self.tokens, len(self._sum), self.outputs, device)
+        buffer = ActivationBuffer(self.tokens, len(self._sum), self.outputs, device, self.ranks)
         for x, target in self.parts:
             buffer.add(x.to(device), target.to(device))
         return buffer
 
     def select(self, channels: Tensor) -> NormalEquations | DualNormalEquations:
-        """The equations of the input ``channels``, in the form that takes less memory; float64."""
+        """The equations of the input ``channels`` on the first rank, in the form that takes less
+        memory; float64."""
         channels = channels.to(self.device)
         if self.tokens < len(self._sum):
             rows = DualNormalEquations.zeros(len(channels), self.outputs, self.device)
             for x, target in self._batches(channels):
                 rows.add(x, target)
-            return rows.in_float64()
+            return rows.gathered(self.ranks).in_float64()
         summed = NormalEquations.zeros(len(channels), self.outputs, self.device)
         summed.gram = gram(
             (x for x, _ in self._batches(channels)), len(channels), summed.gram.dtype, self.device
         )
-        summed.inputs = self._sum[channels]
         for x, target in self._batches(channels):
             summed.count += len(x)
             summed.cross += x.T @ target
             summed.targets += target.sum(0)
             summed.energy += target.square().sum(0).sum(dtype=summed.energy.dtype)
+        summed = summed.gathered(self.ranks)
+        summed.inputs = self._sum[channels]
         return summed.in_float64()
 
     def _batches(self, channels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

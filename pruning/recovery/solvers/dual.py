@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.distributed.ranks import Ranks
 from pruning.recovery.solvers.elimination import DualElimination
 from pruning.recovery.solvers.normal_equations import Solver, Trial, damped_factor, number_by_factor
 from pruning.utils.precision import to_float64
@@ -48,6 +49,10 @@ class DualNormalEquations:
 
     def __add__(self, other: DualNormalEquations) -> DualNormalEquations:
         return DualNormalEquations(torch.cat([self.x, other.x]), torch.cat([self.t, other.t]))
+
+    def gathered(self, ranks: Ranks) -> DualNormalEquations:
+        """The rows of all ``ranks``."""
+        return DualNormalEquations(ranks.gathered(self.x), ranks.gathered(self.t))
 
     def in_float64(self) -> DualNormalEquations:
         """The same in float64, on a device that has it."""

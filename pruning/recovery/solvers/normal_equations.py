@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pruning.distributed.ranks import Ranks
 from pruning.recovery.solvers.elimination import PrimalElimination
 from pruning.recovery.solvers.gram import gram
 from pruning.utils.precision import sum_dtype, sum_float64, to_float64
@@ -72,6 +73,14 @@ class NormalEquations:
             self.targets + other.targets,
             self.energy + other.energy,
         )
+
+    def gathered(self, ranks: Ranks) -> NormalEquations:
+        """The equations of the tokens of all ``ranks``, on the first of them."""
+        if ranks.size == 1:
+            return self
+        count = int(ranks.total(torch.tensor(self.count)))
+        tensors = (self.gram, self.cross, self.inputs, self.targets, self.energy)
+        return NormalEquations(count, *map(ranks.total_at_first, tensors))
 
     def in_float64(self) -> NormalEquations:
         """The same in float64, on a device that has it."""

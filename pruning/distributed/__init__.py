@@ -1,0 +1,1 @@
+"""Several processes that share the calibration windows of one model."""
