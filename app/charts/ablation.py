@@ -38,7 +38,7 @@ def unit_map(shape: ModelShape, off: Ablation, ranks: Sequence[Sequence[int]]) -
     the id ``head:block:number``, ``ffn:block`` or ``block:block``."""
     rows = unit_rows(shape, off)
     heads, blocks = max(b.attention.units for b in shape.blocks), len(shape.blocks)
-    side = max(5, min(13, 330 // heads, 620 // blocks))
+    side = max(4, min(9, 330 // heads, 270 // blocks))  # apart on a phone too
     places = {FFN: heads + GAP, BLOCK: heads + 1 + 2 * GAP}
     ticks = {**number_ticks(range(heads)), **{place: name for name, place in places.items()}}
     kinds = {"heads": theme.ATTENTION, FFN: theme.FFN, BLOCK: theme.GREY}
@@ -54,7 +54,7 @@ def unit_map(shape: ModelShape, off: Ablation, ranks: Sequence[Sequence[int]]) -
         replace(block_axis(range(blocks)), grid=False),
         Axis("head", (places[BLOCK] + 0.7, -0.7), ticks, grid=False),
         rows,
-        height=120 + (heads + 3) * (side + 7),
+        height=120 + (heads + 3) * (side + 11),
         still=True,
     )
 
@@ -146,11 +146,10 @@ def foretold(found: LeaveOneOut, predictor: Predictor) -> Chart:
     """What each head changes when it alone is off, against what ``predictor`` says of it; marks
     carry the id ``head:block:number``."""
     real = [change.kl for change in found.changes]
-    rho = predictor.rank_correlation
-    said = "nothing to rank" if rho is None else f"Spearman's ρ = {rho:.2f}"
     return Chart(
         f"The {len(real)} heads of block {found.block}, each switched off alone: divergence from "
-        f"{min(real):.4f} to {max(real):.4f} nats against {predictor.title}; {said}.",
+        f"{min(real):.4f} to {max(real):.4f} nats against {predictor.title}; "
+        f"{rank_words(predictor)}.",
         [
             Series(
                 "heads",
@@ -176,6 +175,12 @@ def foretold(found: LeaveOneOut, predictor: Predictor) -> Chart:
         height=340,
         still=True,
     )
+
+
+def rank_words(predictor: Predictor) -> str:
+    """``Spearman's ρ = 0.73``."""
+    rho = predictor.rank_correlation
+    return "nothing to rank" if rho is None else f"Spearman's ρ = {rho:.2f}"
 
 
 def head_rows(found: LeaveOneOut) -> list[Row]:

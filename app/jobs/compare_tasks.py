@@ -114,9 +114,7 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
     return Task(work, (EVALUATE,))
 
 
-def zero_shots(
-    run: Any, names: Sequence[str], limit: int | None, folder: str | None
-) -> Task:
+def zero_shots(run: Any, names: Sequence[str], limit: int | None, folder: str | None) -> Task:
     """Accuracy of both models on the first ``limit`` items (None: all) of each task, whose rows are
     in ``folder`` (None: on the hub)."""
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from pruning.ablation.masks import BlockMask
-from pruning.ablation.reading import REMEDY, Reading, frames_for
+from pruning.ablation.reading import REMEDY, Reading, frames_for, log_probabilities
 from pruning.ablation.request import check_block, check_measured
-from pruning.ablation.what_if import changed, compared, total_change
+from pruning.ablation.what_if import Compared, changed, compared, total_change
 from pruning.artifacts.ablation import Change, LeaveOneOut, Predictor
-from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
+from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never, stop_if
 from pruning.artifacts.measurement import Measurement
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.models.loading.loaded import LoadedModel
@@ -52,17 +52,15 @@ def leave_one_out(
         frames = frames_for(loaded, reading.ids[:windows])
         callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
         variants = changed(loaded, reading, frames, masks, windows=windows, **callbacks)
-        changes = tuple(
-            total_change(
-                [
-                    compared(frames[ids.shape[1]], ids, before[-1], stream)
-                    for ids, before, stream in zip(
-                        reading.ids, reading.entering, streams, strict=False
-                    )
-                ]
-            )
-            for streams in variants
-        )
+        sides: list[list[Compared]] = [[] for _ in variants]
+        for place, ids in enumerate(reading.ids[:windows]):
+            frame = frames[ids.shape[1]]
+            dense = reading.dense(place, frame)
+            for head, streams in enumerate(variants):
+                stop_if(should_cancel)
+                other = log_probabilities(frame, ids, streams[place])
+                sides[head].append(compared(ids, dense, other))
+        changes = tuple(map(total_change, sides))
     predictors = () if measurement is None else _predictors(measurement, block, changes, seed)
     seconds = round(time.perf_counter() - started, 3)
     return LeaveOneOut(block, changes, reading.protocol, predictors, seconds)

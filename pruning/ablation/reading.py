@@ -21,6 +21,8 @@ LONGEST = 256
 """Tokens of a sentence."""
 MOST = 16
 """Windows of text: what is kept of them grows with the model."""
+KEPT_BYTES = 64 << 20
+"""Log-probabilities that are kept beside the streams, from which they can be made again."""
 REMEDY = "use fewer or shorter windows"
 
 
@@ -28,7 +30,8 @@ REMEDY = "use fewer or shorter windows"
 class Reading:
     """``ids``: each window of the text and then the sentence, [1, s] each. ``entering``: for each
     of them what enters every block and what leaves the last one, [1, s, d] on the CPU. ``pieces``:
-    the text of each token of the windows. ``identity``: the weights that read it."""
+    the text of each token of the windows. ``identity``: the weights that read it. ``likely``: the
+    log-probabilities of what follows every token [s, vocabulary], where they are few enough."""
 
     identity: str
     source: str
@@ -37,11 +40,20 @@ class Reading:
     entering: tuple[tuple[Tensor, ...], ...]
     pieces: tuple[tuple[str, ...], ...]
     dtype: str
+    likely: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        """What the streams hold in memory."""
-        return sum(stream.nbytes for streams in self.entering for stream in streams)
+        """What this holds in memory."""
+        streams = sum(stream.nbytes for streams in self.entering for stream in streams)
+        return streams + sum(side.nbytes for side in self.likely)
+
+    def dense(self, place: int, frame: Frame) -> Tensor:
+        """Log-probabilities [s, vocabulary] of what follows every token of one of ``ids``, by the
+        model of ``frame``."""
+        if self.likely:
+            return self.likely[place]
+        return log_probabilities(frame, self.ids[place], self.entering[place][-1])
 
     @property
     def protocol(self) -> str:
@@ -87,6 +99,12 @@ def read(
                 for streams in entering:
                     context = frames[streams[0].shape[1]].contexts[index]
                     streams.append(run_block(block, streams[-1], context))
+        tokens = sum(window.shape[1] for window in ids)
+        likely = tuple(
+            log_probabilities(frames[window.shape[1]], window, streams[-1])
+            for window, streams in zip(ids, entering, strict=True)
+            if 4 * tokens * model.config.vocab_size <= KEPT_BYTES
+        )
     return Reading(
         loaded.identity,
         cut.source,
@@ -95,7 +113,14 @@ def read(
         tuple(map(tuple, entering)),
         tuple(tuple(pieces(tokenizer, window)) for window in cut.ids.tolist()),
         loaded.dtype,
+        likely,
     )
+
+
+def log_probabilities(frame: Frame, ids: Tensor, leaving: Tensor) -> Tensor:
+    """Of what follows every token of ``ids`` [1, s]: [s, vocabulary], float32, on the model's
+    device, from what left the last block [1, s, d]."""
+    return frame.logits(ids, leaving)[0].float().log_softmax(-1)
 
 
 def check_reading(seq_len: int, windows: int) -> None:

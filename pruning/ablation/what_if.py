@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pruning.ablation.masks import BlockMask, Masks, masked
-from pruning.ablation.reading import REMEDY, Reading, frames_for
+from pruning.ablation.reading import REMEDY, Reading, frames_for, log_probabilities
 from pruning.artifacts.ablation import Ablation, Change, Continued, NextToken, WhatIf
 from pruning.artifacts.comparison import Passage
 from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never, stop_if
@@ -47,8 +46,9 @@ def what_if(
         callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
         (after,) = changed(loaded, reading, frames, [masks], **callbacks)
         sides = [
-            compared(frames[ids.shape[1]], ids, before[-1], stream)
-            for ids, before, stream in zip(reading.ids, reading.entering, after, strict=True)
+            compared(ids, reading.dense(place, frame), log_probabilities(frame, ids, after[place]))
+            for place, ids in enumerate(reading.ids)
+            for frame in [frames[ids.shape[1]]]
         ]
     *text, asked = sides
     passages = tuple(
@@ -113,24 +113,20 @@ class Compared:
     last: Tensor
 
 
-def compared(frame: Frame, ids: Tensor, dense: Tensor, other: Tensor) -> Compared:
-    """Both models on window ``ids`` [1, s], from what left their last blocks [1, s, d]."""
-    p, q = (frame.logits(ids, side)[0].float().log_softmax(-1).cpu() for side in (dense, other))
-    following = ids[0, 1:, None]
-    middle = torch.logaddexp(p, q) - torch.tensor(2.0).log()
+def compared(ids: Tensor, p: Tensor, q: Tensor) -> Compared:
+    """Both models on window ``ids`` [1, s] by their log-probabilities [s, vocabulary]."""
+    following = ids[0, 1:, None].to(p.device)
+    dense, other = p.exp(), q.exp()
+    middle = ((dense + other) / 2).clamp_min(torch.finfo(p.dtype).tiny).log()
+    js = (dense * (p - middle)).sum(-1) + (other * (q - middle)).sum(-1)
     return Compared(
-        -p[:-1].gather(1, following)[:, 0],
-        -q[:-1].gather(1, following)[:, 0],
-        _divergence(p, q),
-        0.5 * (_divergence(p, middle) + _divergence(q, middle)),
-        torch.stack([p[-1], q[-1]]),
+        -p[:-1].gather(1, following)[:, 0].cpu(),
+        -q[:-1].gather(1, following)[:, 0].cpu(),
+        # rounding could bring distributions that are nearly the same below zero
+        (dense * (p - q)).sum(-1).clamp_min(0.0).cpu(),
+        (js / 2).clamp_min(0.0).cpu(),
+        torch.stack([p[-1], q[-1]]).cpu(),
     )
-
-
-def _divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) in nats [s] of log-probabilities [s, vocabulary]; never below zero, which rounding
-    could make of distributions that are nearly the same."""
-    return functional.kl_div(q, p, reduction="none", log_target=True).sum(-1).clamp_min(0.0)
 
 
 def total_change(sides: Sequence[Compared]) -> Change:

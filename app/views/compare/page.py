@@ -25,7 +25,15 @@ PAGE = Page(
     ":material/balance:",
     place=50,
     jobs=(
-        "perplexity", "speed", "texts", "tokens", "zero_shot", "written", "save", "pack", "methods"
+        "perplexity",
+        "speed",
+        "texts",
+        "tokens",
+        "zero_shot",
+        "written",
+        "save",
+        "pack",
+        "methods",
     ),
 )
 

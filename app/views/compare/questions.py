@@ -85,9 +85,7 @@ def ask(
         disabled=busy or not ready or not tasks.has_models(run.result),
     ):
         request = (run.id, *details)
-        visitor_jobs.start(
-            question.kind, question.title, make, request=request, estimate=estimate
-        )
+        visitor_jobs.start(question.kind, question.title, make, request=request, estimate=estimate)
 
 
 def queue(question: Question, run: Job, work: Work) -> None:

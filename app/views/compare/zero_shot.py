@@ -89,9 +89,7 @@ def continuations(run: Job) -> None:
         size = PROMPTS, NEW_TOKENS, run.result.plan.shape
         seconds = visitor_jobs.estimator().of_continuations(*size)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        questions.ask(
-            WRITTEN, run, lambda: compare_tasks.written(run.result), estimate=seconds
-        )
+        questions.ask(WRITTEN, run, lambda: compare_tasks.written(run.result), estimate=seconds)
         if seconds is not None:
             st.caption(f"About {duration(rounded(seconds))}.")
     found = questions.answer(WRITTEN, run)

@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from app.charts.ablation import foretold, head_rows
+from app.charts.ablation import foretold, head_rows, rank_words
 from app.components.block_picker import block_slider
 from app.components.chart import show_chart
 from app.components.csv_export import csv_button
@@ -63,6 +63,7 @@ def _show(job: Job) -> None:
         predictor = _choose(named)
         _table(found)
     with picture:
+        st.markdown(f"**{predictor.title}:** {rank_words(predictor)}")
         chart = foretold(found, predictor)
         options = {
             "on_select": lambda: selection.on_pick(selection.SCATTER),

@@ -93,36 +93,8 @@ def clear() -> None:
 
 
 def lists() -> None:
-    """The same by keyboard: what is off, named; and how much of an FFN."""
+    """How much of an FFN goes off; and what a click does, by keyboard."""
     shape = current_measurement().shape
-    st.multiselect(
-        "Heads off",
-        _heads(shape),
-        key=HEADS,
-        on_change=query_params.keep,
-        args=(HEADS, []),
-        persist_state="session",
-        placeholder="block.head, such as 3.1",
-    )
-    left, right = st.columns(2)
-    left.multiselect(
-        "FFN off, of blocks",
-        _numbers(shape),
-        key=FFN,
-        on_change=query_params.keep,
-        args=(FFN, []),
-        persist_state="session",
-        placeholder="block",
-    )
-    right.multiselect(
-        "Whole blocks off",
-        _numbers(shape),
-        key=BLOCKS,
-        on_change=query_params.keep,
-        args=(BLOCKS, []),
-        persist_state="session",
-        placeholder="block",
-    )
     st.select_slider(
         "Share of an FFN",
         SHARES,
@@ -132,4 +104,23 @@ def lists() -> None:
         persist_state="session",
         format_func=lambda percent: f"{percent}%",
         help="So many of its channels go, those that the recipe's criterion ranks lowest.",
+    )
+    with st.expander("By name instead of a click", icon=":material/keyboard:"):
+        _list("Heads off", _heads(shape), HEADS, "block.head, such as 3.1")
+        left, right = st.columns(2)
+        with left:
+            _list("FFN off, of blocks", _numbers(shape), FFN, "block")
+        with right:
+            _list("Whole blocks off", _numbers(shape), BLOCKS, "block")
+
+
+def _list(label: str, names: list[str], key: str, placeholder: str) -> None:
+    st.multiselect(
+        label,
+        names,
+        key=key,
+        on_change=query_params.keep,
+        args=(key, []),
+        persist_state="session",
+        placeholder=placeholder,
     )

@@ -227,3 +227,18 @@ def test_results_that_share_a_model_weigh_it_once():
     last = submit(manager, lambda p, c: None, owner="nobody")
     wait_for(lambda: not last.active)
     assert manager.of("me") == made
+
+
+def test_a_job_can_be_forgotten_once_it_has_ended(manager):
+    gate = threading.Event()
+    running = submit(manager, lambda p, c: gate.wait(PATIENCE) and stop_if(c))
+    waiting = submit(manager, lambda p, c: None)
+    wait_for(lambda: running.status == "running")
+    manager.forget(waiting)
+    manager.forget(running)
+    assert manager.get(waiting.id) is None and waiting.status == "cancelled"
+    assert manager.get(running.id) is running  # others still count it as ahead of them
+    gate.set()
+    wait_for(lambda: running.status == "cancelled")
+    manager.forget(running)
+    assert manager.of("me") == []

@@ -12,9 +12,11 @@ from scipy.stats import spearmanr
 from torch.nn import functional
 
 from pruning.ablation import leave_one_out, masks_for, read, what_if
+from pruning.ablation import reading as reading_module
 from pruning.ablation.masks import BlockMask
 from pruning.artifacts.ablation import Ablation
 from pruning.artifacts.recipe import Recipe
+from pruning.models.loading import load
 from pruning.pipeline import measure_model
 from pruning.planning.analysis import rank_correlation
 from pruning.planning.channels import plan_channels
@@ -244,6 +246,30 @@ def test_readings_that_cannot_be(reader):
         leave_one_out(loaded, reading, 1, other)
     with pytest.raises(UsageError, match="another model"):
         what_if(reader("gpt2"), reading, Ablation(blocks=(0,)), {0: BlockMask(whole=True)})
+
+
+def test_what_is_not_kept_is_made_again(reader, monkeypatch):
+    loaded, masks = reader("gemma2"), {1: BlockMask((0,))}
+    kept = read(loaded, SENTENCE, **SHORT)
+    monkeypatch.setattr(reading_module, "KEPT_BYTES", 0)
+    small = read(loaded, SENTENCE, **SHORT)
+    assert kept.likely and not small.likely
+    size = 4 * sum(ids.numel() for ids in kept.ids) * loaded.model.config.vocab_size
+    assert kept.nbytes - small.nbytes == size
+    found = [what_if(loaded, r, Ablation(), masks).change for r in (kept, small)]
+    assert found[0] == found[1]
+
+
+def test_blocks_that_wait_on_disk(model_folder):
+    """Each is brought for the time that it is used, with its mask."""
+    found = []
+    for placement in ("whole", "disk"):
+        loaded = load(str(model_folder), device="cpu", placement=placement)
+        reading = read(loaded, SENTENCE, **SHORT)
+        masks = {0: BlockMask((1,)), 1: BlockMask(whole=True), 2: BlockMask(channels=(3, 4))}
+        found.append(what_if(loaded, reading, Ablation(), masks).change)
+        found.append(leave_one_out(loaded, reading, 1).changes)
+    assert found[:2] == found[2:]
 
 
 def test_cancelling_leaves_the_model_as_it_was(reader):
