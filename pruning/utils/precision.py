@@ -77,4 +77,5 @@ def _has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(capabilities.get("amx_bf16"))
+    units = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return device.type == "cpu" and units

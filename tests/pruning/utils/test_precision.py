@@ -32,6 +32,21 @@ def test_only_float32_weights_are_given_another_format(monkeypatch):
         assert autocast_name("auto", half) == "float16"
 
 
+@pytest.mark.parametrize(
+    ("found", "units"),
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": 1}, True),
+    ],
+)
+def test_processors_that_multiply_bfloat16_are_known(monkeypatch, found, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    model = SimpleNamespace(dtype=torch.float32, device=torch.device("cpu"))
+    assert autocast_dtype_of("auto", model) is (torch.bfloat16 if units else None)
+
+
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_fit_in_bfloat16_is_about_the_one_in_float32(tiny_model, family):
     """And it is not the same, or nothing was computed in bfloat16. Weights stay float32."""
