@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.artifacts.provenance import Provenance
+from pruning.checkpoint.forms import check_handoff
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console
 from pruning.cli.options import (
     add_calibration,
     add_decisions,
     add_form,
+    add_handoff,
     add_model,
     checked,
     load_model,
@@ -39,6 +41,7 @@ class Prune(Command):
         add_decisions(parser)
         add("--out", required=True, metavar="DIR", help="folder for the pruned model")
         add_form(parser, default="compact")
+        add_handoff(parser)
         add(
             "--evaluate",
             default="sample",
@@ -51,6 +54,8 @@ class Prune(Command):
         recipe = recipe_from(arguments)
         out = Path(arguments.out)
         before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
+        if arguments.handoff:
+            check_handoff(arguments.form)
         texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
         forecast = checked(arguments, recipe, out=out, form=arguments.form, texts=texts)
         from pruning.checkpoint import parts_of
@@ -96,7 +101,8 @@ def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:
     from pruning.checkpoint.saving import rescue
 
     try:
-        return write(parts, out, arguments.form, FormOptions(gguf_type=arguments.gguf_type))
+        options = FormOptions(gguf_type=arguments.gguf_type, handoff=arguments.handoff)
+        return write(parts, out, arguments.form, options)
     except Exception as error:
         kept = rescue(parts, out, arguments.form)
         said = str(error) if isinstance(error, HeadroomError) else f"{described(error)}."
