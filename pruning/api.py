@@ -64,19 +64,25 @@ class PrunedModel:
         return self.run.report
 
     def save_pretrained(
-        self, directory: str | Path, *, form: str = "compact", gguf_type: str = "f16"
+        self,
+        directory: str | Path,
+        *,
+        form: str = "compact",
+        gguf_type: str = "f16",
+        handoff: bool = False,
     ) -> Path:
         """Write weights, config, tokenizer, recipe, plan, report and card into ``directory``.
 
         ``form``: ``compact`` (any widths; loads with :func:`pruning.load`), ``uniform`` or
         ``padded`` (load with plain ``transformers``), ``gguf``. Weights are saved in
         ``report.saved_dtype``: the source's, unless the recipe or the model names another one; they
-        have the values of :attr:`model`, bit for bit. Raises Unsupported with the reason
+        have the values of :attr:`model`, bit for bit. ``handoff``: a script that trains it further
+        (TRL, PEFT) is written into its folder ``training``. Raises Unsupported with the reason
         when the form cannot hold this model, UsageError when ``directory`` holds something else.
         """
         from pruning.checkpoint.saving import save
 
-        options = FormOptions(gguf_type=gguf_type)  # type: ignore[arg-type]
+        options = FormOptions(gguf_type=gguf_type, handoff=handoff)  # type: ignore[arg-type]
         return save(self.run, Path(directory), form, options=options, evaluation=self.evaluation)
 
     def push_to_hub(self, repo_id: str, *, form: str = "compact", private: bool = False) -> str:

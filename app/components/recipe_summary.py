@@ -24,7 +24,9 @@ def summary(recipe: Recipe) -> str:
     marked = sum(len(marks.keep) + len(marks.drop) for marks in recipe.marks.values())
     parts += [f"{marked} {'head' if marked == 1 else 'heads'} marked"] if marked else []
     parts += [recipe.allocation.replace("_", " ")] if recipe.allocation != "uniform" else []
-    return " · ".join([*parts, f"recovery {recipe.recovery.method}"])
+    parts += [f"recovery {recipe.recovery.method}"]
+    parts += [f"tuned: {recipe.tune.method}"] if recipe.tune.method != "none" else []
+    return " · ".join(parts)
 
 
 def scope(recipe: Recipe) -> str:

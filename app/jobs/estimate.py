@@ -27,6 +27,7 @@ from pruning.experiments.places import expected_recipes
 from pruning.experiments.request import Request, adapted
 from pruning.recovery import RECOVERIES, copies_of, held_out_windows
 from pruning.sweep import Sweep
+from pruning.tuning import held_out_for_tuning
 
 _SIDE, _TURNS = 1024, 7
 _LOAD = 5.0
@@ -123,6 +124,10 @@ class Estimator:
             progress.LOSS_CURVES.title: 1.5 * read(curves) + 4 * refits,
             progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
             progress.CHECK.title: read(2 * held_out_windows(recipe) * text.seq_len),
+            # forward by both models, and back through the pruned one
+            progress.TUNE.title: read(
+                4.5 * recipe.tune.epochs * fitted + 4 * held_out_for_tuning(recipe) * text.seq_len
+            ),
             progress.READ.title: read(asked),
             progress.TIME.title: read(_TURNS_OF_BOTH * (128 + _WRITTEN * self.decoded)),
             progress.WRITE.title: read(2 * questions.new_tokens * self.decoded),

@@ -16,6 +16,7 @@ from pruning.artifacts.events import (
     ProgressCallback,
     RecoveryCheck,
 )
+from pruning.artifacts.tuning import TuningStep
 
 PAUSE_STEP = 0.1
 """Seconds between looks at whether a paused job goes on."""
@@ -61,6 +62,7 @@ class Job:
     progress: Progress | None = None
     events: list[ModuleEvent] = field(default_factory=list)
     check: RecoveryCheck | None = None
+    curve: list[TuningStep] = field(default_factory=list)
     result: Any = None
     error: str | None = None
     created: float = field(default_factory=time.monotonic)
@@ -147,6 +149,8 @@ class Job:
         self.progress = progress
         if progress.event is not None:
             self.events.append(progress.event)
+        if progress.tuning is not None:
+            self.curve.append(progress.tuning)
         if progress.check is not None:
             self.check = progress.check
             if progress.check.kept == "plain":  # what was decided so far is undone

@@ -13,6 +13,7 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shipped import is_measured
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.recovery import copies_of, held_out_windows
+from pruning.tuning import TUNINGS
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ LOSS_GRADIENTS = Step("measure", "measuring gradients of the loss", 6.0)
 LOSS_CURVES = Step("measure", "measuring loss curves", 6.0)
 PRUNE = Step("prune", "cutting and refitting", 8.0)
 CHECK = Step("check", "comparing with the plain cut", 0.5)
+TUNE = Step("tune", "training", 20.0, paced_from=2)
 POINTS = Step("sweep", "points done", 20.0, paced_from=2)
 """The first point is the dense model, which says nothing about the pruned ones."""
 CELLS = Step("reproduce", "cells done", 20.0, paced_from=2, says="both")
@@ -64,7 +66,8 @@ def prune_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The passes of a whole run of ``recipe``."""
     check = (CHECK,) if held_out_windows(recipe) else ()
     resample = (RESAMPLE,) if copies_of(recipe) else ()
-    return (*measure_steps(recipe), *resample, PRUNE, *check)
+    tune = (TUNE,) if TUNINGS[recipe.tune.method].prepare else ()
+    return (*measure_steps(recipe), *resample, PRUNE, *check, *tune)
 
 
 def question_steps(questions: Questions) -> tuple[Step, ...]:

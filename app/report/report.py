@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from app.charts.plan_map import block_widths, head_map
 from app.charts.recovery import error_chart
+from app.charts.tuning import tuning_chart
 from app.components import token_marks
 from app.report import tables
 from app.report.svg import svg
@@ -28,6 +29,8 @@ def as_html(model: str, run: Any, results: Results) -> str:
     charts = [block_widths(run.plan), head_map(run.plan)]
     if run.events:
         charts.append(error_chart(run.events, range(len(run.plan.blocks))))
+    if run.report.tuning and run.report.tuning.curve:
+        charts.append(tuning_chart(run.report.tuning.curve))
     passages = results["tokens"][0].passages if "tokens" in results else []
     worst = max(passages, key=lambda passage: passage.mean_rise, default=None)
     marks = worst and token_marks.passage_html(worst.pieces, worst.dense, worst.pruned)

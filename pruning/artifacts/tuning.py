@@ -25,8 +25,8 @@ class TuningReport:
     """A whole tuning. ``parameters``: how many numbers were trained; ``windows`` of ``seq_len``
     tokens were seen ``epochs`` times. ``untuned`` and ``tuned``: divergence from the dense model
     on ``held_out`` other windows, in nats per token, with weights as they are saved (None: it was
-    not finite, or not asked for); ``kept``: the one that the run gives. ``seconds``: of the stage,
-    those before an interruption included."""
+    not finite, or not asked for); ``kept``: the one that the run gives. ``seconds``: of the
+    training, those before an interruption included."""
 
     method: str
     title: str

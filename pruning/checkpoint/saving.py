@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pruning.checkpoint.base_model import CARD
 from pruning.checkpoint.card import model_card
-from pruning.checkpoint.forms import FORMS, FormOptions
+from pruning.checkpoint.forms import FORMS, FormOptions, check_handoff
+from pruning.checkpoint.handoff import write_handoff
 from pruning.checkpoint.parts import Parts, parts_from, parts_of
 from pruning.checkpoint.records import MARKER, Evaluation
 from pruning.checkpoint.rewrite.shards import write_weights
@@ -47,6 +48,8 @@ def export(
     Raises what :func:`save` raises, and SourceError when ``folder`` cannot be read.
     """
     check_target(Path(out), form)
+    if options is not None and options.handoff:
+        check_handoff(form)
     return write(parts_from(Path(folder), dtype), Path(out), form, options)
 
 
@@ -55,6 +58,8 @@ def write(
 ) -> tuple[str, ...]:
     """Write ``parts`` to a target that was checked; returns remarks for the user."""
     value, options = FORMS[form], options or FormOptions()
+    if options.handoff:
+        check_handoff(form)
     out = Path(out).resolve()  # a link stays one: what it leads to is written
     if value.single_file and out.suffix == value.single_file:
         with file_aside(out) as place:
@@ -63,6 +68,8 @@ def write(
         remarks = value.write(parts, place, options)
         parts.records.write(place)
         model_card(parts, form, remarks).save(place / CARD)
+        if options.handoff:
+            write_handoff(parts, form, place)
     return remarks
 
 

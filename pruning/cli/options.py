@@ -117,6 +117,15 @@ def add_form(parser: ArgumentParser, default: str | None = None) -> None:
     parser.add_argument("--gguf-type", default="f16", choices=GGUF_TYPES, help="with --form gguf")
 
 
+def add_handoff(parser: ArgumentParser) -> None:
+    """Whether a training script is written as well."""
+    parser.add_argument(
+        "--handoff",
+        action="store_true",
+        help="write a training script (TRL, PEFT) with its settings beside the model",
+    )
+
+
 def add_task_data(parser: ArgumentParser) -> None:
     """Where the rows of zero-shot tasks come from, and how many are taken."""
     parser.add_argument(

@@ -35,6 +35,16 @@ def test_gradients(family, kind):
     as_on_the_cpu(family, kind, families.recipe(**score, **CUT))
 
 
+@pytest.mark.parametrize(("method", "cards"), [("lora", 1), ("full", 2)])
+def test_training(method, cards, kind):
+    # small steps: AdamW turns what is almost nothing into a whole step of either sign
+    rule = {"tune__method": method, "tune__learning_rate": 1e-6, "tune__keep_better": False}
+    if kind == "mps":
+        cards = 1
+    run = as_on_the_cpu("llama_grouped", kind, families.recipe(**rule, **CUT), cards)
+    assert run.report.tuning.kept == "tuned"
+
+
 @pytest.mark.parametrize("placement", ["whole", "memory", "disk"])
 def test_every_placement(placement, kind, model_folder):
     recipe = families.recipe(**CUT)

@@ -34,6 +34,7 @@ def page_file(name: str) -> str:
 class FakeReport:
     versions = {"headroom": "0"}
     recovery_check = None
+    tuning = None
     remarks = ("Only FFN channels go.",)
 
     def __init__(self, plan: Plan) -> None:

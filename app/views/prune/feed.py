@@ -90,7 +90,7 @@ def _resume(job: Job) -> None:
 
 def _headline(job: Job, frame: Frame) -> str:
     progress, hold = job.progress, st.session_state.get(HOLD)
-    if hold is None and progress is not None and progress.stage in ("evaluate", "generate"):
+    if hold is None and progress is not None and progress.stage in ("tune", "evaluate", "generate"):
         return f"Every block is decided; now {job.track.line().split(', ', 1)[-1]}"
     if frame.newest is not None:
         return decisions.sentence(frame.newest)

@@ -63,6 +63,8 @@ def main() -> None:
             recipe_form.choosing(shape)
         with st.container():
             recipe_form.recovery()
+        with st.expander("Tuning (training)"):
+            recipe_form.tuning()
         with st.expander("Calibration text"):
             calibration_fields()
         with st.expander("After the run"):
@@ -206,6 +208,9 @@ def ended(job: Job) -> None:
         )
         if job.check is not None:
             (st.warning if job.check.kept == "plain" else st.caption)(job.check.sentence())
+        if job.result.report.tuning is not None:
+            tuned = job.result.report.tuning
+            (st.warning if tuned.kept == "untuned" else st.caption)(tuned.sentence())
     with st.container(horizontal=True, vertical_alignment="center"):
         if job.status == "done":
             pages.link("compare")

@@ -216,3 +216,15 @@ def recovery() -> None:
     show_group("method")
     with st.expander("Recovery settings"):
         show_group("recovery", hide=parameters("recovery.method"))
+
+
+def tuning() -> None:
+    """Training after the cut; its settings show once a method is chosen."""
+    show_group("tuning")
+    if state.draft_recipe().tune.method == "none":
+        return
+    show_group("training")
+    st.caption(
+        "*End to end*: this trains, which no method of the list above does. A run that is "
+        "cancelled, or a server that ends, loses nothing: the same recipe goes on where it was."
+    )

@@ -14,6 +14,7 @@ import streamlit as st
 
 from app.charts import feed as pictures
 from app.charts import recovery
+from app.charts.tuning import tuning_chart
 from app.components.chart import paper, show_chart, show_figure
 from app.jobs.job import Job
 from app.session import state
@@ -61,7 +62,10 @@ def _stage(job: Job, frame: Frame, headline: str) -> None:
         _block(job, frame, shape)
     with right:
         _totals(frame, shape)
-        _errors(job, frame, shape)
+        if job.curve and frame.step == len(job.events):
+            _training(job)
+        else:
+            _errors(job, frame, shape)
     earlier = [decisions.sentence(event) for event in frame.events[-1 - EARLIER : -1][::-1]]
     st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
 
@@ -134,6 +138,16 @@ def _errors(job: Job, frame: Frame, shape: ModelShape | None) -> None:
     among = [] if job.active else job.events
     chart = recovery.error_chart(frame.events, reach, among)
     show_chart(chart, "feed-errors", "feed.errors", drawn=recovery.large_errors(chart))
+
+
+def _training(job: Job) -> None:
+    """In place of the errors, once every module is decided."""
+    st.markdown(
+        "##### Training",
+        help="Kullback-Leibler divergence of the next-token probabilities from the dense model's, "
+        "on the text that is trained on.",
+    )
+    show_chart(tuning_chart(job.curve), "feed-training", "feed.training")
 
 
 COLUMNS: dict[str, Any] = {

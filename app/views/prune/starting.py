@@ -15,6 +15,7 @@ from app.jobs.progress import Step
 from app.session import paths, recorded, state, visitor_jobs
 from app.views.prune import after_run
 from pruning.artifacts.recipe import Recipe
+from pruning.tuning import check_installed
 
 
 def _timed(draft: Recipe) -> Callable[[tuple[Step, ...]], tuple[Step, ...]] | None:
@@ -46,6 +47,7 @@ def start(draft: Recipe, then: Callable[[], None] = st.rerun) -> None:
 
     def make() -> Work:
         paths.check_recipe(draft)
+        check_installed(draft)
         if asked.text is not None:
             paths.check_corpus(asked.text)
         return tasks.pruning_run(visitor_jobs.models(), draft, device, asked, timed)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pruning import registries
 from pruning.checkpoint.gguf.types import GgufType
 from pruning.checkpoint.rewrite.legacy_config import add_legacy_keys
+from pruning.utils.errors import UsageError
 from pruning.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -30,17 +31,20 @@ SHARD = "5GB"
 @dataclass(frozen=True)
 class FormOptions:
     """``gguf_type``: how the matrices of a GGUF file are stored; ``shard_size``: largest
-    safetensors file, like ``5GB``."""
+    safetensors file, like ``5GB``; ``handoff``: a training script is written beside the model."""
 
     gguf_type: GgufType = "f16"
     shard_size: str = SHARD
+    handoff: bool = False
 
 
 class Form(ABC):
     """One way to write a pruned model. ``single_file`` is the suffix of forms that can also be
-    written as one file without a folder."""
+    written as one file without a folder. ``untrainable``: why no training script is written beside
+    it (empty: one can be)."""
 
     single_file: str | None = None
+    untrainable: str = ""
 
     @abstractmethod
     def write(self, parts: Parts, place: Path, options: FormOptions) -> tuple[str, ...]:
@@ -62,6 +66,16 @@ class Form(ABC):
 
 
 FORMS: Registry[Form] = registries.FORMS
+
+
+def check_handoff(form: str) -> None:
+    """Raise UsageError for a form that cannot be trained elsewhere."""
+    why = FORMS[form].untrainable
+    if why:
+        raise UsageError(
+            f"No training script is written beside the form {form}: {why}; save as compact or "
+            "uniform."
+        )
 
 
 def write_model(

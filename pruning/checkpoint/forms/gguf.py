@@ -9,6 +9,7 @@ class Gguf(Form):
     """llama.cpp's ``deci`` architecture."""
 
     single_file = ".gguf"
+    untrainable = "it is read by llama.cpp, which does not train"
 
     def check(self, outline, recipe, outlook):
         from pruning.checkpoint.gguf.writer import check

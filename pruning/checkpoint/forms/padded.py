@@ -8,6 +8,8 @@ from pruning.checkpoint.forms.base import FORMS, Form, write_model
 class Padded(Form):
     """Loads everywhere as the original architecture and saves nothing."""
 
+    untrainable = "training would fill its zeros"
+
     def write(self, parts, place, options):
         from pruning.checkpoint.rewrite.pad import padded_model
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console, silence_libraries
-from pruning.cli.options import add_form
+from pruning.cli.options import add_form, add_handoff
 
 
 class Export(Command):
@@ -19,6 +19,7 @@ class Export(Command):
         parser.add_argument("--out", required=True, metavar="OUT", help="folder (or FILE.gguf)")
         parser.add_argument("--dtype", help="auto (as stored), float32, bfloat16 or float16")
         add_form(parser)
+        add_handoff(parser)
 
     def run(self, arguments: Namespace, console: Console) -> dict[str, Any]:
         from pruning.checkpoint import FormOptions, export
@@ -29,7 +30,7 @@ class Export(Command):
             Path(arguments.folder),
             out,
             arguments.form,
-            options=FormOptions(gguf_type=arguments.gguf_type),
+            options=FormOptions(gguf_type=arguments.gguf_type, handoff=arguments.handoff),
             dtype=arguments.dtype or "auto",
         )
         for remark in remarks:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pruning.artifacts.provenance import Provenance
+from pruning.checkpoint.forms import check_handoff
 from pruning.cli.base import COMMANDS, Command
 from pruning.cli.console import Console
 from pruning.cli.options import (
     add_calibration,
     add_decisions,
     add_form,
+    add_handoff,
     add_model,
     checked,
     load_model,
@@ -22,7 +24,7 @@ from pruning.cli.options import (
 )
 from pruning.cli.recipe import recipe_from
 from pruning.distributed.ranks import Ranks
-from pruning.utils.errors import HeadroomError, Unsupported, described
+from pruning.utils.errors import HeadroomError, Unsupported, UsageError, described
 
 if TYPE_CHECKING:
     from pruning.checkpoint.parts import Parts
@@ -43,6 +45,7 @@ class Prune(Command):
         add_decisions(parser)
         add("--out", required=True, metavar="DIR", help="folder for the pruned model")
         add_form(parser, default="compact")
+        add_handoff(parser)
         add(
             "--evaluate",
             default="sample",
@@ -94,6 +97,10 @@ def _pruned(
     with ranks.together():
         recipe = recipe_from(arguments)
         before = Provenance.read(Path(arguments.recipe)) if arguments.recipe else None
+        if arguments.handoff:
+            check_handoff(arguments.form)
+        if recipe.tune.method != "none" and ranks.size > 1:
+            raise UsageError("Training after the cut works in one process: leave out torchrun or --tune.")
         texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
         more = {"out": Path(arguments.out), "form": arguments.form, "texts": texts}
         forecast = checked(arguments, recipe, ranks=ranks, **more)
@@ -113,7 +120,8 @@ def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:
     from pruning.checkpoint.saving import rescue
 
     try:
-        return write(parts, out, arguments.form, FormOptions(gguf_type=arguments.gguf_type))
+        options = FormOptions(gguf_type=arguments.gguf_type, handoff=arguments.handoff)
+        return write(parts, out, arguments.form, options)
     except Exception as error:
         kept = rescue(parts, out, arguments.form)
         said = str(error) if isinstance(error, HeadroomError) else f"{described(error)}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -49,7 +48,7 @@ def tune(
     killed or cancelled training goes on where it was when the same is asked for again. Raises
     Cancelled.
     """
-    started, rule = time.perf_counter(), recipe.tune
+    rule = recipe.tune
     entry = TUNINGS.entry(rule.method)
     rate = entry.value.learning_rate if rule.learning_rate == "auto" else rule.learning_rate
     student = shared_copy(in_dtype(pruned.model, "float32")).requires_grad_(False)
@@ -92,7 +91,7 @@ def tune(
         untuned=before,
         tuned=after,
         kept="tuned" if kept else "untuned",
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=round(loop.position.seconds, 3),
         curve=tuple(loop.position.curve),
     )
     file.remove()
