@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import streamlit as st
-
 from app import settings
 from app.jobs import tasks
-from app.jobs.estimate import Estimator
 from app.jobs.job import Job, Work
 from app.session import paths, state, visitor_jobs
 from pruning.artifacts.rules import ModelChoice
@@ -85,9 +82,9 @@ def seconds(wanted: Live) -> float | None:
     shape = _shape(wanted.choice.source)
     if shape is None or not visitor_jobs.tells_time():
         return None
-    known = visitor_jobs.estimator()
-    found = (known.rate, known.decoded, known.factor)
-    return _seconds(wanted.name, wanted.request, wanted.choice.source, found, shape)
+    experiment = EXPERIMENTS[wanted.name]
+    source = wanted.choice.source
+    return visitor_jobs.estimator().of_experiment(experiment, wanted.request, source, shape)
 
 
 def _shape(source: str) -> ModelShape | None:
@@ -99,15 +96,3 @@ def _shape(source: str) -> ModelShape | None:
         return state.demo_measurement().shape
     loaded = [job.result for job in visitor_jobs.jobs("load") if job.status == "done"]
     return next((facts.shape for facts in reversed(loaded) if facts.source == source), None)
-
-
-@st.cache_data(max_entries=500, show_spinner=False)
-def _seconds(
-    name: str,
-    request: Request,
-    source: str,
-    machine: tuple[float, float, float],
-    _shape: ModelShape,
-) -> float:
-    """Dozens of recipes are made for it, so it is kept. ``machine``: what an estimator knows."""
-    return Estimator(*machine).of_experiment(EXPERIMENTS[name], request, source, _shape)

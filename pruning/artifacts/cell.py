@@ -53,9 +53,10 @@ class Latency:
 
     def protocol(self) -> str:
         """The sentence that belongs beside the numbers."""
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         return (
             f"Latencies at batch 1: a prompt of {self.prompt_tokens} tokens, {self.new_tokens} "
-            f"tokens behind it, best of {self.repeats}, {self.threads} threads."
+            f"tokens behind it, best of {self.repeats}, {threads}."
         )
 
 

@@ -16,12 +16,16 @@ from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.rules import ModelChoice
 from pruning.experiments import facts
 from pruning.experiments.base import EXPERIMENTS, recipe_of
+from pruning.experiments.drawing import graph
 from pruning.experiments.facts import PaperModel
 from pruning.experiments.places import Place
 from pruning.experiments.request import Request
+from pruning.experiments.result import Result
 from pruning.experiments.table import result_of
 from pruning.utils.errors import UsageError
 from tests.helpers import ROOT
+from tests.helpers.finished_jobs import add
+from tests.helpers.stand_ins import charts as drawn
 from tests.helpers.stand_ins import (
     OWNER,
     at_address,
@@ -255,3 +259,32 @@ def test_lines_and_bars_of_the_other_figures():
         ("Ours", [4, 8], [76.0, 72.0])
     ]
     assert chart.series[0].ids == ["cell:1", "cell:2"]
+
+
+def figure(name, columns, rows, drawings=()):
+    """A finished experiment of the visitor that only measures."""
+    about = {"title": EXPERIMENTS[name].title, "model": "demo", "paper_model": None, "quick": True}
+    words = {"shows": "", "protocol": "sample, 8 windows.", "notes": ()}
+    found = {"columns": columns, "rows": tuple(rows), "drawings": tuple(drawings)}
+    result = Result(name=name, **about, **words, **found)
+    add("experiment", result, Live(name, ModelChoice(), QUICK, [result]))
+
+
+def test_figures_that_only_measure(visit, engine):
+    means = [
+        {"tensor": tensor, "block": place, "signed mean": -0.1, "absolute mean": 0.5 + n}
+        for tensor in ("input", "output")
+        for n, place in enumerate(("all", "0", "1"))
+    ]
+    figure("figure5", ("tensor", "block", "signed mean", "absolute mean"), means)
+    pairs = [{"block": 4, "head": 0, "like": 1, "divergence, nats": 0.1}]
+    figure("figure3", tuple(pairs[0]), pairs, [graph("t", [(0, 0), (1, 1)], [(0, 1, 0.1)], [1])])
+    at = visit("experiments")
+    labelled(at.radio, "Experiment").set_value("figure5").run()
+    assert not at.exception and len(drawn(at)) == 1
+    bars, points = json.loads(drawn(at)[0].spec)["data"]
+    assert bars["y"] == [1.5, 2.5] and points["y"] == [-0.1, -0.1]
+    assert not [item for item in at.button if "recipe" in item.label]
+    labelled(at.radio, "Experiment").set_value("figure3").run()
+    assert not at.exception and len(at.image) == 1
+    assert at.dataframe[0].value["divergence, nats"].tolist() == [0.1]
