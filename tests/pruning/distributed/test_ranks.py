@@ -127,7 +127,7 @@ def test_torchrun_starts_the_ranks(model_folder, tmp_path):
     started = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-port", "0", "-m", "pruning", *words.split(), *more, str(tmp_path / "two")),
+            *("--standalone", "-m", "pruning", *words.split(), *more, str(tmp_path / "two")),
         ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HEADROOM_CACHE": str(tmp_path / "cache")},
