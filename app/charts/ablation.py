@@ -38,7 +38,7 @@ def unit_map(shape: ModelShape, off: Ablation, ranks: Sequence[Sequence[int]]) -
     the id ``head:block:number``, ``ffn:block`` or ``block:block``."""
     rows = unit_rows(shape, off)
     heads, blocks = max(b.attention.units for b in shape.blocks), len(shape.blocks)
-    side = max(4, min(9, 330 // heads, 270 // blocks))  # apart on a phone too
+    side = max(4, min(8, 330 // heads, 270 // blocks))  # apart on a phone too
     places = {FFN: heads + GAP, BLOCK: heads + 1 + 2 * GAP}
     ticks = {**number_ticks(range(heads)), **{place: name for name, place in places.items()}}
     kinds = {"heads": theme.ATTENTION, FFN: theme.FFN, BLOCK: theme.GREY}

@@ -58,8 +58,8 @@ def importance_ranks(measured: Measurement, recipe: Recipe) -> list[list[int]]:
 def main() -> None:
     page_header(
         "What if",
-        "Switch heads, FFN channels or whole blocks of the loaded model off, and see within a "
-        "second what that changes. Nothing is cut, nothing is repaired.",
+        "Switch heads, FFN channels or whole blocks of the loaded model off and see what that "
+        "changes. Nothing is cut, nothing is repaired.",
     )
     selection.follow()
     asked = asking.question()

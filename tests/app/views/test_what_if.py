@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -19,6 +20,7 @@ from pruning.artifacts.ablation import (
     WhatIf,
 )
 from pruning.artifacts.comparison import Passage
+from pruning.artifacts.events import stop_if
 from pruning.artifacts.rules import Marks
 from pruning.utils.errors import UsageError
 from tests.helpers.finished_jobs import EVIL
@@ -139,6 +141,28 @@ def test_a_refusal_is_said_once_and_can_be_tried_again(visit, answers, monkeypat
     at.run()
     assert len(visitor_jobs.manager().of(OWNER, "what_if")) == 1
     assert button(at, "Try again")
+
+
+def test_the_next_click_stops_what_is_no_longer_wanted(visit, answers, monkeypatch):
+    gate = threading.Event()
+
+    def slow(progress, should_cancel):
+        while not gate.wait(0.01):
+            stop_if(should_cancel)
+        return what_if(Ablation(heads=((0, 2),)))
+
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
+    monkeypatch.setattr(asking, "trying", lambda *_: Task(slow))
+    at = off(visit("what_if"), "Heads off", "0.1")
+    (first,) = visitor_jobs.manager().of(OWNER, "what_if")
+    assert first.active and not at.metric and button(at, "Cancel")
+    off(at, "Heads off", "0.2")
+    wait_for(lambda: first.status == "cancelled")
+    second = visitor_jobs.manager().of(OWNER, "what_if")[-1]
+    assert second is not first and second.active
+    gate.set()
+    wait_for(lambda: second.status == "done")
+    assert at.run().metric
 
 
 def test_old_answers_are_forgotten(visit, answers):
