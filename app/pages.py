@@ -30,6 +30,7 @@ GROUP = "headroom.pages"
 class Page:
     """``icon``: a Material icon. ``place``: order in the navigation, the smallest first.
     ``landing``: the bare address opens it. ``jobs``: the kinds of job that it shows in full.
+    ``alone``: it fills the screen, without navigation, and is not in the navigation either.
     ``name`` is its address and ``script`` its file; both come from where it lies."""
 
     title: str
@@ -37,6 +38,7 @@ class Page:
     place: int = 1000
     landing: bool = False
     jobs: tuple[str, ...] = ()
+    alone: bool = False
     name: str = field(default="", kw_only=True)
     script: Path = field(default=Path(), kw_only=True)
 

@@ -41,7 +41,7 @@ _PREVIEW_STAYS = """<style>
 
 def main() -> None:
     # alone on the page: the feed is for the back of the room, and below a recipe nobody sees it
-    if feed_view.shown(visitor_jobs.active(("prune",))):
+    if feed_view.draw(visitor_jobs.active(("prune",))):
         return
     page_header(
         "Prune",

@@ -16,11 +16,14 @@ from app.charts import feed as pictures
 from app.charts import recovery
 from app.charts.tuning import tuning_chart
 from app.components.chart import paper, show_chart, show_figure
+from app.components.headline import sentence as answer
+from app.components.job_progress import place_in_line
 from app.jobs.job import Job
-from app.session import state
 from app.session.positions import node_positions
+from app.session.shown import Tape
 from app.views.prune import decisions
 from app.views.prune.decisions import Frame
+from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.shapes import ModelShape
 from pruning.planning.graph import add_decisions, ring_graph, similarity_graph
 
@@ -36,30 +39,56 @@ _LARGER = """<style>
 """On a large screen type grows; charts measure their place themselves."""
 
 
-def draw(job: Job, frame: Frame, headline: str) -> None:
-    """Sentence, the block that is at work, totals and errors."""
-    st.html(_LARGER)
+def frame_of(job: Job, tape: Tape) -> Frame:
+    """The frame at which ``tape`` stands."""
+    return decisions.frame(list(job.events), tape.at(len(job.events)))
+
+
+def show(job: Job, tape: Tape, measurement: Measurement, *, alone: bool = False) -> None:
+    """The picture of ``job`` where ``tape`` stands: sentence, the block that is at work, totals and
+    errors. ``measurement``: what the presenter's pages show; ``alone``: nothing else is on the
+    page, so its type is larger still and its table is left out."""
+    frame = frame_of(job, tape)
+    if not alone:
+        st.html(_LARGER)
     with st.container(key="feed-stage"):
         if job.check is not None:
             (st.warning if job.check.kept == "plain" else st.caption)(job.check.sentence())
-        _stage(job, frame, headline)
-    if frame.events:
+        _stage(job, frame, headline(job, frame, tape), measurement, alone)
+    if frame.events and not alone:
         with st.expander("All decisions so far"):
             st.dataframe(
                 _table(frame), hide_index=True, height=300, width="stretch", column_config=COLUMNS
             )
 
 
-def _stage(job: Job, frame: Frame, headline: str) -> None:
+def headline(job: Job, frame: Frame, tape: Tape) -> str:
+    """What is said of ``frame``: the decision, the state of the work, or at its end the answer."""
+    if job.active:
+        progress = job.progress
+        if tape.playing and progress is not None and progress.stage in ("tune", "evaluate", "generate"):
+            return f"Every block is decided; now {job.track.line().split(', ', 1)[-1]}"
+        if frame.newest is None:
+            line = place_in_line(job) if job.status == "queued" else job.track.line()
+            return f"Before the first cut: {line}"
+    elif frame.newest is None:
+        return "Before the first cut"
+    elif frame.step == len(job.events) and job.status == "done" and job.result.comparison:
+        return answer(job)  # the end of the story
+    return decisions.sentence(frame.newest)
+
+
+def _stage(job: Job, frame: Frame, headline: str, measurement: Measurement, alone: bool) -> None:
+    size = "clamp(1.6rem,3.6vw,4.6rem)" if alone else "clamp(1.5rem,2.1vw,2rem)"
     # a polite live region: screen readers speak each decision; two lines keep the rest still
     st.html(
-        '<div role="status" aria-live="polite" style="font-size:clamp(1.5rem,2.1vw,2rem);'
+        f'<div role="status" aria-live="polite" style="font-size:{size};'
         f'font-weight:600;line-height:1.2;min-height:2.4em">{escape(headline)}</div>'
     )
-    shape = _shape(job)
+    shape = _shape(job, measurement)
     left, right = st.columns([5, 7], gap="medium")
     with left:
-        _block(job, frame, shape)
+        _block(job, frame, shape, measurement)
     with right:
         _totals(frame, shape)
         if job.curve and frame.step == len(job.events):
@@ -67,20 +96,19 @@ def _stage(job: Job, frame: Frame, headline: str) -> None:
         else:
             _errors(job, frame, shape)
     earlier = [decisions.sentence(event) for event in frame.events[-1 - EARLIER : -1][::-1]]
-    st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
+    with st.container(key="feed-earlier"):
+        st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
 
 
-def _shape(job: Job) -> ModelShape | None:
-    """Shape of the job's model, as far as this session knows it."""
+def _shape(job: Job, measurement: Measurement) -> ModelShape | None:
+    """Shape of the job's model, as far as the presenter's session knows it."""
     if job.status == "done":
         return job.result.plan.shape
-    measurement = state.current_measurement()
     return measurement.shape if measurement.model == job.request.model.source else None
 
 
-def _graph(job: Job, block: int, count: int) -> nx.Graph:
+def _graph(job: Job, block: int, count: int, measurement: Measurement) -> nx.Graph:
     """The graph as on the Heads page where this model is measured; else a ring."""
-    measurement = state.current_measurement()
     if measurement.model == job.request.model.source and block < len(measurement.blocks):
         divergence = measurement.blocks[block].divergence
         if len(divergence) == count:
@@ -89,7 +117,7 @@ def _graph(job: Job, block: int, count: int) -> nx.Graph:
     return ring_graph(count)
 
 
-def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
+def _block(job: Job, frame: Frame, shape: ModelShape | None, measurement: Measurement) -> None:
     block = frame.block if job.events else job.request.blocks.start
     heads = decisions.units_of(job.events, block, "attention", shape)
     channels = decisions.units_of(job.events, block, "ffn", shape)
@@ -99,7 +127,7 @@ def _block(job: Job, frame: Frame, shape: ModelShape | None) -> None:
         "Hollow with a ✕: pruned; a thick line shows which head it is like.",
     )
     if heads:
-        graph = _graph(job, block, heads)
+        graph = _graph(job, block, heads, measurement)
         if frame.attention is not None:
             add_decisions(graph, frame.attention)
         fresh = frame.newest is not None and frame.newest.kind == "attention"
