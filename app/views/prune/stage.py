@@ -66,7 +66,11 @@ def headline(job: Job, frame: Frame, tape: Tape) -> str:
     """What is said of ``frame``: the decision, the state of the work, or at its end the answer."""
     if job.active:
         progress = job.progress
-        if tape.playing and progress is not None and progress.stage in ("tune", "evaluate", "generate"):
+        if (
+            tape.playing
+            and progress is not None
+            and progress.stage in ("tune", "evaluate", "generate")
+        ):
             return f"Every block is decided; now {job.track.line().split(', ', 1)[-1]}"
         if frame.newest is None:
             line = place_in_line(job) if job.status == "queued" else job.track.line()

@@ -100,7 +100,9 @@ def _pruned(
         if arguments.handoff:
             check_handoff(arguments.form)
         if recipe.tune.method != "none" and ranks.size > 1:
-            raise UsageError("Training after the cut works in one process: leave out torchrun or --tune.")
+            raise UsageError(
+                "Training after the cut works in one process: leave out torchrun or --tune."
+            )
         texts = () if arguments.evaluate == "none" else (arguments.evaluate,)
         more = {"out": Path(arguments.out), "form": arguments.form, "texts": texts}
         forecast = checked(arguments, recipe, ranks=ranks, **more)

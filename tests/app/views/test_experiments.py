@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from app.charts import experiments as charts
@@ -25,7 +27,6 @@ from pruning.experiments.table import result_of
 from pruning.utils.errors import UsageError
 from tests.helpers import ROOT
 from tests.helpers.finished_jobs import add
-from tests.helpers.stand_ins import charts as drawn
 from tests.helpers.stand_ins import (
     OWNER,
     at_address,
@@ -36,6 +37,7 @@ from tests.helpers.stand_ins import (
     wait_for,
     words,
 )
+from tests.helpers.stand_ins import charts as drawn
 
 SHAPE = state.demo_measurement().shape
 PAGE = str(ROOT / "app" / page_file("experiments"))
