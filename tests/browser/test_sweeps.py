@@ -41,13 +41,13 @@ def key_of(page) -> str:
 
 
 def test_points_appear_and_the_sweep_ends(visit, tiny):
-    page = opened(visit, "0.01,0.02", model=tiny)
+    page = opened(visit, "0.1,0.2", model=tiny)
     page.get_by_role("button", name="Start", exact=True).click()
     key = key_of(page)
     until(page, key, TWO_LINES)
     expect(page.get_by_role("button", name="sweep.csv")).to_be_visible()
     # both points are those of the method that the address names
-    until(page, key, f"JSON.stringify({COMPLETE}) === JSON.stringify(['FLAP'])", [0.01, 0.02])
+    until(page, key, f"JSON.stringify({COMPLETE}) === JSON.stringify(['FLAP'])", [0.1, 0.2])
     asks_for(page, "sweep.presets", "flap")
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
 
