@@ -17,6 +17,8 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import connect
 
 HOST = "127.0.0.1"
+WHOLE = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
+FRAGMENT = ForwardMsg.ScriptFinishedStatus.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 Bytes = Callable[[bytes], None]
 
 
@@ -24,16 +26,18 @@ class Tab:
     """One open tab. ``seen`` gets every message as it comes.
 
     It keeps the elements of the page by their place, as a browser does, reruns fragments when it
-    is told to, and forgets what a whole run did not draw again.
+    is told to or a slider in them moves, and forgets what a whole run did not draw again.
     """
 
     def __init__(self, port: int, seen: Bytes = lambda data: None) -> None:
         self.port, self.session_id, self.query, self.page = port, "", "", ""
         self.pages: dict[str, str] = {}  # name in the address -> hash
         self.elements: dict[tuple[int, ...], Any] = {}
+        self._fragments: dict[str, str] = {}  # of sliders, by the widget's id
+        self._running, self._awaited = list[str](), ""  # fragments; "" is the whole script
         self._seen, self._drawn = seen, set[tuple[int, ...]]()
         self._widgets: dict[str, WidgetState] = {}
-        self._whole = asyncio.Event()  # a whole run has ended
+        self._drawn_again = asyncio.Event()  # what is awaited has ended
         self._urls: asyncio.Queue[FileURLs] = asyncio.Queue()
         self._repeats: dict[str, asyncio.Task[None]] = {}
 
@@ -50,12 +54,13 @@ class Tab:
         await self._socket.close()
         self._reader.cancel()
 
-    async def rerun(self, *changed: WidgetState, wait: float = 120) -> float:
-        """Seconds until the page is drawn with these widgets changed."""
-        self._whole.clear()
+    async def rerun(self, *changed: WidgetState, fragment: str = "", wait: float = 120) -> float:
+        """Seconds until the page, or its ``fragment``, is drawn with these widgets changed."""
+        self._awaited = fragment
+        self._drawn_again.clear()
         started = time.perf_counter()
-        await self._send(list(changed))
-        await asyncio.wait_for(self._whole.wait(), wait)
+        await self._send(list(changed), fragment)
+        await asyncio.wait_for(self._drawn_again.wait(), wait)
         return time.perf_counter() - started
 
     async def switch(self, page: str) -> float:
@@ -86,7 +91,7 @@ class Tab:
             return None
         state = WidgetState(id=slider.id)
         state.double_array_value.data.append(value)
-        return await self.rerun(state)
+        return await self.rerun(state, fragment=self._fragments.get(slider.id, ""))
 
     async def upload(self, label: str, name: str, data: bytes) -> int:
         """Upload a file as the browser does; the status that the server answered."""
@@ -107,14 +112,16 @@ class Tab:
             await self.rerun(state)
         return status
 
-    async def _send(self, changed: list[WidgetState], fragment: str = "") -> None:
+    async def _send(
+        self, changed: list[WidgetState], fragment: str = "", repeats: bool = False
+    ) -> None:
         for state in changed:
             self._widgets[state.id] = state
         message = BackMsg()
         client = message.rerun_script
         client.query_string, client.page_name = self.query, self.page
         client.page_script_hash = self.pages.get(self.page, "")
-        client.fragment_id, client.is_auto_rerun = fragment, bool(fragment)
+        client.fragment_id, client.is_auto_rerun = fragment, repeats
         client.widget_states.widgets.extend(self._widgets.values())
         for state in changed:  # a press is over once it is told
             if state.WhichOneof("value") == "trigger_value":
@@ -124,7 +131,7 @@ class Tab:
     async def _repeat(self, fragment: str, interval: float) -> None:
         while True:
             await asyncio.sleep(interval)
-            await self._send([], fragment)
+            await self._send([], fragment, repeats=True)
 
     async def _read(self) -> None:
         async for data in self._socket:
@@ -133,8 +140,10 @@ class Tab:
             kind = message.WhichOneof("type")
             if kind == "delta" and message.delta.WhichOneof("type") == "new_element":
                 place = tuple(message.metadata.delta_path)
-                self.elements[place] = message.delta.new_element
+                element = self.elements[place] = message.delta.new_element
                 self._drawn.add(place)
+                if element.WhichOneof("type") == "slider":
+                    self._fragments[element.slider.id] = message.delta.fragment_id
             else:
                 self._take(kind, message)
 
@@ -142,7 +151,8 @@ class Tab:
         if kind == "new_session":
             self.session_id = message.new_session.initialize.session_id or self.session_id
             self._drawn = set()
-            if not message.metadata.run.fragment_ids:  # a whole run says again what repeats
+            self._running = list(message.metadata.run.fragment_ids)
+            if not self._running:  # a whole run says again what repeats
                 self._stop(list(self._repeats))
         elif kind == "navigation":
             self.pages = {p.url_pathname: p.page_script_hash for p in message.navigation.app_pages}
@@ -156,10 +166,13 @@ class Tab:
             if fragment not in self._repeats:
                 task = asyncio.create_task(self._repeat(fragment, message.auto_rerun.interval))
                 self._repeats[fragment] = task
-        elif kind == "script_finished" and message.script_finished == 0:
+        elif kind == "script_finished" and message.script_finished == WHOLE:
             for place in self.elements.keys() - self._drawn:
                 del self.elements[place]
-            self._whole.set()
+            self._drawn_again.set()
+        elif kind == "script_finished" and message.script_finished == FRAGMENT:
+            if self._awaited in self._running:
+                self._drawn_again.set()
         elif kind == "stop_auto_rerun":
             self._stop(message.stop_auto_rerun.fragment_ids)
 
