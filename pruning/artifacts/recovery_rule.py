@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pruning.artifacts import fields
 
-ENOUGH_WINDOWS = 320
+ENOUGH_WINDOWS = 128
 """Windows that ``copies: auto`` aims at."""
 
 
@@ -110,7 +110,7 @@ class RecoveryRule(fields.Strict):
     )
     """More text for the repair without more data: further copies of each sample in which the model
     has resampled half of the tokens. More give a better repair and take longer. Automatic: as many
-    as make about 320 windows."""
+    as make about 128 windows."""
     keep_better: bool = fields.setting(True, "Never worse than the plain cut", "recovery")
     """Compares the recovered model with the cut alone on held-out text and keeps the better one.
     Costs two passes over a quarter as much text."""

@@ -197,9 +197,7 @@ def _eliminated(module: PrunableModule, part: ProbedPart) -> dict[str, _Order]:
 
     def last(size: int = 1, **how: int) -> Tensor:
         elimination = (
-            inverse
-            if inverse is None
-            else PrimalElimination(inverse.clone(), weight, weight, ridge)
+            inverse if inverse is None else PrimalElimination(inverse, weight, weight, ridge)
         )
         units, width = len(part.importance) // size, size * module.unit_width
         return in_turn(elimination, units, width, rounds=_CURVE_ROUNDS, **how).argsort().flip(0)

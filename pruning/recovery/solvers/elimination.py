@@ -31,19 +31,19 @@ class Elimination(Protocol):
     present: Tensor
 
     def costs(self, width: int) -> Tensor:
-        """What each unit of ``width`` channels is worth [units], as squared error over all tokens;
-        meaningless for those that were removed."""
+        """What each unit of ``width`` channels that is left is worth, as squared error over all
+        tokens."""
         ...
 
     def remove(self, channels: Tensor) -> None:
-        """Go on without these."""
+        """Go on without these, given by their places among those left."""
         ...
 
 
 @dataclass
 class PrimalElimination:
     """By the inverse ``inverse`` [m, m] of the damped Gram matrix; ``weight`` and ``present``
-    [m, out]. What was removed has zeros there."""
+    [m, out], all of the channels left."""
 
     inverse: Tensor
     weight: Tensor
@@ -54,11 +54,13 @@ class PrimalElimination:
         return _costs(_diagonal_blocks(self.inverse, width), self.weight, self.present, self.ridge)
 
     def remove(self, channels: Tensor) -> None:
-        columns = self.inverse[:, channels]
+        left = _others(channels, len(self.weight))
+        gone, columns = self.inverse[channels], self.inverse[left][:, channels]
         rows = torch.cat([columns.T, self.weight[channels]], dim=1)
-        update = torch.linalg.solve(columns[channels], rows)
-        self.inverse.addmm_(columns, update[:, : len(columns)], alpha=-1.0)
-        self.weight = self.weight - columns @ update[:, len(columns) :]
+        update = torch.linalg.solve(gone[:, channels], rows)
+        self.inverse = self.inverse[left][:, left].addmm_(columns, update[:, : len(left)], alpha=-1)
+        self.weight = self.weight[left].addmm_(columns, update[:, len(left) :], alpha=-1)
+        self.present = self.present[left]
 
 
 @dataclass
@@ -83,12 +85,21 @@ class DualElimination:
         x, gone = self.x[:, channels], self.solved[:, channels]
         inner = torch.eye(len(channels)).to(x) - x.T @ gone
         rows = torch.cat([x.T @ self.solved, x.T @ self.left], dim=1)
-        update = torch.linalg.solve(inner, rows)
+        update = gone @ torch.linalg.solve(inner, rows)
         inputs = self.x.shape[1]
-        self.solved = self.solved + gone @ update[:, :inputs]
+        solved = self.solved + update[:, :inputs]
         # what the channels gave is now to be given by the others
-        missing = self.solved[:, channels] @ self.present[channels]
-        self.left = self.left + gone @ update[:, inputs:] + missing
+        missing = solved[:, channels] @ self.present[channels]
+        self.left = self.left + update[:, inputs:] + missing
+        left = _others(channels, inputs)
+        self.x, self.solved, self.present = self.x[:, left], solved[:, left], self.present[left]
+
+
+def _others(places: Tensor, count: int) -> Tensor:
+    """Of ``count`` places those that are not among ``places``, in order."""
+    others = torch.ones(count, dtype=torch.bool, device=places.device)
+    others[places] = False
+    return others.nonzero()[:, 0]
 
 
 def _diagonal_blocks(matrix: Tensor, width: int) -> Tensor:
@@ -99,7 +110,6 @@ def _diagonal_blocks(matrix: Tensor, width: int) -> Tensor:
 
 def _costs(blocks: Tensor, weight: Tensor, present: Tensor, ridge: float) -> Tensor:
     weight, prior = (w.unflatten(0, (-1, blocks.shape[-1])) for w in (weight, present))
-    # for what was removed the blocks are singular
     tiny = torch.finfo(blocks.dtype).tiny
     if blocks.shape[-1] == 1:
         cost = weight.square().sum((1, 2)) / blocks[:, 0, 0].clamp_min(tiny)
@@ -130,25 +140,26 @@ def in_turn(
     if elimination is None:
         return torch.arange(units)
     turns: list[int] = []
+    left = torch.arange(units)
     step = max(1, (units - keep) // (rounds * parts))
-    while len(turns) < units:
+    while len(left):
         costs = elimination.costs(width).cpu().nan_to_num(torch.inf)
-        costs[list(never)] = torch.inf
-        costs[turns] = torch.nan  # sorted behind all numbers
-        order = costs.reshape(parts, -1).argsort(dim=1, stable=True)
-        order += torch.arange(parts)[:, None] * order.shape[1]
-        done = set(turns)
-        offered = [unit for unit in order.T.flatten().tolist() if unit not in done]
+        costs[torch.isin(left, torch.tensor(list(never), dtype=torch.long))] = torch.inf
+        table = torch.full((units,), torch.nan, dtype=costs.dtype)  # sorted behind all numbers
+        table[left] = costs
+        order = table.reshape(parts, -1).argsort(dim=1, stable=True)
+        order = (order + torch.arange(parts)[:, None] * order.shape[1]).T.flatten()
+        offered = order[~table[order].isnan()]
         more = units - keep - len(turns)
-        if not turns and first:
-            gone = list(first)
-        elif more <= 0:
-            turns += offered
-            break
-        else:
-            gone = offered[: min(step * parts, -(-more // parts) * parts)]
-        turns += gone
+        gone = offered[: min(step * parts, -(-more // parts) * parts)]
+        if more <= 0:
+            gone = offered
+        elif first and not turns:
+            gone = torch.tensor(sorted(first))
+        turns += gone.tolist()
         if len(turns) < units:
-            channels = (torch.tensor(gone)[:, None] * width + torch.arange(width)).flatten()
+            places = torch.searchsorted(left, gone)
+            channels = (places[:, None] * width + torch.arange(width)).flatten()
             elimination.remove(channels.to(elimination.present.device))
+        left = left[~torch.isin(left, gone)]
     return torch.tensor(turns).argsort()
