@@ -15,7 +15,7 @@ from app.jobs.progress import EVALUATE, GENERATE, PROMPTS, SAVE, TASKS
 from app.server.downloads import DownloadStore
 from pruning.artifacts.comparison import Pair
 from pruning.artifacts.events import Progress, stop_if
-from pruning.checkpoint.forms import FORMS
+from pruning.checkpoint.forms import FORMS, FormOptions
 
 SHARD_BYTES = 5 * 10**9
 """Largest file of a saved folder (``pruning.checkpoint.forms.base.SHARD``)."""
@@ -155,7 +155,7 @@ def written(run: Any) -> Task:
     return Task(work, (PROMPTS,))
 
 
-def saving(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) -> Task:
+def saving(run: Any, out: Path, form: str, options: FormOptions, scores: Pair | None) -> Task:
     """Write the pruned model as ``form``; ``scores`` are perplexities for the card, if any were
     measured. The result is the path and remarks for the user."""
 
@@ -164,7 +164,7 @@ def saving(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) 
 
         check_target(out, form)
         progress(Progress("save", 0, 1, "Writing the weights"))
-        return out, _write(run, out, form, gguf_type, scores)
+        return out, _write(run, out, form, options, scores)
 
     return Task(work, (SAVE,))
 
@@ -173,7 +173,7 @@ def packing(
     run: Any,
     name: str,
     form: str,
-    gguf_type: str,
+    options: FormOptions,
     scores: Pair | None,
     download_store: DownloadStore,
     owner: str,
@@ -193,7 +193,7 @@ def packing(
         ) as place:
             progress(Progress("save", 0, 1, "Writing the weights"))
             out = place / f"{name}{single or ''}"
-            remarks = _write(run, out, form, gguf_type, scores)
+            remarks = _write(run, out, form, options, scores)
             stop_if(should_cancel)
             if not single:
                 out = move_into_zip(
@@ -204,11 +204,13 @@ def packing(
     return Task(work, (SAVE,))
 
 
-def _write(run: Any, out: Path, form: str, gguf_type: str, scores: Pair | None) -> tuple[str, ...]:
-    from pruning.checkpoint import Evaluation, FormOptions, parts_of, write
+def _write(
+    run: Any, out: Path, form: str, options: FormOptions, scores: Pair | None
+) -> tuple[str, ...]:
+    from pruning.checkpoint import Evaluation, parts_of, write
 
     evaluation = None
     if scores is not None:
         after = scores.after
         evaluation = Evaluation(scores.before.perplexity, after.perplexity, after.protocol())
-    return write(parts_of(run, evaluation), out, form, FormOptions(gguf_type=gguf_type))
+    return write(parts_of(run, evaluation), out, form, options)

@@ -151,11 +151,12 @@ class Streams:
     @property
     def augmented(self) -> bool:
         """Whether there are augmentations among the windows."""
-        return self._group > 1
+        return self.windows.group > 1
 
     def texts(self, batch: slice) -> Tensor:
         """Which windows of a batch [n] are the text itself, not an augmentation of it."""
-        return torch.arange(batch.start, batch.stop) % self._group == 0
+        places = self._first + torch.arange(batch.start, batch.stop)
+        return places % self.windows.group == 0
 
     def added(self, pair: ModulePair) -> Iterator[tuple[slice, Tensor]]:
         """What the pruned module adds to the pruned stream, batch by batch, by running it."""

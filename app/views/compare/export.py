@@ -30,7 +30,7 @@ from app.views.compare.questions import (
     WRITTEN,
     ZERO_SHOT,
 )
-from pruning.checkpoint.forms import FORMS, GGUF_TYPES
+from pruning.checkpoint.forms import FORMS, GGUF_TYPES, FormOptions
 
 
 def section(run: Job) -> None:
@@ -41,10 +41,10 @@ def section(run: Job) -> None:
         _files(run)
     with model:
         if tasks.has_models(run.result):
-            form, gguf_type = _form()
-            _prepare(run, form, gguf_type)
+            form, options = _form()
+            _prepare(run, form, options)
             _download(run)
-            _save(run, form, gguf_type)
+            _save(run, form, options)
         else:
             st.caption(
                 "A recorded run has no weights; run it here to get them."
@@ -89,8 +89,8 @@ def _files(run: Job) -> None:
     )
 
 
-def _form() -> tuple[str, str]:
-    """The form, and the quantization of a single file."""
+def _form() -> tuple[str, FormOptions]:
+    """The form, the quantization of a single file, and what is written beside the model."""
     forms = list(FORMS)
     form = st.radio(
         "The pruned model as",
@@ -110,7 +110,14 @@ def _form() -> tuple[str, str]:
             key="compare.gguf_type",
             help="How the matrices are stored: 32, 16 or about 8 bits for each weight.",
         )
-    return form, gguf_type
+    handoff = not FORMS[form].untrainable and st.toggle(
+        "With a training script",
+        key="compare.handoff",
+        persist_state="session",
+        help="A script and its settings for those who train the model further elsewhere, with TRL "
+        "and PEFT.",
+    )
+    return form, FormOptions(gguf_type=gguf_type, handoff=handoff)
 
 
 def file_name(source: str, form: str) -> str:
@@ -120,14 +127,14 @@ def file_name(source: str, form: str) -> str:
     return f"{plain or 'model'}-pruned-{form}"
 
 
-def _prepare(run: Job, form: str, gguf_type: str) -> None:
+def _prepare(run: Job, form: str, options: FormOptions) -> None:
     name = file_name(run.request.model.source, form)
     scores = questions.result(PERPLEXITY, run)
     store, owner = downloads.download_store(), state.owner()
     questions.ask(
         PACK,
         run,
-        lambda: compare_tasks.packing(run.result, name, form, gguf_type, scores, store, owner),
+        lambda: compare_tasks.packing(run.result, name, form, options, scores, store, owner),
     )
 
 
@@ -154,7 +161,7 @@ def _download(run: Job) -> None:
     )
 
 
-def _save(run: Job, form: str, gguf_type: str) -> None:
+def _save(run: Job, form: str, options: FormOptions) -> None:
     where, button = st.columns([3, 1], vertical_alignment="bottom")
     target = where.text_input(
         "Folder on the server",
@@ -166,9 +173,7 @@ def _save(run: Job, form: str, gguf_type: str) -> None:
     questions.ask(
         SAVE,
         run,
-        lambda: compare_tasks.saving(
-            run.result, paths.check_target(target), form, gguf_type, scores
-        ),
+        lambda: compare_tasks.saving(run.result, paths.check_target(target), form, options, scores),
         ready=bool(target),
         place=button,
     )

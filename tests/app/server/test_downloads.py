@@ -18,6 +18,7 @@ from app.server import downloads
 from app.server.downloads import DownloadStore
 from app.session import visitor_jobs
 from app.views.compare.export import file_name
+from pruning.checkpoint.forms import FormOptions
 from pruning.checkpoint.zip import move_into_zip
 from pruning.utils.errors import Cancelled, HeadroomError
 from tests.helpers.finished_jobs import add_run
@@ -146,8 +147,8 @@ def test_packing_can_be_cancelled(tmp_path):
 
 @pytest.mark.parametrize("form", ["compact", "gguf"])
 def test_the_work_packs_what_the_form_writes(download_store, monkeypatch, form):
-    def write(run, out, form, gguf_type, found):
-        assert (gguf_type, found) == ("f16", None)
+    def write(run, out, form, options, found):
+        assert (options, found) == (FormOptions(), None)
         if out.suffix == ".gguf":
             out.write_bytes(b"GGUF")
         else:
@@ -157,7 +158,7 @@ def test_the_work_packs_what_the_form_writes(download_store, monkeypatch, form):
 
     monkeypatch.setattr(compare_tasks, "_write", write)
     run = SimpleNamespace(report=SimpleNamespace(before=SimpleNamespace(bytes=10, parameters=5)))
-    task = compare_tasks.packing(run, f"t-{form}", form, "f16", None, download_store, OWNER)
+    task = compare_tasks.packing(run, f"t-{form}", form, FormOptions(), None, download_store, OWNER)
     made, remarks = task(lambda _: None, lambda: False)
     assert remarks == ("A bias was added.",) and download_store.find(made.id) == made
     assert made.path.name == {"compact": "t-compact.zip", "gguf": "t-gguf.gguf"}[form]
@@ -167,8 +168,8 @@ def test_the_work_packs_what_the_form_writes(download_store, monkeypatch, form):
 def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypatch):
     asked = []
 
-    def packing(run, name, form, gguf_type, found, download_store, owner):
-        asked.append((name, form, gguf_type, found, owner))
+    def packing(run, name, form, options, found, download_store, owner):
+        asked.append((name, form, options, found, owner))
         return lambda progress, should_cancel: (
             offered(download_store, owner, f"{name}.zip"),
             ("A bias was added.",),
@@ -178,12 +179,13 @@ def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypa
     add_run(0.2)
     at = visit("compare")
     labelled(at.radio, "The pruned model as").set_value("uniform").run()
+    labelled(at.toggle, "With a training script").set_value(True).run()
     button(at, "Prepare download").click().run()
     job = visitor_jobs.manager().of(OWNER, "pack")[-1]
     wait_for(lambda: not job.active)
     at.run()
     assert not at.exception
-    assert asked == [("demo-pruned-uniform", "uniform", "f16", None, OWNER)]
+    assert asked == [("demo-pruned-uniform", "uniform", FormOptions(handoff=True), None, OWNER)]
     made = job.result[0]
     links = [element.proto.body for element in at.get("html")]
     assert any(f'href="download/{made.id}"' in link for link in links)

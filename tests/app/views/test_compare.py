@@ -11,6 +11,7 @@ from app.jobs import compare_tasks, tasks
 from app.session import recorded, visitor_jobs
 from app.views.compare.evaluation import rate
 from app.views.compare.tokens import before_token
+from pruning.checkpoint.forms import FormOptions
 from tests.helpers.finished_jobs import LOSSES, Passage, Rate, Score, add, add_run
 from tests.helpers.recipes import plain_recipe
 from tests.helpers.stand_ins import OWNER, button, charts, draft_of, labelled, wait_for, words
@@ -50,8 +51,8 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     monkeypatch.setenv("HEADROOM_ROOTS", str(tmp_path))
     asked = []
 
-    def saving(_run, out, form, gguf_type, found):
-        asked.append((out, form, gguf_type, found))
+    def saving(_run, out, form, options, found):
+        asked.append((out, form, options, found))
         return lambda progress, should_cancel: (out, ("A bias was added.",))
 
     monkeypatch.setattr(compare_tasks, "saving", saving)
@@ -63,7 +64,8 @@ def test_compare_offers_every_form(visit, engine, monkeypatch, tmp_path):
     choice.set_value("gguf").run()
     labelled(at.text_input, "Folder on the server").set_value(str(tmp_path / "out")).run()
     button(at, "Save").click().run()
-    assert asked == [(tmp_path / "out", "gguf", "f16", None)]
+    assert asked == [(tmp_path / "out", "gguf", FormOptions(), None)]
+    assert "With a training script" not in [each.label for each in at.toggle]
     wait_for(lambda: not visitor_jobs.manager().of(OWNER)[-1].active)
     at.run()
     assert f"Saved to {tmp_path / 'out'}." in words(at) and not at.exception

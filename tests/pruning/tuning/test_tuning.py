@@ -251,3 +251,12 @@ def test_blocks_that_wait_elsewhere_are_refused(model_folder):
         with pytest.raises(UsageError, match="--placement whole"):
             attempt()
     assert "tuning norms, 1 x" in preflight(wanted, device="cpu").passes()
+
+
+def test_the_command_line_asks_for_it():
+    from pruning.cli.main import build_parser
+    from pruning.cli.recipe import recipe_from
+
+    line = ["prune", "demo", "--out", "out", "--tune", "norms", "--tune-epochs", "3"]
+    found = recipe_from(build_parser().parse_args([*line, "--preset", "best"])).tune
+    assert (found.method, found.epochs) == ("norms", 3)
