@@ -14,7 +14,8 @@ def duration(seconds: float) -> str:
     """``8 s``, ``2 min``, ``2 min 05 s``, ``1 h 10 min``."""
     whole = int(seconds)
     if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        minutes = whole % 3600 // 60
+        return f"{whole // 3600} h {minutes:02d} min" if minutes else f"{whole // 3600} h"
     if whole and whole % 60 == 0:
         return f"{whole // 60} min"
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

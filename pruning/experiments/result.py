@@ -50,7 +50,10 @@ class Result:
         quick = "A quick run: less text and fewer samples than the paper's; see the protocol."
         paper = "The paper's values are not shown: this is none of its models."
         shown = [quick] if self.quick else []
-        theirs = f"In brackets, and grey in the charts: the paper's values for {self.paper_model}."
+        theirs = (
+            f"The paper's values for {self.paper_model} stand beside ours, in brackets or as paper, "
+            "and are grey in the charts."
+        )
         shown.append(theirs if self.paper_model else paper)
         return [*shown, self.shows, self.protocol, *self.notes]
 

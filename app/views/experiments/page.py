@@ -70,6 +70,7 @@ def _start(wanted: Live, job: Job | None) -> None:
 def _show(job: Job) -> None:
     """The table as far as it is; it grows while the job works."""
     if job.active:
+        watch(job)
         _growing(job)
         return
     outcome(job)
@@ -80,9 +81,9 @@ def _show(job: Job) -> None:
         results.show(job)
 
 
-@st.fragment(run_every=1.0)
+@st.fragment(run_every=2.0)
 def _growing(job: Job) -> None:
-    watch(job)
+    """Its own fragment: charts need not be drawn as often as the progress is."""
     if job.request.result is not None:
         results.show(job)
     else:

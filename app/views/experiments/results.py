@@ -30,8 +30,9 @@ def show(job: Job) -> None:
     _open(result, clicked if clicked is not None else rows)
     if not job.active:
         _files(result, job.id)
-    for remark in filter(None, result.remarks()):
-        st.caption(remark)
+    # what it shows stands above, beside the button
+    remarks = [remark for remark in result.remarks() if remark and remark != result.shows]
+    st.caption("\n".join(f"- {remark}" for remark in remarks))
 
 
 def _charts(result: Result, key: str) -> int | None:
@@ -98,7 +99,8 @@ def _table(result: Result, key: str) -> int | None:
         [{name: row.get(name) for name in names} for row in result.rows],
         hide_index=True,
         width="stretch",
-        column_config={name: _format(name) for name in names},
+        # None would hide the column
+        column_config={name: look for name in names if (look := _format(name)) is not None},
         placeholder="–",
         key=f"experiment.table.{key}",
         **({"on_select": "rerun", "selection_mode": "single-row"} if cells else {}),
@@ -121,7 +123,9 @@ def _format(name: str) -> Any:
         return st.column_config.NumberColumn(format="percent")
     if what in ("parameters", "MACs/token"):
         return st.column_config.NumberColumn(format="compact")
-    if what in ("setting", "method", "tensor", "block", "head", "like", "heads removed"):
+    if what in ("setting", "method"):
+        return st.column_config.TextColumn(width="medium")
+    if what in ("tensor", "block", "head", "like", "heads removed"):
         return None
     digits = {"seconds": "%.0f", "peak MiB": "%d", "prefill ms": "%.1f", "decode ms": "%.1f"}
     measured = "mean" in what or "divergence" in what

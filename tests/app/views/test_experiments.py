@@ -161,6 +161,8 @@ def test_a_table_grows_while_it_is_computed_and_a_cell_opens_its_recipe(
     assert not at.exception and at.dataframe[0].value["sample"].tolist()[:2] == [50.0, 70.0]
     assert at.dataframe[0].value["prefill ms"].tolist() == [100.0] * 4
     assert len(at.get("download_button")) == 4
+    looks = json.loads(at.dataframe[0].proto.columns)
+    assert [name for name, look in looks.items() if look.get("hidden")] == ["_index"]
     at.session_state[f"experiment.table.{job.id}"] = {"selection": {"rows": [3], "columns": []}}
     at.run()
     button(at, "Open the recipe of L2 norm, 25% of pruned blocks on Prune").click().run()
