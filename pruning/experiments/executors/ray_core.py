@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ class RayCore(Executor):
             try:
                 while pending:
                     stop_if(should_cancel)
-                    ready, _ = ray.wait(list(pending), timeout=_POLL_SECONDS)
+                    # not inside Ray, which would make a signal's exception one of its own
+                    time.sleep(_POLL_SECONDS)
+                    ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=0)
                     for reference in ready:
                         job = pending.pop(reference)
                         done(job, _cell(ray, reference, job))
