@@ -51,8 +51,8 @@ class Result:
         paper = "The paper's values are not shown: this is none of its models."
         shown = [quick] if self.quick else []
         theirs = (
-            f"The paper's values for {self.paper_model} stand beside ours, in brackets or as paper, "
-            "and are grey in the charts."
+            f"The paper's values for {self.paper_model} stand beside ours, in brackets or as "
+            "paper, and are grey in the charts."
         )
         shown.append(theirs if self.paper_model else paper)
         return [*shown, self.shows, self.protocol, *self.notes]
