@@ -131,7 +131,8 @@ ABSURD = {
     "heads that do not divide": ({"num_attention_heads": 7}, "not a multiple"),
     "no blocks": ({"num_hidden_layers": 0}, "0 blocks"),
     "blocks without end": ({"num_hidden_layers": 2**31}, f"{2**31} blocks"),
-    "a norm larger than memory": ({"hidden_size": 6 * 2**34}, f"{6 * 2**34} numbers"),
+    "a norm larger than memory": ({"hidden_size": 6 * 2**34}, f"{6 * 2**34}"),
+    "more channels than can be counted": ({"intermediate_size": 2**31}, f"matrix of {2**31} x 48"),
     "an embedding larger than any": ({"vocab_size": 2**62}, ""),
     "a width below zero": ({"intermediate_size": -5}, ""),
 }

@@ -86,6 +86,7 @@ def take_generation_config(model: Any, place: str, commit: str | None) -> None:
 
 _FILLED = (torch.ones, torch.zeros, torch.full, torch.arange)
 _LARGEST_BUFFER = 2**28
+_LONGEST_SIDE = 2**24
 _MOST_BLOCKS = 4096
 
 
@@ -93,15 +94,22 @@ class _EmptyOnMeta(TorchFunctionMode):
     """Puts what ``torch.empty`` makes (weights) on the meta device, in this thread only.
 
     Buffers, which are computed and not stored, stay real, so one of absurd size is refused (raises
-    ValueError) before it takes the machine's memory. accelerate's ``init_empty_weights``
-    patches ``nn.Module`` for the whole process and would spoil a prune in another thread.
+    ValueError) before it takes the machine's memory; so is a matrix whose rows could not even be
+    counted. accelerate's ``init_empty_weights`` patches ``nn.Module`` for the whole process and
+    would spoil a prune in another thread.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = "meta"
-        elif func in _FILLED:
+            made = func(*args, **kwargs)
+            if max(made.shape, default=0) > _LONGEST_SIDE:
+                raise ValueError(
+                    f"its config asks for a matrix of {' x '.join(map(str, made.shape))}"
+                )
+            return made
+        if func in _FILLED:
             size = func(*args, **{**kwargs, "device": "meta"}).numel()
             if size > _LARGEST_BUFFER:
                 raise ValueError(f"its config asks for a buffer of {size} numbers")
