@@ -21,7 +21,8 @@ from pruning.recovery.solvers.normal_equations import DAMPINGS, damped_factor
 from pruning.utils.precision import to_float64, zeros_float64
 
 CURVE_DAMPINGS = DAMPINGS[::2]
-_CURVE_ROUNDS = 32
+_CURVE_ROUNDS = 4 * (CURVE_POINTS - 1)
+"""So many rounds of an elimination, that every point of the curve is at the end of one."""
 CHOOSING = 4096
 """Probed tokens that the damping of each width is chosen on: trying all of them on all would be
 most of the work."""

@@ -143,12 +143,11 @@ def _change(
     if recovery.reconstructs and recipe.recovery.in_proj != "keep":
         task.reconstruct_in_proj()
     sums = _sums(pair, recipe, streams.windows)
-    choosing = eliminates(recipe) and bool(decision.removed)
-    collected = task.collect(sums, decision if recovery.reconstructs else None, choosing)
+    collected = task.collect(sums, decision if recovery.reconstructs else None)
     if recovery.reconstructs:
         collected = task.reconstruct_out_proj(collected)
     shape = plan.shape.blocks[pair.index].module(pair.kind)
-    if choosing:
+    if eliminates(recipe) and decision.removed:
         collected, turns = task.eliminate(collected, decision)
         decision = rescored(decision, shape, turns, ELIMINATION)
     elif sums:

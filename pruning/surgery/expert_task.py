@@ -48,13 +48,10 @@ class ExpertTask(Task[Pairs]):
         in_proj = self._fit(pairs, layer.stored, [torch.arange(inputs)] * experts, dim=1)
         self._put_in_proj(in_proj, lambda fit: layer.set(self.rounded(fit.weight.T, layer.stored)))
 
-    def collect(
-        self, sums: ModuleSums | None, plain: ModulePlan | None = None, choosing: bool = False
-    ) -> Collected[Pairs]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[Pairs]:
         streams, pair = self.streams, self.pair
         outputs, width = pair.pruned.out_proj.stored.shape[1:]
         pairs = self._no_equations(width, outputs)
-        texts = self._no_equations(width, outputs) if choosing and streams.augmented else None
         dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged
         plain_error, cut = zeros_float64(device=pair.device), plain and self._plain_cut(plain)
@@ -74,19 +71,13 @@ class ExpertTask(Task[Pairs]):
                 shares = part.shares[:, None]
                 energy += to_float64(shares * own[e]).square().sum()
                 goal = shares * (own[e] + missing[part.tokens])
-                rows = shares * part.out_proj_input
-                self._add(pairs[e], batch, part.tokens, rows, goal)
-                if texts:
-                    chosen = streams.texts(batch).to(part.tokens.device)
-                    places = chosen[part.tokens // streams.dense.shape[1]].nonzero()[:, 0]
-                    texts[e][0].add(rows[places], goal[places])
+                self._add(pairs[e], batch, part.tokens, shares * part.out_proj_input, goal)
                 if cut:
                     left = shares * cut(e, tap.routing.hidden[part.tokens]) - goal
                     plain_error += to_float64(left).square().sum()
         energy, plain_error = map(streams.ranks.total, (energy, plain_error))
         left_by_cut = plain_error.item() if cut else None
-        pairs, texts = self._gathered(pairs), texts and self._gathered(texts)
-        return Collected(pairs, dense_added, energy.item(), left_by_cut, texts)
+        return Collected(self._gathered(pairs), dense_added, energy.item(), left_by_cut)
 
     def _plain_cut(self, decision: ModulePlan) -> Callable[[int, Tensor], Tensor]:
         """What a dense expert, its removed channels silent, gives [t, d] for tokens [t, d];

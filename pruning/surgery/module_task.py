@@ -51,13 +51,10 @@ class ModuleTask(Task[Pair]):
         with self.pair.autocast():
             return torch.cat([layer(tap.in_proj_input) for layer in layers], dim=-1)
 
-    def collect(
-        self, sums: ModuleSums | None, plain: ModulePlan | None = None, choosing: bool = False
-    ) -> Collected[Pair]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[Pair]:
         streams, pair, module = self.streams, self.pair, self.pair.pruned
         outputs, inputs = layer_matrix(module.out_proj).shape
         parts = self._no_equations(inputs, outputs)
-        texts = self._no_equations(inputs, outputs) if choosing and streams.augmented else None
         dense_added, energy = torch.empty_like(streams.dense), zeros_float64(device=pair.device)
         residual = self.rule.target == "residual" and streams.diverged and not module.normed
         plain_error, cut = zeros_float64(device=pair.device), plain and self._plain_cut(plain)
@@ -71,9 +68,6 @@ class ModuleTask(Task[Pair]):
             if sums:
                 sums.add(tap)
             self._add(parts, batch, tap.out_proj_input, target)
-            if texts:
-                places = streams.texts(batch).nonzero()[:, 0].to(target.device)
-                texts[0].add(tap.out_proj_input[places], target[places])
             if cut:
                 as_it_was = pair.tap_dense(pruned_in) if self.in_proj_changed else tap
                 left = cut(as_it_was.out_proj_input) - target.float()
@@ -81,8 +75,7 @@ class ModuleTask(Task[Pair]):
         buffers = parts if isinstance(parts[0], ActivationBuffer) else None
         left_by_cut = streams.ranks.total(plain_error).item() if cut else None
         energy = streams.ranks.total(energy)
-        parts, texts = self._gathered(parts), texts and self._gathered(texts)
-        return Collected(parts, dense_added, energy.item(), left_by_cut, texts, buffers)
+        return Collected(self._gathered(parts), dense_added, energy.item(), left_by_cut, buffers)
 
     def _plain_cut(self, decision: ModulePlan) -> Callable[[Tensor], Tensor]:
         """What the dense out_proj, its removed inputs silent, gives [..., out] for all of its

@@ -148,16 +148,6 @@ class Streams:
         groups = (self._first + torch.arange(batch.start, batch.stop)) // self.windows.group
         return groups % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
 
-    @property
-    def augmented(self) -> bool:
-        """Whether there are augmentations among the windows."""
-        return self.windows.group > 1
-
-    def texts(self, batch: slice) -> Tensor:
-        """Which windows of a batch [n] are the text itself, not an augmentation of it."""
-        places = self._first + torch.arange(batch.start, batch.stop)
-        return places % self.windows.group == 0
-
     def added(self, pair: ModulePair) -> Iterator[tuple[slice, Tensor]]:
         """What the pruned module adds to the pruned stream, batch by batch, by running it."""
         for batch, _, pruned_in in self.batches():

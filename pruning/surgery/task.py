@@ -38,16 +38,14 @@ class Collected(Generic[E]):
 
     ``added`` [n, s, d] (CPU): what the dense module adds to its stream; ``energy``: the squared
     norm of the dense out_proj outputs; ``plain_error``: that of the module with its dense weights
-    cut as planned (None: nobody asked); ``texts``: equations of the text without its augmentations,
-    where there are some and units are to be chosen by elimination; ``buffers``: what out_proj of
-    the pruned module read, to fit on and held out, where that could be kept.
+    cut as planned (None: nobody asked); ``buffers``: what out_proj of the pruned module read, to
+    fit on and held out, where that could be kept.
     """
 
     equations: E
     added: Tensor
     energy: float
     plain_error: float | None = None
-    texts: E | None = None
     buffers: tuple[ActivationBuffer, ActivationBuffer] | None = None
 
 
@@ -87,13 +85,10 @@ class Task(ABC, Generic[E]):
         on the dense stream."""
 
     @abstractmethod
-    def collect(
-        self, sums: ModuleSums | None, plain: ModulePlan | None = None, choosing: bool = False
-    ) -> Collected[E]:
+    def collect(self, sums: ModuleSums | None, plain: ModulePlan | None = None) -> Collected[E]:
         """One pass: what the dense module adds, and the equations of out_proj on the pruned
         stream. ``sums`` takes in what re-scoring needs. ``plain``: the decision by which the dense
-        weights would be cut, for the error that this leaves. ``choosing``: units will go by
-        elimination.
+        weights would be cut, for the error that this leaves.
 
         The target is the dense output plus what the residual stream has lost so far, or the dense
         output alone (``recovery.target``, or a norm after the module: ``PrunableModule.normed``).
@@ -181,13 +176,12 @@ class Task(ABC, Generic[E]):
     ) -> tuple[Collected[E], np.ndarray]:
         """The turns [units] in which units go when the others make up for them: as many as in
         ``decision``, what similarity or a person chose first, and as it says under grouped
-        queries. Returns the equations in the form in which they were solved. The text alone
-        chooses: tokens that the model has resampled show less of what it is used for."""
+        queries. Returns the equations in the form in which they were solved."""
         module = self.pair.pruned
-        equations = collected.equations if collected.texts is None else collected.texts
-        out_proj = self.out_proj_fit(equations, torch.arange(layer_shape(module.out_proj)[1]))
-        if collected.texts is None:
-            collected = replace(collected, equations=out_proj.parts)
+        out_proj = self.out_proj_fit(
+            collected.equations, torch.arange(layer_shape(module.out_proj)[1])
+        )
+        collected = replace(collected, equations=out_proj.parts)
         per_group = decision.units // decision.groups if decision.groups else 1
         size = per_group if decision.grouped else 1
         even = per_group > 1 and not decision.grouped and not decision.ungrouped

@@ -110,17 +110,6 @@ def test_every_family_is_cut_by_elimination(tiny_model, family):
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("family", ["llama_grouped", "mixtral"])
-def test_the_text_alone_chooses_and_its_augmentations_are_fitted_to(tiny_model, family):
-    recipe = families.recipe(ffn__ratio=0.4, recovery__choice="elimination")
-    plain, augmented = (
-        prune(tiny_model(family), recipe.changed(recovery={"copies": copies})).events[0]
-        for copies in (0, 3)
-    )
-    assert plain.kind == "ffn" and plain.decision == augmented.decision
-    assert plain.error_after != augmented.error_after
-
-
 def test_marks_win_over_elimination(tiny_model):
     loaded = tiny_model("llama_grouped")
     recipe = families.recipe(**CUT, recovery__choice="elimination")
