@@ -124,7 +124,7 @@ def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = Fals
         seq_len=rule.seq_len,
         prunes=prunes,
         probed=probed,
-        trained=tuning.share,
+        trained=tuning.share(recipe.tune),
         batch=recipe.tune.batch if tuning.prepare else 0,
     )
 

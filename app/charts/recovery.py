@@ -107,6 +107,11 @@ def large_errors(chart: Chart) -> go.Figure:
         values = _positive(chart.rows[-1:])
         newest = ring([chart.rows[-1]["block"]] * len(values), values, "newest", 20, 3)
         drawn.add_trace(newest.update(cliponaxis=False))
+    return large_type(drawn)
+
+
+def large_type(drawn: go.Figure) -> go.Figure:
+    """The same with type that is read from the back of a room."""
     # a little smaller: in two rows it would take the picture's height
     drawn.update_layout(legend={"font": {"size": LARGE - 1}, **STILL_LEGEND})
     for axes in (drawn.update_xaxes, drawn.update_yaxes):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from app.charts import theme
 from app.charts.chart import Axis, Chart, Row, Series
 from pruning.artifacts.tuning import TuningStep
-
-_TICKS = 4
 
 
 def tuning_rows(curve: Sequence[TuningStep]) -> list[Row]:
@@ -39,13 +38,15 @@ def tuning_chart(curve: Sequence[TuningStep]) -> Chart:
         f"Divergence from the dense model along the training, {len(curve)} points so far; from "
         f"{curve[0].loss:.3f} to {last.loss:.3f} nats per token.",
         [line],
-        Axis("tokens read", (-0.02 * tokens, 1.02 * tokens), _ticks(tokens, ",.0f")),
-        Axis("nats per token", (0.0, 1.1 * most), _ticks(most, ".3g")),
+        Axis("tokens read", (-0.02 * tokens, 1.02 * tokens), _ticks(tokens)),
+        Axis("nats per token", (0.0, 1.1 * most), _ticks(most)),
         rows,
     )
 
 
-def _ticks(most: float, form: str) -> dict[float, str]:
-    """Ticks from zero to ``most`` at even distances."""
-    values = [most * place / _TICKS for place in range(_TICKS + 1)]
-    return {value: format(value, form) for value in values}
+def _ticks(most: float) -> dict[float, str]:
+    """Ticks at round numbers from zero to ``most``, five or so."""
+    decade = 10.0 ** math.floor(math.log10(most))
+    step = next(each * decade / 10 for each in (2, 5, 10, 20, 50) if 5 * each * decade / 10 >= most)
+    count = math.floor(most / step + 1e-9)
+    return {place * step: f"{place * step:,.10g}" for place in range(count + 1)}

@@ -34,14 +34,14 @@ WHOLE = ("whole", "spread")
 @dataclass(frozen=True)
 class Tuning:
     """``prepare`` None: nothing is trained. ``learning_rate``: of AdamW where the recipe leaves it
-    to the method. ``share``: at most so much of the blocks' parameters is trained.
+    to the method. ``share(rule)``: about so much of the blocks' parameters is trained.
     ``refused(model, adapter)``: why a model, which may be on the meta device, cannot be tuned so;
     empty where it can. ``packages``: what must be installed. ``parameters``: fields of the recipe
     that matter only with it."""
 
     prepare: Prepare | None
     learning_rate: float = 0.0
-    share: float = 0.0
+    share: Callable[[TuneRule], float] = lambda rule: 0.0
     refused: Callable[[nn.Module, ModelAdapter], str] = lambda model, adapter: ""
     packages: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()

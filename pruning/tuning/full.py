@@ -12,7 +12,7 @@ def prepare(model, adapter, rule, seed):
 
 TUNINGS.add(
     "full",
-    Tuning(prepare, learning_rate=1e-4, share=1.0),
+    Tuning(prepare, learning_rate=1e-4, share=lambda rule: 1.0),
     title="All weights of the blocks",
     summary="Every weight of the blocks is trained; takes four times their memory.",
     source="fine-tuning by distillation, Hinton et al., 2015",

@@ -22,7 +22,7 @@ TUNINGS.add(
     Tuning(
         prepare,
         learning_rate=1e-3,
-        share=0.1,
+        share=lambda rule: min(1.0, 0.005 * rule.rank),
         refused=refused,
         packages=("peft",),
         parameters=("tune.rank",),

@@ -14,6 +14,7 @@ import streamlit as st
 
 from app.charts import feed as pictures
 from app.charts import recovery
+from app.charts.figure import figure, still
 from app.charts.tuning import tuning_chart
 from app.components.chart import paper, show_chart, show_figure
 from app.components.headline import sentence as answer
@@ -179,7 +180,9 @@ def _training(job: Job) -> None:
         help="Kullback-Leibler divergence of the next-token probabilities from the dense model's, "
         "on the text that is trained on.",
     )
-    show_chart(tuning_chart(job.curve), "feed-training", "feed.training")
+    chart = tuning_chart(job.curve)
+    drawn = recovery.large_type(still(figure(chart), "training"))
+    show_chart(chart, "feed-training", "feed.training", drawn=drawn)
 
 
 COLUMNS: dict[str, Any] = {

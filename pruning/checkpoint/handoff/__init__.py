@@ -43,7 +43,7 @@ def _settings(parts: Parts, form: str) -> dict[str, Any]:
     return {
         "model": "..",
         "own_code": form == "compact",
-        "teacher": parts.origin.repository or recipe.model.source,
+        "teacher": _teacher(parts),
         "text": text,
         "seq_len": seq_len,
         "windows": None,
@@ -62,3 +62,10 @@ def _settings(parts: Parts, form: str) -> dict[str, Any]:
             "report_to": "none",
         },
     }
+
+
+def _teacher(parts: Parts) -> str:
+    """The dense model by the name that transformers finds it under, from any folder."""
+    source = parts.records.recipe.model.source
+    folder = Path(os.path.expanduser(source))
+    return str(folder.resolve()) if folder.is_dir() else parts.origin.repository or source

@@ -132,7 +132,7 @@ class Loop:
     def _go_on(self) -> None:
         """Take up what an earlier, interrupted run left."""
         found = self._file.read()
-        if found is None:
+        if found is None or found[1].keys() != self._state().keys():
             return
         self.position, state = found
         for name, parameter in self._parameters.items():

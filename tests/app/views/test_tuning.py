@@ -63,6 +63,8 @@ def test_the_chart_says_what_it_shows_and_can_be_printed():
     assert "0.500 to 0.167 nats" in chart.alt and chart.x.span[1] > 4 * 2560
     assert tuning_rows(CURVE)[0] == {"step": 10, "tokens": 2560, "divergence": 0.5}
     assert svg(chart).count("<circle") == 3 and "nats per token" in svg(chart)
+    assert list(chart.y.ticks.values()) == ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert list(chart.x.ticks.values()) == ["0", "5,000", "10,000"]
     assert svg(tuning_chart(CURVE[:1])).count("<circle") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import pruning
-from pruning.checkpoint import FormOptions, save
+from pruning.checkpoint import FormOptions, parts_of, save
+from pruning.checkpoint.handoff import write_handoff
 from pruning.pipeline import prune
 from pruning.utils.errors import UsageError
 from tests.helpers import ROOT, families
@@ -38,10 +40,9 @@ def test_two_steps_of_it_give_a_model_that_loads(run, tmp_path):
         "train.py",
     ]
     settings = yaml.safe_load((place / "settings.yaml").read_text())
-    assert (
-        settings["text"]["data_files"] == SAMPLE and settings["teacher"] in run.recipe.model.source
-    )
-    settings |= {"seq_len": 16, "windows": 4, "teacher": run.recipe.model.source}
+    assert settings["text"]["data_files"] == SAMPLE
+    assert settings["teacher"] == run.recipe.model.source
+    settings |= {"seq_len": 16, "windows": 4}
     settings["training"] |= {
         "per_device_train_batch_size": 2,
         "use_cpu": True,
@@ -67,6 +68,18 @@ def test_two_steps_of_it_give_a_model_that_loads(run, tmp_path):
     assert shapes[0] == shapes[1]
     alone = AutoModelForCausalLM.from_pretrained(place / "trained", trust_remote_code=True)
     torch.testing.assert_close(families.logits(alone, ids), after)
+
+
+def test_a_corpus_without_a_file_leaves_the_choice_of_a_text(run, tmp_path):
+    parts = parts_of(run)
+    recipe = parts.records.recipe.changed(calibration={"source": "sample"})
+    parts = replace(parts, records=replace(parts.records, recipe=recipe))
+    write_handoff(parts, "uniform", tmp_path)
+    settings = yaml.safe_load((tmp_path / "training" / "settings.yaml").read_text())
+    assert settings["text"]["path"] == "Salesforce/wikitext" and not settings["own_code"]
+    assert settings["teacher"] == run.recipe.model.source  # a folder, from wherever the script runs
+    page = (tmp_path / "training" / "README.md").read_text()
+    assert "Salesforce/wikitext" in page and "trust_remote_code" not in page
 
 
 @pytest.mark.parametrize("form", ["padded", "gguf"])
