@@ -33,6 +33,7 @@ def choose_methods(key: str, place: Any = st, **options: Any) -> list[str]:
 def show(job: Job, draw: Draw) -> None:
     """``draw(job)``, again every second until the job ends; then also how it ended."""
     if job.active:
+        watch(job)
         _growing(job, draw)
     else:
         outcome(job)
@@ -41,7 +42,7 @@ def show(job: Job, draw: Draw) -> None:
 
 @st.fragment(run_every=1.0)
 def _growing(job: Job, draw: Draw) -> None:
-    watch(job)
+    """Beside the progress, not around it: a fragment in another is drawn with both."""
     draw(job)
 
 
