@@ -30,6 +30,8 @@ from pruning.utils.errors import HeadroomError, UsageError, one_line
 
 _RETRIES = 3
 """How often the cell of a worker that was lost is begun again."""
+_STARTS = 3
+"""On a busy machine Ray may take longer than the half minute that it gives itself."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Recipes go and cells come: a few kilobytes each."""
 _POLL_SECONDS = 0.2
@@ -166,25 +168,35 @@ def _connected() -> Iterator[Any]:
         yield ray
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"logging_level": "error", "log_to_driver": False, "include_dashboard": False}
     with TemporaryDirectory(prefix="headroom-ray-", dir=_short_folder()) as folder:
-        address = os.environ.get("RAY_ADDRESS")
-        own = {"object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": folder}
-        with _own_handlers():
-            try:
-                if address:
-                    ray.init(address, logging_level="error", log_to_driver=False)
-                else:
-                    ray.init("local", **quiet, **own)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        try:
+            with _own_handlers():
+                _start(ray, folder)
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any, folder: str) -> None:
+    """Join the cluster of RAY_ADDRESS, or start Ray here with its files in ``folder``; raises
+    HeadroomError."""
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    own = {"object_store_memory": _OBJECT_STORE_BYTES, "_temp_dir": folder}
+    for left in reversed(range(_STARTS)):
+        try:
+            if address:
+                ray.init(address, **quiet)
+            else:
+                ray.init("local", include_dashboard=False, **quiet, **own)
+            return
+        except Exception as error:  # what it raises when it is late has no class of its own
+            ray.shutdown()
+            if not left:
                 where = f"at {address}" if address else "on this machine"
                 raise HeadroomError(
                     f"Ray {where} does not start: {one_line(error)}; check RAY_ADDRESS."
                 ) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
 
 
 def _short_folder() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import psutil
 import pytest
@@ -106,19 +107,24 @@ def at_work():
 def test_a_lost_worker_is_replaced_and_a_cancel_leaves_nothing(tiny, monkeypatch):
     pytest.importorskip("ray")
     here = sweep(tiny, WANTED)
-    killed = []
+    killed, ended = [], threading.Event()
 
     def strike():
-        wait_for(at_work)
-        killed.extend(at_work()[:1])
-        os.kill(killed[0], signal.SIGKILL)
+        while not (killed or ended.is_set()):
+            killed.extend(at_work()[:1])
+            time.sleep(0.005)
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
 
     monkeypatch.setenv("HEADROOM_CACHE", os.environ["HEADROOM_CACHE"] + "-ray")
     handler = signal.getsignal(signal.SIGTERM)
     striker = threading.Thread(target=strike)
     striker.start()
-    there = sweep(tiny, WANTED, executor=EXECUTORS["ray"]("cpu"))
-    striker.join()
+    try:
+        there = sweep(tiny, WANTED, executor=EXECUTORS["ray"]("cpu"))
+    finally:
+        ended.set()
+        striker.join()
     assert killed and signal.getsignal(signal.SIGTERM) is handler
     assert [point.preset for point in there] == [point.preset for point in here]
     for one, other in zip(there, here, strict=True):
