@@ -23,11 +23,12 @@ from pruning.artifacts.recipe import Recipe
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.measure.windows import recovery_windows, windows_for
 from pruning.models.compact.load import INDEX, skeleton
 from pruning.models.loading import load
 from pruning.models.loading.memory_estimate import estimate
 from pruning.models.loading.memory_needs import PLACEMENTS
-from pruning.pipeline import memory_task, recovery_windows, windows_for
+from pruning.pipeline import memory_task
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 

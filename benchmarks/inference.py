@@ -29,9 +29,10 @@ from pruning.artifacts.shapes import full_widths
 from pruning.checkpoint import parts_of, write
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.measure.windows import windows_for
 from pruning.models.execution.kv_cache import CachedReader
 from pruning.models.loading import LoadedModel, load
-from pruning.pipeline import prune, windows_for
+from pruning.pipeline import prune
 from pruning.planning import make_plan
 
 BATCHES = (1, 8)

@@ -19,9 +19,9 @@ from benchmarks.forward import forward_seconds
 from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.measure import measure
+from pruning.measure.windows import recovery_windows, windows_for
 from pruning.models.loading import load
 from pruning.models.loading.loaded import LoadedModel
-from pruning.pipeline import recovery_windows, windows_for
 from pruning.planning import make_plan
 from pruning.recovery import RECOVERIES
 from pruning.surgery.apply import apply

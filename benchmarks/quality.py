@@ -32,8 +32,9 @@ from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure.passes import run_passes
+from pruning.measure.windows import windows_for
 from pruning.models.loading import LoadedModel, load
-from pruning.pipeline import measuring_passes, prune, windows_for
+from pruning.pipeline import measuring_passes, prune
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets import PRESETS, with_preset
 from pruning.presets.base import cost_of

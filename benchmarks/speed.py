@@ -28,8 +28,8 @@ from pruning.artifacts.recipe import Recipe
 from pruning.evaluate.perplexity import batched_losses
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure import measure
+from pruning.measure.windows import recovery_windows, windows_for
 from pruning.models.loading import load
-from pruning.pipeline import recovery_windows, windows_for
 from pruning.planning import make_plan
 from pruning.presets import PRESETS
 from pruning.surgery.apply import apply

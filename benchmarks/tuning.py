@@ -19,8 +19,9 @@ from pruning.artifacts.recipe import Recipe
 from pruning.data import calibration_windows
 from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
+from pruning.measure.windows import recovery_windows
 from pruning.models.loading import LoadedModel, load
-from pruning.pipeline import prune, recovery_windows
+from pruning.pipeline import prune
 from pruning.presets import PRESETS, with_preset
 from pruning.recovery.base import held_out_of
 from pruning.tuning import TUNINGS

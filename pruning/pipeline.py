@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from pruning.artifacts.events import (
     CancelCheck,
     Progress,
@@ -23,8 +21,7 @@ from pruning.artifacts.plan import Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.report import make_report
 from pruning.artifacts.shapes import ModelShape
-from pruning.data import CORPORA, TokenCorpus, Windows, calibration_windows
-from pruning.data.augment import resampled
+from pruning.data import CORPORA, TokenCorpus
 from pruning.evaluate.speed import peak_memory_bytes, reset_peak_memory
 from pruning.measure.passes import (
     MeasuringPass,
@@ -35,6 +32,13 @@ from pruning.measure.passes import (
     shipped_pass,
 )
 from pruning.measure.shipped import shipped_measurement
+from pruning.measure.windows import (
+    curve_windows,
+    gradient_windows,
+    recovery_windows,
+    unseen_windows,
+    windows_for,
+)
 from pruning.models.execution.offload import devices_of
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.loaded import LoadedModel
@@ -55,61 +59,6 @@ from pruning.utils.precision import autocast_dtype_of
 from pruning.utils.stopwatch import Stopwatch
 
 
-def windows_for(loaded: LoadedModel, recipe: Recipe) -> Windows:
-    """Calibration windows of the measurement; raises SourceError, UsageError."""
-    calibration = recipe.calibration
-    return _windows(loaded, recipe, calibration.source, calibration.samples, calibration.seq_len)
-
-
-def gradient_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
-    """Windows of the gradient pass, no longer than the model's positions."""
-    rule = recipe.calibration
-    seq_len = min(rule.gradient_seq_len, loaded.adapter.max_positions(loaded.model.config))
-    return _windows(loaded, recipe, rule.source, rule.gradient_samples, seq_len)
-
-
-def recovery_windows(
-    loaded: LoadedModel,
-    recipe: Recipe,
-    *,
-    progress: ProgressCallback = ignore,
-    should_cancel: CancelCheck = never,
-) -> Windows:
-    """Windows of the recovery: those of the measurement, or ``recovery.samples`` of them, each
-    followed by ``recovery.copies`` augmentations, in which half of the tokens are resampled from
-    the model. Raises SourceError, UsageError and Cancelled."""
-    rule = recipe.recovery
-    samples = rule.samples or recipe.calibration.samples
-    seq_len = recipe.calibration.seq_len
-    text = _windows(loaded, recipe, recipe.calibration.source, samples, seq_len)
-    copies = copies_of(recipe)
-    if copies == 0:
-        return text
-    augmentations = loaded.ranks.from_first(
-        partial(
-            resampled,
-            loaded.model,
-            text.ids,
-            copies,
-            recipe.seed,
-            autocast_dtype=_autocast_dtype(loaded, recipe),
-            progress=progress,
-            should_cancel=should_cancel,
-        )
-    )
-    groups = torch.cat([text.ids[:, None], augmentations.reshape(samples, copies, -1)], dim=1)
-    return replace(text, ids=groups.flatten(0, 1), group=1 + copies)
-
-
-def curve_windows(loaded: LoadedModel, recipe: Recipe) -> Windows:
-    """Windows of the loss curves: the recovery's text without augmentations, or the first
-    ``calibration.curve_samples`` of it. Raises SourceError, UsageError."""
-    rule = recipe.calibration
-    samples = recipe.recovery.samples or rule.samples
-    text = _windows(loaded, recipe, rule.source, samples, rule.seq_len)
-    return replace(text, ids=text.ids[: rule.curve_samples])
-
-
 def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = False) -> Task:
     """What the memory for a prune, or only its measurement, must be estimated for; with
     ``loss_curves`` these are measured in any case."""
@@ -127,30 +76,6 @@ def memory_task(recipe: Recipe, *, prunes: bool = True, loss_curves: bool = Fals
         trained=tuning.share(recipe.tune),
         batch=recipe.tune.batch if tuning.prepare else 0,
     )
-
-
-def _autocast_dtype(loaded: LoadedModel, recipe: Recipe) -> torch.dtype | None:
-    return autocast_dtype_of(recipe.recovery.compute, loaded.model)
-
-
-def _windows(
-    loaded: LoadedModel, recipe: Recipe, source: str, samples: int, seq_len: int, held_out: int = 0
-) -> Windows:
-    rule, ranks = recipe.calibration, loaded.ranks
-    made = ranks.from_first(
-        lambda: calibration_windows(
-            source,
-            loaded.model,
-            loaded.tokenizer,
-            samples,
-            seq_len,
-            recipe.seed,
-            bos=rule.bos,
-            text_field=rule.text_field,
-            held_out=held_out,
-        )
-    )
-    return replace(made, ranks=ranks)
 
 
 def measure_model(
@@ -209,7 +134,7 @@ def measuring_passes(
                 partial(curve_windows, loaded, recipe),
                 min(recipe.calibration.curve_samples or texts, texts),
                 eliminates(recipe),
-                _autocast_dtype(loaded, recipe),
+                autocast_dtype_of(recipe.recovery.compute, loaded.model),
                 callbacks,
                 solving,
             )
@@ -258,7 +183,7 @@ def prune(
         pruned = replace(loaded, model=applied.model, identity=_identity(loaded, applied))
         tuning = None
         if TUNINGS[recipe.tune.method].prepare and not applied.plan.is_empty:
-            held_out = _held_out(loaded, recipe, held_out_for_tuning(recipe))
+            held_out = unseen_windows(loaded, recipe, held_out_for_tuning(recipe))
             pruned, tuning = tune(loaded, pruned, recipe, windows.ids, held_out.ids, **callbacks)
     seconds = time.perf_counter() - started
     report = make_report(
@@ -303,7 +228,7 @@ def _checked(
     source, held_out = recipe.calibration.source, held_out_windows(recipe)
     if not (held_out and applied.events):
         return None
-    windows = _held_out(loaded, recipe, held_out)
+    windows = unseen_windows(loaded, recipe, held_out)
     corpus = CORPORA[source] if source in CORPORA else None
     found = loaded.ranks.from_first(
         partial(
@@ -319,15 +244,6 @@ def _checked(
     )
     progress(Progress("check", 1, 1, found.sentence(), check=found))
     return found
-
-
-def _held_out(loaded: LoadedModel, recipe: Recipe, count: int) -> Windows:
-    """``count`` windows of the calibration text that nothing was fitted to; no rows where it is
-    0."""
-    rule = recipe.calibration
-    samples = max(rule.samples, recipe.recovery.samples or 0)
-    windows = _windows(loaded, recipe, rule.source, samples, rule.seq_len, held_out=max(1, count))
-    return replace(windows, ids=windows.ids[:count])
 
 
 def _identity(dense: LoadedModel, applied: Applied) -> str:

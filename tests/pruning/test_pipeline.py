@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pruning.artifacts.recipe import Recipe
-from pruning.pipeline import prune, recovery_windows, windows_for
+from pruning.measure.windows import recovery_windows, windows_for
+from pruning.pipeline import prune
 from pruning.utils.errors import Cancelled
 from tests.helpers import families
 

@@ -7,7 +7,8 @@ import pytest
 
 from pruning.criteria import unit_scores
 from pruning.evaluate.perplexity import perplexity
-from pruning.pipeline import gradient_windows, measure_model, prune, windows_for
+from pruning.measure.windows import gradient_windows, windows_for
+from pruning.pipeline import measure_model, prune
 from tests.helpers import families
 from tests.reference import plain
 

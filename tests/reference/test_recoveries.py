@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pruning.pipeline import recovery_windows
+from pruning.measure.windows import recovery_windows
 from pruning.surgery.apply import apply
 from tests.helpers import families
 from tests.reference import plain

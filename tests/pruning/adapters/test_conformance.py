@@ -11,9 +11,10 @@ import torch
 
 import pruning
 from pruning.artifacts.plan import check
+from pruning.measure.windows import recovery_windows
 from pruning.models.execution.blockwise import attention_implementation, block_contexts, embed
 from pruning.models.loading.memory_estimate import estimate
-from pruning.pipeline import measure_model, prune, recovery_windows
+from pruning.pipeline import measure_model, prune
 from pruning.utils.errors import UsageError
 from tests.helpers import counting, families
 

@@ -12,7 +12,8 @@ from pruning.artifacts.plan import check
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure import measure, with_gradients
 from pruning.measure.forward_pass import FEW_TOKENS
-from pruning.pipeline import measure_model, prune, recovery_windows
+from pruning.measure.windows import recovery_windows
+from pruning.pipeline import measure_model, prune
 from pruning.recovery.solvers.expert_fit import ExpertFit, relative
 from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import NormalEquations

@@ -12,8 +12,9 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 import pruning
 from pruning.adapters import adapter_for
 from pruning.adapters.families.phi3 import OwnHeads
+from pruning.measure.windows import recovery_windows
 from pruning.models.execution.blockwise import attention_implementation
-from pruning.pipeline import prune, recovery_windows
+from pruning.pipeline import prune
 from pruning.utils.errors import SourceError, Unsupported
 from tests.helpers import families
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pruning.criteria import CRITERIA, unit_scores
-from pruning.pipeline import measure_model, windows_for
+from pruning.measure.windows import windows_for
+from pruning.pipeline import measure_model
 from pruning.planning import make_plan
 from tests.helpers import families, synthetic
 

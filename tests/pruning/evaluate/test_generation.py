@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers.utils import logging as told
 
+from pruning.measure.windows import windows_for
 from pruning.models.execution.kv_cache import CachedReader
-from pruning.pipeline import windows_for
 from pruning.surgery.apply import apply
 from tests.helpers import families
 

@@ -10,7 +10,8 @@ import torch
 
 from pruning.criteria import CRITERIA, unit_scores
 from pruning.measure import measure, with_gradients
-from pruning.pipeline import gradient_windows, measure_model, prune
+from pruning.measure.windows import gradient_windows
+from pruning.pipeline import measure_model, prune
 from pruning.planning.planner import make_plan, needs_gradients
 from pruning.utils.errors import Cancelled, NeedsMeasurement, Unsupported
 from tests.helpers import families, synthetic

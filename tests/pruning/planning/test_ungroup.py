@@ -10,7 +10,8 @@ import torch
 import pruning
 from pruning.artifacts.plan import Plan, check
 from pruning.checkpoint import save
-from pruning.pipeline import prune, windows_for
+from pruning.measure.windows import windows_for
+from pruning.pipeline import prune
 from pruning.planning import make_plan
 from pruning.planning.selection import attention_parameters
 from pruning.surgery.apply import apply

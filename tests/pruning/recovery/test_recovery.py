@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pruning.pipeline import prune, recovery_windows
+from pruning.measure.windows import recovery_windows
+from pruning.pipeline import prune
 from pruning.recovery.solvers.normal_equations import DAMPINGS
 from pruning.surgery.apply import apply
 from tests.helpers import families

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pruning.measure.windows import windows_for
 from pruning.models.execution.blockwise import block_contexts
-from pruning.pipeline import measure_model, prune, windows_for
+from pruning.pipeline import measure_model, prune
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 from pruning.surgery.cut import shared_copy

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from pruning.artifacts.report import Report
 from pruning.data import calibration_windows
-from pruning.pipeline import prune, windows_for
+from pruning.measure.windows import windows_for
+from pruning.pipeline import prune
 from pruning.presets import PRESETS, with_preset
 from pruning.presets.base import cost_of
 from pruning.tuning import TUNINGS, base

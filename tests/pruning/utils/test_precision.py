@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pruning.measure.windows import recovery_windows
 from pruning.models.execution.tap import run_tapped
-from pruning.pipeline import prune, recovery_windows
+from pruning.pipeline import prune
 from pruning.utils import precision
 from pruning.utils.precision import autocast_dtype_of, autocast_name
 from tests.helpers import ROOT, families
