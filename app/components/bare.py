@@ -7,7 +7,7 @@ import streamlit as st
 _BARE = """<style>
 [data-testid=stHeader], [data-testid=stElementToolbar], [data-testid=stTooltipIcon],
 [data-testid=stHeaderActionElements], .modebar-container { display: none }
-[data-testid=stMainBlockContainer] { padding: 1.2rem 2vw }
+[data-testid=stApp] [data-testid=stMainBlockContainer] { padding: 1.2rem 2vw }
 .st-key-feed-stage [data-testid=stMetricValue] {
   line-height: 1.2; font-size: clamp(1.5rem, 2.2vw, 3rem) }
 .st-key-feed-stage [data-testid=stMetricLabel] p { font-size: clamp(1rem, 1.3vw, 1.5rem) }

@@ -17,9 +17,10 @@ def sentence(run: Job) -> str:
 
 def show_headline(run: Job) -> None:
     """:func:`sentence` across the page, and what could not be answered."""
-    st.html(
-        '<div role="status" style="font-size:clamp(1.6rem,2.9vw,3.2rem);font-weight:700;'
-        f'line-height:1.15;padding:.2em 0 .3em">{escape(sentence(run))}</div>'
-    )
+    with st.container(key="headline"):
+        st.html(
+            '<div role="status" style="font-size:clamp(1.6rem,2.9vw,3.2rem);font-weight:700;'
+            f'line-height:1.15;padding:.2em 0 .3em">{escape(sentence(run))}</div>'
+        )
     for problem in run.result.comparison.problems if run.result.comparison else ():
         st.warning(problem)

@@ -1,4 +1,4 @@
-"""What a browser is given before the app speaks: Streamlit's own page with two hints.
+"""What a browser is given before the app speaks: Streamlit's own page with hints.
 
 Streamlit fetches the scripts of sliders and charts only when the first of them has come; here they
 are fetched while the page still connects. And it looks for its server below the address it was
@@ -26,6 +26,19 @@ window.__streamlit = {BACKEND_BASE_URL: location.origin
   + location.pathname.replace(/\\/(%s)\\/?$/, "/")}
 </script>
 """
+_STILL = """<style>
+@media (min-width: calc(736px + 8rem)) {
+  div[data-testid=stMainBlockContainer] {
+    max-width: initial; padding-left: 5rem; padding-right: 5rem }
+}
+[class*=st-key-field-] { min-height: 68px }
+.st-key-compare-costs [data-testid=stElementContainer] { min-height: 119px }
+.st-key-headline { min-height: calc(1.65 * clamp(1.6rem, 2.9vw, 3.2rem)) }
+@media (max-width: 640px) { .st-key-headline { min-height: 6.3rem } }
+</style>
+"""
+"""So that nothing moves while a page comes: what ``layout="wide"`` makes of it, of which Streamlit
+hears after it has drawn it narrow, and room for elements whose scripts are still on the way."""
 _FETCH = """<link rel="modulepreload" fetchpriority="low" crossorigin href="./static/js/%s">
 """
 _FIRST_PAGE = ("Button", "Slider", "Checkbox", "ButtonGroup", "PlotlyChart")
@@ -43,7 +56,7 @@ def front_page(static: Path = STATIC) -> str:
         if name not in needed and name not in page and (scripts / name).is_file():
             needed.append(name)
             todo += _imports(scripts / name)
-    hints = _SERVER % "|".join(_names()) + "".join(_FETCH % name for name in needed)
+    hints = _SERVER % "|".join(_names()) + _STILL + "".join(_FETCH % name for name in needed)
     return page.replace("</head>", hints + "</head>", 1)
 
 

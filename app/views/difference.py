@@ -66,7 +66,7 @@ def form() -> None:
     chosen = []
     for column, label, usual in zip(st.columns(2), ("First", "Second"), usuals, strict=True):
         options = list(known)
-        typed = st.session_state.get(f"difference.{label}")
+        typed = st.session_state.get(f"field.difference.{label}")
         options += [typed] if typed and typed not in known else []
         chosen.append(
             column.selectbox(
@@ -74,7 +74,7 @@ def form() -> None:
                 options,
                 index=None if usual is None else options.index(usual),
                 format_func=lambda key: known[key].name if key in known else key,
-                key=f"difference.{label}",
+                key=f"field.difference.{label}",
                 accept_new_options=True,
                 persist_state="session",
                 placeholder="A folder, a .gguf file or a hub id",
@@ -86,16 +86,18 @@ def form() -> None:
     asked = reads.toggle("Compare their outputs too", True, key="difference.reads")
     source = text.selectbox(
         "Text",
-        key="difference.text",
+        key="field.difference.text",
         disabled=not asked,
         **corpus_options(
-            texts_only=True, chosen=st.session_state.get("difference.text"), first="sample"
+            texts_only=True, chosen=st.session_state.get("field.difference.text"), first="sample"
         ),
     )
     sizes = [
-        windows.number_input("Windows", 1, 64, 2, key="difference.windows", disabled=not asked),
+        windows.number_input(
+            "Windows", 1, 64, 2, key="field.difference.windows", disabled=not asked
+        ),
         length.number_input(
-            "Tokens each", 2, 4096, 128, 32, key="difference.len", disabled=not asked
+            "Tokens each", 2, 4096, 128, 32, key="field.difference.len", disabled=not asked
         ),
     ]
     wanted = Text(source, int(sizes[0]), int(sizes[1])) if asked else None

@@ -65,7 +65,7 @@ def _cell(value: Any, name: str) -> Markup:
     if value is None:
         return Markup("<td>–</td>")
     if isinstance(value, str):
-        return Markup("<td>{}</td>").format(value)
+        return Markup('<td class="words">{}</td>').format(value)
     if name not in SHARES:
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
         return Markup('<td data-value="{}">{}</td>').format(value, shown)

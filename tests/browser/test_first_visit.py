@@ -12,6 +12,7 @@ PAGES = {
     "activations": "Activations",
     "prune": "Prune",
     "compare": "Compare",
+    "difference": "Difference",
     "sweeps": "Sweeps",
 }
 

@@ -71,7 +71,8 @@ def one_run(done: list[Job]) -> None:
         job = choose_run(done)
     show_headline(job)
     written = job.result.report
-    cost_metrics(st.columns(4), written.before, written.after, border=True)
+    with st.container(key="compare-costs"):
+        cost_metrics(st.columns(4), written.before, written.after, border=True)
     quality, speed = st.columns([3, 2], gap="large")
     with quality:
         evaluation.perplexity(job)

@@ -36,6 +36,7 @@ def test_every_page_is_streamlits_own_with_the_hints():
         head, _, rest = original.partition("</head>")
         assert answer.text.startswith(head) and answer.text.endswith(rest)
         assert "BACKEND_BASE_URL" in answer.text
+        assert "max-width: initial" in answer.text  # wide from the first stroke: nothing moves
 
 
 def test_what_is_fetched_early_exists_and_is_complete():

@@ -70,7 +70,9 @@ def test_a_run_is_offered_with_its_dense_model(visit, monkeypatch):
 
 def test_what_lies_outside_the_roots_is_refused(visit):
     at = visit("model")
-    at.session_state["difference.Second"] = "/etc"  # typed: no option, which a test could choose
+    at.session_state["field.difference.Second"] = (
+        "/etc"  # typed: no option, which a test could choose
+    )
     at.switch_page(page_file("difference")).run()
     button(at, "Compare").click().run()
     (error,) = at.error
