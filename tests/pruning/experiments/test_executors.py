@@ -103,6 +103,37 @@ def at_work():
     return [pid for pid, line in ray_processes().items() if line.startswith("ray::Fast")]
 
 
+def test_an_executor(drop_in, tiny, monkeypatch):
+    """Takes the cells from behind; the points stay in the order that was asked for."""
+    drop_in(
+        EXECUTORS,
+        "backwards.py",
+        """
+        from pruning.experiments.cells import compute_cell
+        from pruning.experiments.executors.base import EXECUTORS, Executor
+
+        class Backwards(Executor):
+            def compute(self, store, jobs, *, done, report, should_cancel):
+                for job in reversed(jobs):
+                    report(f"from behind: {job.name}")
+                    done(job, compute_cell(store.loaded, job.recipe, store.protocol, store.sources))
+
+        EXECUTORS.add("backwards", Backwards, TEXTS)
+        """,
+    )
+    here = sweep(tiny, WANTED)
+    monkeypatch.setenv("HEADROOM_CACHE", os.environ["HEADROOM_CACHE"] + "-theirs")
+    said = []
+    there = sweep(
+        tiny,
+        WANTED,
+        executor=EXECUTORS["backwards"](),
+        progress=lambda step: said.append(step.message),
+    )
+    assert [point.perplexity for point in there] == [point.perplexity for point in here]
+    assert any("from behind" in message for message in said)
+
+
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_a_cancel_leaves_nothing(tiny, monkeypatch):
     pytest.importorskip("ray")

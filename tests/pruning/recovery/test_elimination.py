@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pruning.artifacts.plan import ELIMINATION
-from pruning.measure.curve_fit import ProbedPart, loss_curves
+from pruning.measure.curve_fit import ProbedPart, Probes, loss_curves
 from pruning.pipeline import measure_model, prune
 from pruning.recovery.solvers.dual import DualNormalEquations
 from pruning.recovery.solvers.elimination import LIGHT, in_turn
@@ -139,7 +139,8 @@ def test_a_curve_by_elimination_gives_up_what_others_can_stand_in_for():
     part = ProbedPart(gram, 1e-3, weight, importance, torch.arange(64), inputs, gradient @ weight.T)
     module = SimpleNamespace(kind="ffn", units=8, groups=0, unit_width=1)
     by_score, eliminated = (
-        loss_curves(module, [part], 64, eliminates)["expected_loss"] for eliminates in (False, True)
+        loss_curves(module, [part], Probes(64, 0, 64), eliminates)["expected_loss"]
+        for eliminates in (False, True)
     )
     assert eliminated[7] < 0.01 * by_score[7]
     assert eliminated[8] == by_score[8] == 0.0
