@@ -14,7 +14,7 @@ from app.jobs.progress import TRY
 from app.jobs.reading_store import ReadingStore
 from app.jobs.tasks import on_model
 from pruning.artifacts.ablation import Ablation
-from pruning.artifacts.events import CancelCheck
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import ModelChoice, Recipe
 
@@ -40,10 +40,17 @@ class Bench:
     model: ModelChoice
     device: str
 
-    def reading(self, loaded: Any, question: Question, should_cancel: CancelCheck) -> Any:
+    def reading(
+        self,
+        loaded: Any,
+        question: Question,
+        progress: ProgressCallback,
+        should_cancel: CancelCheck,
+    ) -> Any:
         """What the dense model made of ``question``."""
         from pruning.ablation import read
 
+        progress(Progress(TRY.stage, 0, 1, "Reading with the dense model"))
         key = (loaded.identity, loaded.dtype, loaded.device, question)
         return self.readings.get(
             key,
@@ -69,7 +76,7 @@ def trying(
 
         shape = loaded.adapter.model_shape(loaded.model)
         masks = masks_for(off, shape, measurement, recipe)
-        reading = bench.reading(loaded, question, should_cancel)
+        reading = bench.reading(loaded, question, progress, should_cancel)
         return what_if(loaded, reading, off, masks, progress=progress, should_cancel=should_cancel)
 
     return on_model(bench.models, bench.model, bench.device, use, TRY)
@@ -83,7 +90,7 @@ def each_head(
     def use(loaded, progress, should_cancel):
         from pruning.ablation import leave_one_out
 
-        reading = bench.reading(loaded, question, should_cancel)
+        reading = bench.reading(loaded, question, progress, should_cancel)
         callbacks = {"progress": progress, "should_cancel": should_cancel}
         return leave_one_out(loaded, reading, block, measurement, seed=seed, **callbacks)
 
