@@ -4,10 +4,11 @@ from pruning.tuning.base import TUNINGS, Tuning
 
 
 def prepare(model, adapter, rule, seed):
-    """The gain of every norm of ``model``."""
+    """The gain of every norm of ``model``. Their sizes differ a hundredfold from block to block,
+    so that one learning rate for all would be too large for some and too small for others."""
     from pruning.tuning.training.trainable import leaves, norm_gains
 
-    return leaves(model, norm_gains(model))
+    return leaves(model, norm_gains(model), relative=True)
 
 
 def refused(model, adapter):
@@ -19,7 +20,7 @@ def refused(model, adapter):
 
 TUNINGS.add(
     "norms",
-    Tuning(prepare, learning_rate=2e-3, share=lambda rule: 0.001, refused=refused),
+    Tuning(prepare, learning_rate=1e-2, share=lambda rule: 0.001, refused=refused),
     title="Gains of the norms",
     summary="Only the gains of the norms are trained, toward the dense model's predictions.",
     source="Headroom; cf. BitFit, Ben Zaken et al., ACL 2022",

@@ -47,9 +47,9 @@ class Loop:
         self._rate, self._file = learning_rate, file
         self._per_epoch = -(-len(ids) // batch)
         self._steps = self._per_epoch * epochs
-        self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), learning_rate, weight_decay=0
-        )
+        self._scales = trainable.scales()  # before any step
+        groups = [{"params": [value]} for value in self._parameters.values()]
+        self._optimizer = torch.optim.AdamW(groups, learning_rate, weight_decay=0)
         self.position = Position()
 
     def run(self, progress: ProgressCallback, should_cancel: CancelCheck) -> None:
@@ -83,8 +83,8 @@ class Loop:
 
     def _step(self, windows: Tensor) -> None:
         position = self.position
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * self._part(position.step)
+        for group, scale in zip(self._optimizer.param_groups, self._scales, strict=True):
+            group["lr"] = self._rate * scale * self._part(position.step)
         with torch.enable_grad():
             loss = self._loss_of(windows)
             loss.backward()

@@ -53,7 +53,7 @@ def tune(
     rate = entry.value.learning_rate if rule.learning_rate == "auto" else rule.learning_rate
     student = shared_copy(in_dtype(pruned.model, "float32")).requires_grad_(False)
     trainable = entry.value.prepare(student, pruned.adapter, rule, recipe.seed)
-    file = StateFile(_key(dense, pruned, recipe, ids), pause)
+    file = StateFile(_key(dense, pruned, recipe, rate, ids), pause)
     loop = Loop(
         trainable,
         _loss(dense.model, student, recipe),
@@ -131,7 +131,7 @@ def _with_weights(pruned: LoadedModel, trainable: Trainable) -> nn.Module | None
     return model
 
 
-def _key(dense: LoadedModel, pruned: LoadedModel, recipe: Recipe, ids: Tensor) -> str:
+def _key(dense: LoadedModel, pruned: LoadedModel, recipe: Recipe, rate: float, ids: Tensor) -> str:
     """Everything that a training's course depends on."""
     return key_of(
         [
@@ -142,6 +142,7 @@ def _key(dense: LoadedModel, pruned: LoadedModel, recipe: Recipe, ids: Tensor) -
             pruned.identity,
             dense.device,
             recipe.tune.model_dump(exclude={"keep_better"}),
+            rate,
             recipe.recovery.compute,
             recipe.seed,
             sha256_of([ids.numpy().tobytes()]),

@@ -13,19 +13,30 @@ from pruning.adapters import ModelAdapter
 @dataclass(frozen=True)
 class Trainable:
     """``parameters`` by name: float32, with gradients. ``weights()``: what they come to, by the
-    paths of the model's own parameters; nothing is trained after that."""
+    paths of the model's own parameters; nothing is trained after that. ``relative``: the learning
+    rate is meant for parameters of size one, and is multiplied with that of each."""
 
     parameters: Mapping[str, nn.Parameter]
     weights: Callable[[], Mapping[str, Tensor]]
+    relative: bool = False
+
+    def scales(self) -> list[float]:
+        """What the learning rate of each parameter is multiplied with. Sizes as Adafactor takes
+        them: root mean squares, at least a thousandth."""
+        if not self.relative:
+            return [1.0] * len(self.parameters)
+        sizes = (value.detach().square().mean().sqrt() for value in self.parameters.values())
+        return [max(size.item(), 1e-3) for size in sizes]
 
 
-def leaves(model: nn.Module, paths: Iterable[str]) -> Trainable:
+def leaves(model: nn.Module, paths: Iterable[str], *, relative: bool = False) -> Trainable:
     """The parameters of ``model`` at ``paths``, which become copies that no other model shares."""
     found = {}
     for path in paths:
         found[path] = nn.Parameter(model.get_parameter(path).detach().clone())
         set_parameter(model, path, found[path])
-    return Trainable(found, lambda: {path: value.detach() for path, value in found.items()})
+    plain = {path: value.detach() for path, value in found.items()}
+    return Trainable(found, lambda: plain, relative)
 
 
 def set_parameter(model: nn.Module, path: str, value: nn.Parameter) -> None:
