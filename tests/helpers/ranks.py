@@ -12,10 +12,13 @@ from pathlib import Path
 from tests.helpers.processes import Command, Ended
 from tests.helpers.waiting import wait_for
 
+LEAVING = 20
+"""Seconds; torchrun gives thirty."""
+
 
 def together(argv: Sequence[str], place: Path, size: int = 2) -> list[Ended]:
     """How ``size`` ranks of ``headroom ARGV`` ended; their caches and logs are in ``place``. When
-    one fails the others are killed, as torchrun does."""
+    one fails the others may leave by themselves before they are killed, as under torchrun."""
     place.mkdir()
     port = _free_port()
     started = [
@@ -26,6 +29,8 @@ def together(argv: Sequence[str], place: Path, size: int = 2) -> list[Ended]:
     ]
     wait_for(lambda: any(_failed(command) for command in started) or not any(map(_runs, started)))
     lost = signal.SIGKILL if any(_failed(command) for command in started) else None
+    for command in started:
+        command.process.join(LEAVING)
     return [command.end(lost) for command in started]
 
 
