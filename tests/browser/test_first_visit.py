@@ -22,7 +22,6 @@ def test_the_first_visit_draws_a_picture(visit):
     page = tab.open()
     page.wait_for_selector(".js-plotly-plot .main-svg")
     assert page.url.startswith(f"{tab.address}/heads")
-    # the other charts follow by themselves
     page.wait_for_selector(".st-key-heads-map .main-svg")
     page.wait_for_selector(".st-key-heads-overview .main-svg")
     page.wait_for_selector(".st-key-heads-sheet .main-svg")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.components.staged_render import only_first_chart
 from app.components.widgets import page_header, show_problem
 from app.pages import Page
 from app.session.state import current_measurement
@@ -31,8 +30,6 @@ def explorer() -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         show_graph(graph, head)
-    if only_first_chart():
-        return
     with right:
         show_map(divergence, block, head, tau)
     show_count(graph, block, plan)
