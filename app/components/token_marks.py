@@ -47,6 +47,6 @@ def passage_html(pieces: Sequence[str], dense: Sequence[float], pruned: Sequence
 def legend_html() -> Markup:
     """What the marks mean."""
     keys = [KEY.format(style, words) for _, style, words in reversed(STEPS)]
-    marks = Markup("").join([*keys, KEY.format(*LIKELIER)])
+    marks = Markup(" ").join([*keys, KEY.format(*LIKELIER)])  # a line may end between two
     line = Markup('<div style="font-size:.85rem;line-height:2">Less likely by: {}</div>')
     return line.format(marks)

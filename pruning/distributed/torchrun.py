@@ -108,7 +108,9 @@ class TorchRanks(Ranks):
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors travel through the CPU, to the card of the rank that they come to."""
+    """Tensors travel through the CPU, to the card of the rank that they come to. Only between the
+    processes of one torchrun, as torch's own collectives of objects do it: nothing of a file, or
+    of anybody else, is ever unpickled."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Tensor) and value.device.type != "cpu":

@@ -9,11 +9,13 @@ from tests.helpers.steps import expect, go, poll
 PAGES = {
     "model": "Model",
     "heads": "Heads",
+    "what_if": "What if",
     "activations": "Activations",
     "prune": "Prune",
     "compare": "Compare",
     "difference": "Difference",
     "sweeps": "Sweeps",
+    "experiments": "Experiments",
 }
 
 
@@ -35,14 +37,16 @@ def test_every_page_opens_by_its_address(visit, path):
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
-def test_nothing_is_wider_than_a_laptop(visit):
+def test_nothing_is_wider_than_a_laptop_or_a_phone(visit):
     tab = visit()
     page = tab.open("model")
     main = "document.querySelector('[data-testid=stMain]')"
     fits = f"{main}.scrollWidth <= {main}.clientWidth"
     for name in PAGES.values():
         go(page, name)
-        page.wait_for_function(fits)
+        for width, height in ((390, 844), (1280, 720)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_function(fits)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

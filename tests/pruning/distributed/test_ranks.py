@@ -59,6 +59,12 @@ RECIPES = {
         "budget": {"kept": 0.7},
         "recovery": {"method": "refit", "copies": 2},
     },
+    "elimination": {
+        "calibration": {**ODD, "curve_samples": 12},
+        "allocation": "predicted",
+        "budget": {"kept": 0.7},
+        "recovery": {"method": "refit", "choice": "elimination", "copies": 1},
+    },
 }
 
 
