@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 
 HOST = "127.0.0.1"
 WHOLE = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
+EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 FRAGMENT = ForwardMsg.ScriptFinishedStatus.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 Bytes = Callable[[bytes], None]
 
@@ -35,6 +36,7 @@ class Tab:
         self.elements: dict[tuple[int, ...], Any] = {}
         self._fragments: dict[str, str] = {}  # of sliders, by the widget's id
         self._running, self._awaited = list[str](), ""  # fragments; "" is the whole script
+        self._cut_short = False  # what is awaited was, or another fragment came right after it
         self._seen, self._drawn = seen, set[tuple[int, ...]]()
         self._widgets: dict[str, WidgetState] = {}
         self._drawn_again = asyncio.Event()  # what is awaited has ended
@@ -56,7 +58,7 @@ class Tab:
 
     async def rerun(self, *changed: WidgetState, fragment: str = "", wait: float = 120) -> float:
         """Seconds until the page, or its ``fragment``, is drawn with these widgets changed."""
-        self._awaited = fragment
+        self._awaited, self._cut_short = fragment, False
         self._drawn_again.clear()
         started = time.perf_counter()
         await self._send(list(changed), fragment)
@@ -154,6 +156,9 @@ class Tab:
             self._running = list(message.metadata.run.fragment_ids)
             if not self._running:  # a whole run says again what repeats
                 self._stop(list(self._repeats))
+            elif self._cut_short:  # a fragment ends no other, so it was complete
+                self._drawn_again.set()
+            self._cut_short = False
         elif kind == "navigation":
             self.pages = {p.url_pathname: p.page_script_hash for p in message.navigation.app_pages}
         elif kind == "page_info_changed":
@@ -173,6 +178,9 @@ class Tab:
         elif kind == "script_finished" and message.script_finished == FRAGMENT:
             if self._awaited in self._running:
                 self._drawn_again.set()
+        elif kind == "script_finished" and message.script_finished == EARLY:
+            # also of a run that ended, where the next one began before this was sent
+            self._cut_short = self._awaited in self._running
         elif kind == "stop_auto_rerun":
             self._stop(message.stop_auto_rerun.fragment_ids)
 
