@@ -18,7 +18,7 @@ from pruning.checkpoint import save
 from pruning.cli.main import main
 from pruning.models.loading.formats import FORMATS, base
 from pruning.pipeline import prune
-from pruning.utils.errors import HeadroomError
+from pruning.utils.errors import HeadroomError, Unsupported
 from tests.adversarial.odd_models import WEIGHTS, changed, ids
 from tests.helpers import families
 
@@ -216,6 +216,19 @@ def test_compressed_tensors_are_what_they_stand_for(tmp_path, name):
         assert value.dtype == torch.bfloat16 and torch.equal(value, truth[key])
 
 
+def test_zero_points_that_say_nothing_may_be_there(tmp_path):
+    pytest.importorskip("compressed_tensors")
+    zeros = torch.zeros(32, 3, dtype=torch.int8)
+    for value in (0, 1):
+        change = _put(f"{UP}.weight_zero_point", zeros + value)
+        truth = compressed(tmp_path / f"{value}", [FOURS], change=change)
+        if value == 0:
+            same(pruning.load(str(tmp_path / "0"), dtype="float32", device="cpu"), truth)
+        else:
+            with pytest.raises(Unsupported, match="weight_zero_point' has no place"):
+                pruning.load(str(tmp_path / "1"), device="cpu")
+
+
 def test_experts_are_compressed_one_by_one(tmp_path):
     pytest.importorskip("compressed_tensors")
     model, truth = families.build("mixtral", dtype=torch.bfloat16), {}
@@ -367,7 +380,8 @@ PACKED = {
     "a group for nothing": (_groups(targets=["re:.*attn.*"]), ("mlp", "group")),
     "no weights": (_groups(weights=None), ("group",)),
     "marlin": (_groups(format="marlin-24"), ("marlin-24",)),
-    "3 bits": (_groups(weights={**FOURS.args, "num_bits": 3}), ("shape",)),
+    "3 bits": (_groups(weights={**FOURS.args, "num_bits": 3}), ("3 bits",)),
+    "8 bits": (_groups(weights={**FOURS.args, "num_bits": 8}), ("shape",)),
     "turned": (_settings(transform_config={"config_groups": {"u": 1}}), ("transform_config",)),
     "sparse": (_settings(sparsity_config={"format": "sparse-24-bitmask"}), ("sparsity_config",)),
     "a tensor too many": (_put("model.layers.0.mlp.x", torch.ones(1)), ("mlp.x", "no place")),
@@ -377,6 +391,7 @@ PACKED = {
 STORED = {
     "no largest values": (_gone(f"{UP}.weight.absmax"), (UP,)),
     "too few": (_put(f"{UP}.weight.absmax", torch.ones(2)), (UP, "statistics")),
+    "in half": (_put(f"{UP}.weight.absmax", torch.ones(24).half()), (UP, "statistics")),
     "a map of its own": (_put(f"{UP}.weight.quant_map", torch.zeros(16)), (UP, "map")),
     "no JSON": (
         _put(f"{UP}.weight.quant_state.bitsandbytes__nf4", torch.zeros(9, dtype=torch.uint8)),

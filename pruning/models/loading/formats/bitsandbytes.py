@@ -87,25 +87,36 @@ def _four_bits(checkpoint: Checkpoint, name: str, parts: list[str]) -> Any:
 
     given = {part.removeprefix(f"{name}."): checkpoint.tensor(part) for part in parts}
     try:
-        state = QuantState.from_dict(dict(given), "cpu")
-        sizes = tuple(state.shape)
-        count, bits = math.prod(sizes), get_4bit_type(state.quant_type, "cpu")
-        blocks = math.ceil(count / state.blocksize)
-        nested = state.state2
-        wholes = [(state.absmax, blocks), (state.code, 16)]
-        if nested is not None:
-            wholes += [(nested.absmax, math.ceil(blocks / nested.blocksize)), (nested.code, 256)]
+        state = QuantState.from_dict(given, "cpu")
+        sizes, bits = tuple(state.shape), get_4bit_type(state.quant_type, "cpu")
+        whole = _is_whole(state)
     except (ValueError, AssertionError, KeyError, TypeError, AttributeError, ArithmeticError):
         raise checkpoint.odd_tensor(name, "has statistics that cannot be read") from None
     weight = checkpoint.tensor(name)
-    # the library's functions are C: they read as far as the sizes say
-    if weight.nbytes != math.ceil(count / 2) or any(t.numel() != size for t, size in wholes):
+    if not whole or weight.nbytes != math.ceil(math.prod(sizes) / 2):
         raise checkpoint.odd_tensor(name, f"has not the statistics of a matrix of {sizes}")
     if not state.code.allclose(bits):
         raise checkpoint.odd_tensor(name, "has a map of numbers of its own")
     # blocks go on from row to row, which the CPU's kernel takes into account in a single row only
-    state.shape = torch.Size([count])
+    state.shape = torch.Size([math.prod(sizes)])
     return dequantize_4bit(weight, state).reshape(sizes)
+
+
+def _is_whole(state: Any) -> bool:
+    """Whether there is a largest value for each block, and a whole map: the library's functions are
+    C and read as far as the sizes say."""
+    import torch
+
+    blocks, inner = math.ceil(math.prod(state.shape) / state.blocksize), state.state2
+    wanted = [(state.absmax, blocks, torch.float32), (state.code, 16, torch.float32)]
+    if inner is not None:
+        wanted = [
+            (state.absmax, blocks, torch.uint8),
+            (state.code, 16, torch.float32),
+            (inner.absmax, math.ceil(blocks / inner.blocksize), torch.float32),
+            (inner.code, 256, torch.float32),
+        ]
+    return all((part.numel(), part.dtype) == (size, dtype) for part, size, dtype in wanted)
 
 
 BITSANDBYTES = Format(_read, "bitsandbytes", "0.46.1")

@@ -56,10 +56,16 @@ def _weights(checkpoint: Checkpoint) -> dict[str, Any]:
             value = given["weight"]
         else:
             form, scheme = schemes.of(path)
-            _check(checkpoint, path, parts, given, form, scheme.weights)
+            if scheme.weights.symmetric and _is_zero(given.get("weight_zero_point")):
+                del given["weight_zero_point"]  # early releases stored it all the same
+            _check(checkpoint, path, given, form, scheme.weights)
             value = BaseCompressor.get_value_from_registry(form).decompress(given, scheme)["weight"]
         weights[f"{path}.weight"] = value.to(checkpoint.dtype)
     return weights
+
+
+def _is_zero(value: Any) -> bool:
+    return value is not None and not value.float().any()
 
 
 class _Schemes:
@@ -101,39 +107,21 @@ class _Schemes:
 
 
 def _check(
-    checkpoint: Checkpoint,
-    path: str,
-    parts: set[str],
-    given: Mapping[str, Any],
-    form: str,
-    args: Any,
+    checkpoint: Checkpoint, path: str, given: Mapping[str, Any], form: str, args: Any
 ) -> None:
     """Raise Unsupported where parts are missing, too many, or of another dtype or shape than the
     scheme says: scales of a wrong shape may still be multiplied with."""
     wanted = PARTS[form] | (set() if args.symmetric else {"weight_zero_point"})
-    if parts != wanted:
-        name = sorted(parts ^ wanted)[0]
+    if given.keys() != wanted:
+        name = sorted(given.keys() ^ wanted)[0]
         raise checkpoint.odd_tensor(
             f"{path}.{name}", "is missing" if name in wanted else "has no place in its format"
         )
-    stored = {part: checkpoint.known[f"{path}.{part}"] for part in parts}
-    shape = _shape(stored, given, form, args.num_bits)
-    scales = _scales(args, shape)
-    zeros = ("I8", scales)
-    if form == "pack-quantized" and scales is not None:
-        zeros = ("I32", (math.ceil(shape[0] * args.num_bits / _WORD), scales[1]))
-    numbers = {"int": "I8", "float": "F8_E4M3"}[args.type]
-    packed = (shape[0], math.ceil(shape[-1] * args.num_bits / _WORD))
-    halves = (shape[0], shape[-1] // 2)
-    nvfp4 = form == "nvfp4-pack-quantized"
-    expected = {
-        "weight": ((numbers,), shape),
-        "weight_packed": (("U8",), halves) if nvfp4 else (("I32",), packed),
-        "weight_scale": (("F8_E4M3",) if nvfp4 else FULL, scales),
-        "weight_global_scale": (FULL, None),
-        "weight_zero_point": ((zeros[0],), zeros[1]),
-        "weight_shape": (("I64", "I32"), (2,)),
-    }
+    # releases of the library pack other widths in two ways
+    if args.num_bits not in (8, 4, 2):
+        raise checkpoint.odd_tensor(path, f"is in {args.num_bits} bits")
+    stored = {part: checkpoint.known[f"{path}.{part}"] for part in given}
+    expected = _expected(form, args, _shape(stored, given, form))
     for part, tensor in stored.items():
         dtypes, sizes = expected[part]
         fits = math.prod(tensor.shape) == 1 if sizes is None else tensor.shape == sizes
@@ -141,20 +129,41 @@ def _check(
             raise checkpoint.odd_tensor(
                 f"{path}.{part}", f"is {tensor.dtype} of shape {tensor.shape}, against its config"
             )
-    # releases of the library pack other widths in two ways
-    if args.num_bits not in (8, 4, 2) or (nvfp4 and args.num_bits != 4):
-        raise checkpoint.odd_tensor(path, f"is in {args.num_bits} bits")
 
 
-def _shape(
-    stored: Mapping[str, Stored], given: Mapping[str, Any], form: str, bits: int
-) -> tuple[int, ...]:
+def _expected(
+    form: str, args: Any, shape: tuple[int, ...]
+) -> dict[str, tuple[tuple[str, ...], tuple[int, ...] | None]]:
+    """Dtypes and shape (None: one number) of what stands for a matrix of ``shape``."""
+    rows, columns = shape
+    scales, numbers = _scales(args, shape), {"int": "I8", "float": "F8_E4M3"}[args.type]
+    common = {
+        "weight": ((numbers,), shape),
+        "weight_scale": (FULL, scales),
+        "weight_zero_point": (("I8",), scales),
+    }
+    if form == "nvfp4-pack-quantized":
+        return {
+            "weight_packed": (("U8",), (rows, columns // 2)),
+            "weight_scale": (("F8_E4M3",), scales),
+            "weight_global_scale": (FULL, None),
+        }
+    if form != "pack-quantized":
+        return common
+    if scales is not None:
+        down = (math.ceil(rows * args.num_bits / _WORD), scales[1])
+        common["weight_zero_point"] = (("I32",), down)
+    words = (rows, math.ceil(columns * args.num_bits / _WORD))
+    return common | {"weight_packed": (("I32",), words), "weight_shape": (("I64", "I32"), (2,))}
+
+
+def _shape(stored: Mapping[str, Stored], given: Mapping[str, Any], form: str) -> tuple[int, ...]:
     """Of the matrix."""
     if form == "pack-quantized":
         return tuple(int(size) for size in given["weight_shape"].tolist())
     if form == "nvfp4-pack-quantized":
         rows, columns = stored["weight_packed"].shape
-        return rows, columns * 8 // bits
+        return rows, 2 * columns
     return stored["weight"].shape
 
 
