@@ -22,6 +22,7 @@ THOROUGH = (
     "tests/adversarial/test_gguf.py",
     "tests/adversarial/test_growth.py",
     "tests/adversarial/test_quantised.py",
+    "tests/adversarial/test_quantised_formats.py",
     "tests/adversarial/test_sentences.py",
     "tests/pruning/adapters/test_conformance.py",
     "tests/pruning/checkpoint/test_forms.py",

@@ -110,8 +110,8 @@ class Report:
         if self.file_dtype == self.dtype:
             return f"Number format: {self.dtype}."
         return (
-            f"Number formats: computed in {self.dtype}, saved in {self.file_dtype} like the "
-            f"source; what was evaluated had its weights rounded to {self.file_dtype} already."
+            f"Number formats: computed in {self.dtype}, saved in {self.file_dtype}, in which the "
+            f"source was read; what was evaluated had its weights rounded to it already."
         )
 
     def to_markdown(self, heading: str = "#") -> str:

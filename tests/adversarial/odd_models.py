@@ -75,9 +75,11 @@ def write_gguf(
     extra: dict[str, Tensor] | None = None,
     parts: int = 1,
     architecture: str = "llama",
+    types: Callable[[str, Tensor], str] = lambda _name, _tensor: "F32",
 ) -> Path:
     """``model`` as llama.cpp's converter writes it; ``settings``: further keys behind the
-    architecture; ``drop``: a tensor left out; with ``parts`` several files, the first returned."""
+    architecture; ``drop``: a tensor left out; with ``parts`` several files, the first returned;
+    ``types``: what each tensor is stored as."""
     import gguf
 
     config = model.config
@@ -133,7 +135,9 @@ def write_gguf(
             writer.add_uint16("split.count", parts)
             writer.add_int32("split.tensors.count", len(tensors))
         for name, tensor in share.items():
-            writer.add_tensor(name, tensor.float().contiguous().numpy())
+            kind = gguf.GGMLQuantizationType[types(name, tensor)]
+            data = gguf.quantize(tensor.float().contiguous().numpy(), kind)
+            writer.add_tensor(name, data, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

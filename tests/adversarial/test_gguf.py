@@ -267,8 +267,8 @@ def test_a_file_that_was_written_for_llamacpp_is_read_back(tmp_path, name):
     assert again.shape.blocks == run.pruned.shape.blocks
     wanted = families.logits(run.pruned.model, odd_models.ids())
     apart = (families.logits(again.model, odd_models.ids()) - wanted).abs().max()
-    # positions are rebuilt from factors in float32
-    limit = {"f32": 1e-5 if "rope_parameters" in changes else 0.0, "f16": 2e-3, "q8_0": 0.1}[kind]
+    # positions are rebuilt from factors in float32; norms are rounded to float16 like the rest
+    limit = {"f32": 1e-5 if "rope_parameters" in changes else 0.0, "f16": 4e-3, "q8_0": 0.1}[kind]
     assert apart <= limit * wanted.abs().max()
     assert outline(str(file)).shape.blocks == again.shape.blocks
 

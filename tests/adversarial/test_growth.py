@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,8 +18,10 @@ from pruning.checkpoint.parts import parts_of
 from pruning.checkpoint.saving import rescue
 from pruning.cli.main import main
 from pruning.evaluate import perplexity
+from pruning.models.loading.outline import outline
 from pruning.pipeline import prune
 from pruning.utils.errors import Unsupported
+from tests.adversarial import odd_models
 from tests.adversarial.odd_models import changed, ids, llama, tokenizer
 from tests.helpers import families
 
@@ -147,6 +150,85 @@ def test_old_buffers_do_not_count(tmp_path):
 
     loaded = pruning.load(str(changed(tmp_path / "m", change)), dtype=None, device="cpu")
     assert loaded.saved_dtype == "float16"
+
+
+WIDE = {"hidden_size": 96, "intermediate_size": 96, "head_dim": 16}  # in blocks of 32
+GGUF = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "Q8_0": torch.float16,
+    "Q4_1": torch.float16,
+}
+
+
+def write_gguf(path, kind, model, **others):
+    """Norms are in float32, as in all files; ``others``: tensors of another type."""
+
+    def types(name, tensor):
+        return "F32" if tensor.ndim == 1 else others.get(name.split(".")[0], kind)
+
+    return odd_models.write_gguf(path, model, types=types)
+
+
+def as_stored(value, kind):
+    """What a matrix of a GGUF file stands for."""
+    one = gguf.GGMLQuantizationType["F32" if value.ndim == 1 else kind]
+    return torch.from_numpy(gguf.dequantize(gguf.quantize(value.numpy(), one), one).copy())
+
+
+@pytest.mark.parametrize(
+    ("kind", "placement"), [*((kind, "whole") for kind in GGUF), ("Q8_0", "disk")]
+)
+def test_gguf_is_saved_in_the_dtype_of_its_weights_and_is_what_was_evaluated(
+    tmp_path, kind, placement
+):
+    model, dtype = llama(**WIDE), GGUF[kind]
+    file = write_gguf(tmp_path / "m.gguf", kind, model)
+    said = str(dtype).removeprefix("torch.")
+    assert outline(str(file), dtype=None).shape.dtype == said  # from the header
+    loaded = pruning.load(str(file), dtype=None, device="cpu", placement=placement)
+    assert (loaded.dtype, loaded.saved_dtype) == ("float32", said)
+    assert outline(str(file), dtype=None).shape == loaded.shape
+    kept = weights_of(save(prune(loaded, families.recipe()), tmp_path / "kept", "padded"))
+    names = model.state_dict()
+    rotated = [name for name in names if "q_proj" in name or "k_proj" in name]  # in another order
+    same_bits(
+        {name: value for name, value in kept.items() if name not in rotated},
+        {n: as_stored(v, kind).to(dtype) for n, v in names.items() if n not in rotated},
+    )
+    run = prune(loaded, families.recipe(**REFIT))
+    wanted = families.logits(run.pruned.model, ids())
+    made = save(run, tmp_path / "out")
+    assert {value.dtype for value in weights_of(made).values()} == {dtype}
+    again = pruning.load(str(made), dtype="float32", device="cpu")
+    assert torch.equal(families.logits(again.model, ids()), wanted)
+    assert run.report.saved_dtype == said and said in (made / "README.md").read_text()
+    # asked otherwise
+    for asked in ("auto", "bfloat16"):
+        again = pruning.load(str(file), dtype=asked, device="cpu")
+        assert again.dtype == again.saved_dtype == {"auto": "float32"}.get(asked, asked)
+
+
+def test_most_weights_of_a_gguf_file_decide(tmp_path):
+    model = llama(**WIDE)  # embedding and head are a third
+    for number, (kind, others, wanted) in enumerate(
+        [
+            ("Q8_0", {"token_embd": "BF16", "output": "F32"}, "float16"),
+            ("BF16", {"token_embd": "Q8_0", "output": "F16"}, "bfloat16"),
+            ("F32", {"token_embd": "F16"}, "float32"),
+        ]
+    ):
+        file = write_gguf(tmp_path / f"{number}.gguf", kind, model, **others)
+        assert pruning.load(str(file), dtype=None, device="cpu").saved_dtype == wanted
+
+
+def test_what_float16_cannot_hold_of_a_gguf_file_stays(tmp_path):
+    model = llama(**WIDE)
+    model.model.norm.weight[0] = 1e5
+    file = write_gguf(tmp_path / "m.gguf", "Q8_0", model)
+    loaded = pruning.load(str(file), dtype=None, device="cpu")
+    assert loaded.saved_dtype == "float32" and loaded.model.model.norm.weight[0] == 1e5
 
 
 ASKED = {

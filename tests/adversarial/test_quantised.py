@@ -138,7 +138,7 @@ REFUSED = {
     "other numbers": (_other_numbers, ("fp8", UP, "F8_E5M2")),
     "NaN": (_spoilt_scale, ("NaN", UP)),
     **{
-        name: (_method(name), ("quantised", name, "in float32"))
+        name: (_method(name), ("quantised", name, "name the model"))
         for name in ("gptq", "awq", "bitsandbytes", "compressed-tensors", "mxfp4", "modelopt")
     },
 }

@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pruning.models.loading.formats import format_of
 from pruning.models.loading.guarded import guarded
 from pruning.utils.errors import SourceError, Unsupported
 
 SETTINGS = "quantization_config"
-DEQUANTISED = "fp8"
-"""The method that transformers dequantises without a library of its own."""
 
 
 def is_dequantised(raw: Mapping[str, Any]) -> bool:
-    """Whether a model with the config ``raw`` is quantised so that it can be dequantised."""
-    settings = raw.get(SETTINGS)
-    return isinstance(settings, dict) and settings.get("quant_method") == DEQUANTISED
+    """Whether a model with the config ``raw`` is quantised so that it can be dequantised here."""
+    form = format_of(raw.get(SETTINGS))
+    return form is not None and form.wanted() is None
 
 
 def raw_config(file: Path) -> dict[str, Any]:
@@ -61,10 +60,7 @@ def read_config(source: str, place: str, commit: str | None) -> Any:
         )
     for name in ("quantization_config", "compression_config"):
         if raw.get(name) and not (name == SETTINGS and is_dequantised(raw)):
-            raise Unsupported(
-                f"{source} is quantised ({_method(raw[name])}); name the model that it was made "
-                "from, in float32, bfloat16 or float16."
-            )
+            raise _quantised(source, raw[name], name)
     own_code = raw.get("auto_map") and guarded(source, _is_foreign, raw)
     if own_code:
         raise Unsupported(
@@ -94,6 +90,16 @@ def _is_foreign(raw: dict[str, Any]) -> bool:
     from transformers import CONFIG_MAPPING
 
     return raw.get("model_type") not in CONFIG_MAPPING
+
+
+def _quantised(source: str, settings: Any, key: str) -> Unsupported:
+    """The refusal of a format that is not read, or not without a library."""
+    form = format_of(settings) if key == SETTINGS else None
+    needs = f" (to read it here: pip install '{form.wanted()}')" if form else ""
+    return Unsupported(
+        f"{source} is quantised ({_method(settings)}); name the model that it was made from, in "
+        f"float32, bfloat16 or float16{needs}."
+    )
 
 
 def _method(settings: Any) -> str:

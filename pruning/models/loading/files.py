@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pruning.utils.errors import SourceError, Unsupported, one_line
 
 COMPUTED = re.compile(
     r"rotary\w*\.(inv_freq|cos_cached|sin_cached)$|(^|\.)position_ids$|(^|\.)embed_positions$"
-    r"|(attn|attention)\.(bias|masked_bias)$"
+    r"|(^|\.)(attn|attention)\.(bias|masked_bias)$"
 )
 """Buffers that older releases of transformers stored and models make themselves."""
 
@@ -87,9 +87,9 @@ def stored_dtype(known: Mapping[str, Stored]) -> str:
     return {"BF16": "bfloat16", "F16": "float16"}.get("".join(names - {"I64"}), "float32")
 
 
-def check_experts(source: str, known: Mapping[str, Stored]) -> None:
-    """Raise SourceError for the first weight that one expert lacks and others have: transformers
-    puts the experts of a block together before it looks at names."""
+def check_experts(source: str, known: Iterable[str]) -> None:
+    """Raise SourceError for the first of the ``known`` weights that one expert lacks and others
+    have: transformers puts the experts of a block together before it looks at names."""
     found: dict[str, set[tuple[int, str]]] = {}
     for match in filter(None, map(_EXPERT.fullmatch, known)):
         found.setdefault(match["block"], set()).add((int(match["number"]), match["part"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,11 @@ from pruning.utils.files import cache_root
 from pruning.utils.memory import is_out_of_memory
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
-_READER = 1
+_READER = 2
 """Counted up when files are read otherwise than before, so that nothing read before is used."""
+
+_KEPT = {"F32": "float32", "F64": "float32", "BF16": "bfloat16"}
+"""Types of GGUF that are no float16, and hold none."""
 
 
 def converted(source: Path) -> Path:
@@ -81,7 +85,9 @@ def check_magic(source: Path) -> None:
 
 
 def convert(parts: list[Path], target: Path) -> None:
-    """Dequantise ``parts`` to float32 safetensors in ``target``, whole or not at all."""
+    """Dequantise ``parts`` to safetensors in ``target``, whole or not at all. What is pruned later
+    is saved in the dtype of these (:func:`saved_dtype`), so they are rounded to it here, before
+    anything is computed with them."""
     source = parts[0]
     header = _reading(source, read_header, parts)
     with written_aside(target, stays=lambda: _is_whole(target)) as folder:
@@ -90,16 +96,43 @@ def convert(parts: list[Path], target: Path) -> None:
         else:
             model, tokenizer = _read_parts(source, folder / "whole.gguf", header)
         _check_and_settle(source, model)
+        _round(model, saved_dtype(header))
         model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
 
 
-def config_of(source: Path) -> Any:
-    """The config of a file, from its header alone; raises what :func:`converted` raises for it."""
+def described(source: Path) -> tuple[Any, str]:
+    """The config of a file and :func:`saved_dtype`, from its header alone; raises what
+    :func:`converted` raises for it."""
     first = parts_of(source)[0]
     check_magic(first)
-    return _config(source, first, _reading(source, read_header, parts_of(source)))
+    header = _reading(source, read_header, parts_of(source))
+    return _config(source, first, header), saved_dtype(header)
+
+
+def saved_dtype(header: Header) -> str:
+    """The dtype of the most weights: norms and routers are in float32 in every file, whatever they
+    were in the model that it was made from.
+
+    Quantised weights are float16 scales times small integers: products of 2^-24, which float16
+    holds to 2^-12 of their value (exactly below 2^-14), bfloat16 to 2^-9 only.
+    """
+    weights: Counter[str] = Counter()
+    for tensor in header.tensors.values():
+        weights[_KEPT.get(tensor.tensor_type.name, "float16")] += int(tensor.n_elements)
+    return max(weights, key=weights.__getitem__, default="float32")
+
+
+def _round(model: Any, name: str) -> None:
+    """Round the parameters to a dtype, unless it does not reach as far as one of them."""
+    import torch
+
+    dtype = getattr(torch, name)
+    largest = max(parameter.abs().max() for parameter in model.parameters())
+    if largest <= torch.finfo(dtype).max:
+        for parameter in model.parameters():  # a tied one stays tied
+            parameter.data = parameter.data.to(dtype)
 
 
 def _config(source: Path, file: Path, header: Header) -> Any:

@@ -52,8 +52,9 @@ def load(
     """Load ``demo``, a hub id, a folder (dense or saved by Headroom) or a ``.gguf`` file.
 
     ``dtype``: what the weights are in memory and saved in later, ``auto`` as transformers takes it
-    from the files; None: float32 in memory, and saved in the narrowest of float32, bfloat16 and
-    float16 that holds all of the files' weights as they are.
+    from the files (float32 from GGUF); None: float32 in memory, and saved in the narrowest of
+    float32, bfloat16 and float16 that holds all of the files' weights as they are, of GGUF most of
+    them.
     ``placement``: one of PLACEMENTS, or ``auto``: the quickest that ``task`` (None: a small prune
     if that is possible, else an evaluation) fits into memory with. Safetensors only; no code of
     the model's authors is run. Raises UsageError for a wrong request, SourceError when the model
@@ -63,7 +64,7 @@ def load(
 
     place, commit = locate(source, revision)
     kind = resolve_device(device)
-    in_memory = memory_dtype(dtype)
+    in_memory = memory_dtype(dtype, source)
     if placement not in ("auto", *PLACEMENTS):
         raise unknown_name("placement", placement, ("auto", *PLACEMENTS))
     config = read_config(source, place, commit)

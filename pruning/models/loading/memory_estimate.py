@@ -38,7 +38,7 @@ def estimate(
 
     Raises what :func:`pruning.load` raises for a wrong source.
     """
-    dtype = memory_dtype(dtype)
+    dtype = memory_dtype(dtype, source)
     place, commit = locate(source, revision)
     where = resolve_device(device)
     config = read_config(source, place, commit)

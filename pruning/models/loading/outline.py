@@ -14,7 +14,7 @@ from pruning.models.compact.config_key import KEY
 from pruning.models.compact.load import pruned_skeleton, skeleton
 from pruning.models.loading.config import is_dequantised, raw_config, read_config
 from pruning.models.loading.files import headers, stored_dtype, weight_files
-from pruning.models.loading.gguf import config_of
+from pruning.models.loading.gguf import described
 from pruning.models.loading.guarded import guarded
 from pruning.models.loading.resolve import locate, memory_dtype, unconverted
 from pruning.utils.errors import Unsupported
@@ -40,13 +40,15 @@ def outline(source: str, revision: str | None = None, dtype: str | None = "auto"
     """The outline of what :func:`pruning.load` would load; raises what that raises for a wrong
     source. Of a GGUF file that was not converted yet, the header is read. Without a ``dtype``, what
     is saved is told by the files of a folder; of a model of the hub, by its config."""
+    in_memory = memory_dtype(dtype, source)
     file = unconverted(source)
     if file is None:
         place, commit = locate(source, revision, convert=False)
         config = read_config(source, place, commit)
         saved = _file_dtype(place, config) if dtype is None else None
-        return outline_of(config, place, memory_dtype(dtype), saved)
-    return outline_of(config_of(file), str(file), memory_dtype(dtype))
+        return outline_of(config, place, in_memory, saved)
+    config, saved = described(file)
+    return outline_of(config, str(file), in_memory, saved if dtype is None else None)
 
 
 def _file_dtype(place: str, config: Any) -> str:

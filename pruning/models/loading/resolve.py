@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def memory_dtype(dtype: str | None) -> str:
-    """What weights are loaded in for ``dtype`` of a request (None: none is named); raises
-    UsageError for an unknown one."""
+def memory_dtype(dtype: str | None, source: str) -> str:
+    """What weights are loaded in for ``dtype`` of a request (None: none is named); ``auto`` is
+    float32 for a GGUF file, as in transformers. Raises UsageError for an unknown one."""
     if dtype is not None and dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
-    return dtype or COMPUTED_IN
+    automatic = dtype == "auto" and _is_gguf(source)
+    return COMPUTED_IN if dtype is None or automatic else dtype
+
+
+def _is_gguf(source: str) -> bool:
+    return source == "demo" or Path(source).suffix == ".gguf"
 
 
 def locate(

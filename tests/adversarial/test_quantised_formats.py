@@ -1,0 +1,468 @@
+"""Checkpoints that a library dequantises, where it is installed: the truth computed by hand from
+what is stored; without the library one sentence, alike in every placement."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pruning
+from pruning.checkpoint import save
+from pruning.cli.main import main
+from pruning.models.loading.formats import FORMATS, base
+from pruning.pipeline import prune
+from pruning.utils.errors import HeadroomError, Unsupported
+from tests.adversarial.odd_models import WEIGHTS, changed, ids
+from tests.helpers import families
+
+PLACES = ("whole", "memory", "disk")
+SIZES = {"hidden_size": 48, "intermediate_size": 32, "head_dim": 8, "vocab_size": 300}
+UP = "model.layers.1.mlp.up_proj"
+GROUP = 16
+FP4 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+
+
+def llama(dtype=torch.bfloat16):
+    model = families.llama_grouped(**SIZES)
+    families.randomise(model, 5)
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def same(loaded, truth):
+    """The very numbers, in every weight."""
+    state = loaded.model.state_dict()
+    for name, value in truth.items():
+        assert torch.equal(state[name].float(), value.float()), name
+
+
+# ---- compressed-tensors, written by hand
+
+
+def words(numbers, bits, down=False):
+    """Numbers [rows, columns] from 0 up, in int32, the first in the lowest bits."""
+    numbers = numbers.T if down else numbers
+    per = 32 // bits
+    made = np.zeros((numbers.shape[0], math.ceil(numbers.shape[1] / per)), dtype=np.uint32)
+    for column in range(numbers.shape[1]):
+        made[:, column // per] |= numbers[:, column].numpy().astype(np.uint32) << np.uint32(
+            bits * (column % per)
+        )
+    made = torch.from_numpy(made.view(np.int32))
+    return (made.T if down else made).contiguous()
+
+
+def integers(value, args, packs):
+    """Tensors of one matrix, and its values."""
+    bits, lowest = args["num_bits"], -(2 ** (args["num_bits"] - 1))
+    group = args.get("group_size") or value.shape[1]
+    blocks = value.float().unflatten(1, (-1, group))
+    low, high = blocks.amin(2), blocks.amax(2)
+    if args["symmetric"]:
+        scale, zero = blocks.abs().amax(2) / -lowest, torch.zeros_like(low)
+    else:
+        scale = (high - low) / (2**bits - 1)
+        zero = (lowest - low / scale).round().clamp(lowest, -lowest - 1)
+    scale = scale.to(value.dtype)
+    steps = blocks / scale.float()[..., None] + zero[..., None]
+    numbers = steps.round().clamp(lowest, -lowest - 1)
+    truth = ((numbers - zero[..., None]) * scale.float()[..., None]).flatten(1).to(value.dtype)
+    numbers = numbers.flatten(1)
+    stored = {"weight_scale": scale}
+    if packs:
+        stored["weight_packed"] = words((numbers - lowest).int(), bits)
+        stored["weight_shape"] = torch.tensor(value.shape)
+        zero = words((zero - lowest).int(), bits, down=True)
+    else:
+        stored["weight"], zero = numbers.to(torch.int8), zero.to(torch.int8)
+    return stored if args["symmetric"] else stored | {"weight_zero_point": zero}, truth
+
+
+def floats(value, args, _packs):
+    high, wide = args.get("block_structure") or value.shape
+    blocks = value.float().unflatten(1, (-1, wide)).unflatten(0, (-1, high))
+    scale = (blocks.abs().amax((1, 3), keepdim=True) / 448).to(value.dtype)
+    numbers = (blocks / scale.float()).to(torch.float8_e4m3fn)
+    truth = (numbers.float() * scale.float()).reshape(value.shape).to(value.dtype)
+    scale = scale[:, 0, :, 0].contiguous()
+    if args["strategy"] == "tensor":
+        scale = scale.reshape(1)
+    return {"weight": numbers.reshape(value.shape), "weight_scale": scale}, truth
+
+
+def halves(value, _args, _packs):
+    """NVFP4: a sign and one of eight numbers, two to a byte, scales in FP8."""
+    whole = 448 * 6 / value.float().abs().max()
+    blocks = value.float().unflatten(1, (-1, GROUP))
+    scale = (blocks.abs().amax(2) / 6 * whole).to(torch.float8_e4m3fn)
+    steps = blocks / (scale.float() / whole)[..., None]
+    index = (steps.abs()[..., None] - torch.tensor(FP4)).abs().argmin(-1)
+    numbers = torch.tensor(FP4)[index] * torch.where(steps < 0, -1, 1)
+    truth = (numbers * (scale.float() / whole)[..., None]).flatten(1).bfloat16()
+    codes = (index + 8 * (steps < 0)).flatten(1)
+    packed = (codes[:, ::2] + 16 * codes[:, 1::2]).to(torch.uint8)
+    names = ("weight_packed", "weight_scale", "weight_global_scale")
+    return dict(zip(names, (packed, scale, whole.reshape(1)), strict=True)), truth
+
+
+def scheme(make, form, targets=("Linear",), activations=None, **args):
+    args = {"symmetric": True, "type": "int" if make is integers else "float", **args}
+    return SimpleNamespace(make=make, form=form, targets=targets, args=args, inputs=activations)
+
+
+TOKENS = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}
+FIXED = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False}
+FOURS = scheme(integers, "pack-quantized", num_bits=4, strategy="group", group_size=GROUP)
+SCHEMES = {
+    "w4a16": [FOURS],
+    "w4a16 asym": [
+        scheme(
+            integers,
+            "pack-quantized",
+            num_bits=4,
+            strategy="group",
+            group_size=GROUP,
+            symmetric=False,
+        )
+    ],
+    "w8a16 asym": [
+        scheme(integers, "pack-quantized", num_bits=8, strategy="channel", symmetric=False)
+    ],
+    "w8a8": [scheme(integers, "int-quantized", activations=TOKENS, num_bits=8, strategy="channel")],
+    "fp8": [scheme(floats, "float-quantized", activations=FIXED, num_bits=8, strategy="tensor")],
+    "fp8 in blocks": [
+        scheme(floats, "naive-quantized", num_bits=8, strategy="block", block_structure=[8, 16])
+    ],
+    "nvfp4": [
+        scheme(halves, "nvfp4-pack-quantized", num_bits=4, strategy="tensor_group", group_size=16)
+    ],
+    # transformers' quantizer takes the first for all
+    "two groups": [
+        scheme(
+            integers,
+            "pack-quantized",
+            targets=("re:.*mlp.*",),
+            num_bits=4,
+            strategy="group",
+            group_size=GROUP,
+        ),
+        scheme(
+            integers, "int-quantized", targets=("re:.*self_attn.*",), num_bits=8, strategy="channel"
+        ),
+    ],
+}
+
+
+def compressed(folder, schemes, dtype=torch.bfloat16, change=lambda _w, _c: None):
+    """A folder, and the values of its weights."""
+    truth = {}
+
+    def quantise(weights, config):
+        for name, value in list(weights.items()):
+            truth[name] = value
+            if "_proj" not in name:
+                continue
+            path = name.removesuffix(".weight")
+            used = schemes[-1 if "self_attn" in path else 0]
+            stored, truth[name] = used.make(value, used.args, used.form == "pack-quantized")
+            del weights[name]
+            weights |= {f"{path}.{part}": tensor for part, tensor in stored.items()}
+            if used.inputs is FIXED:
+                weights[f"{path}.input_scale"] = torch.ones(1)
+        config["quantization_config"] = {
+            "quant_method": "compressed-tensors",
+            "format": schemes[0].form,
+            "quantization_status": "compressed",
+            "ignore": ["lm_head"],
+            "config_groups": {
+                f"group_{n}": {
+                    "targets": used.targets,
+                    "weights": used.args,
+                    "input_activations": used.inputs,
+                    "format": used.form,
+                }
+                for n, used in enumerate(schemes)
+            },
+        }
+        change(weights, config)
+
+    changed(folder, quantise, llama(dtype))
+    return truth
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_compressed_tensors_are_what_they_stand_for(tmp_path, name):
+    pytest.importorskip("compressed_tensors")
+    truth = compressed(tmp_path / "m", SCHEMES[name])
+    for placement in PLACES if name == "w4a16" else ("whole",):
+        loaded = pruning.load(str(tmp_path / "m"), dtype=None, device="cpu", placement=placement)
+        if placement != "disk":
+            same(loaded, truth)
+        else:
+            wanted = llama(torch.float32)
+            wanted.load_state_dict({key: value.float() for key, value in truth.items()})
+            found = families.logits(loaded.model, ids())
+            assert torch.equal(found, families.logits(wanted, ids()))
+    assert loaded.saved_dtype == "bfloat16"
+    kept = save(prune(loaded, families.recipe()), tmp_path / "out", "padded")
+    assert "quant" not in (kept / "config.json").read_text()
+    for key, value in load_file(kept / WEIGHTS).items():
+        assert value.dtype == torch.bfloat16 and torch.equal(value, truth[key])
+
+
+def test_zero_points_that_say_nothing_may_be_there(tmp_path):
+    pytest.importorskip("compressed_tensors")
+    zeros = torch.zeros(32, 3, dtype=torch.int8)
+    for value in (0, 1):
+        change = _put(f"{UP}.weight_zero_point", zeros + value)
+        truth = compressed(tmp_path / f"{value}", [FOURS], change=change)
+        if value == 0:
+            same(pruning.load(str(tmp_path / "0"), dtype="float32", device="cpu"), truth)
+        else:
+            with pytest.raises(Unsupported, match="weight_zero_point' has no place"):
+                pruning.load(str(tmp_path / "1"), device="cpu")
+
+
+def test_experts_are_compressed_one_by_one(tmp_path):
+    pytest.importorskip("compressed_tensors")
+    model, truth = families.build("mixtral", dtype=torch.bfloat16), {}
+    families.randomise(model, 5)
+
+    def quantise(weights, config):
+        args = {"num_bits": 8, "strategy": "channel", "symmetric": True}
+        for name, value in list(weights.items()):
+            truth[name] = value
+            if "experts" in name:
+                stored, truth[name] = integers(value, args, packs=False)
+                path = name.removesuffix(".weight")
+                weights |= {f"{path}.{part}": tensor for part, tensor in stored.items()}
+        groups = {"0": {"targets": ["Linear"], "weights": args, "format": "int-quantized"}}
+        config["quantization_config"] = {
+            "quant_method": "compressed-tensors",
+            "config_groups": groups,
+        }
+
+    changed(tmp_path / "m", quantise, model)
+    assert any("experts" in name for name in truth)
+    loaded = pruning.load(str(tmp_path / "m"), dtype=None, device="cpu")
+    kept = save(prune(loaded, families.recipe()), tmp_path / "out", "padded")
+    found = load_file(kept / WEIGHTS)
+    assert found.keys() == truth.keys()
+    assert all(torch.equal(found[name], truth[name]) for name in truth)
+
+
+# ---- bitsandbytes, quantised by its own functions; the rows are no whole blocks
+
+
+def four_bits(weights, name, value, **how):
+    functional = importlib.import_module("bitsandbytes.functional")
+    packed, state = functional.quantize_4bit(value.contiguous(), **how)
+    weights[name] = packed
+    weights |= {f"{name}.{part}": tensor for part, tensor in state.as_dict(packed=True).items()}
+    largest = state.absmax
+    if state.nested:  # indices into a map themselves
+        inner = state.state2
+        blocks = inner.absmax.repeat_interleave(inner.blocksize)[: largest.numel()]
+        largest = inner.code[largest.long()] * blocks + state.offset
+    bits = packed.view(torch.uint8).flatten()
+    numbers = state.code[torch.stack([bits >> 4, bits & 15], 1).flatten().long()]
+    # blocks go on from row to row
+    hand = numbers * largest.repeat_interleave(state.blocksize)[: numbers.numel()]
+    return hand.reshape(value.shape)
+
+
+def eight_bits(weights, name, value):
+    scales = value.float().abs().amax(1)
+    numbers = (value.float() * 127 / scales[:, None]).round().to(torch.int8)
+    path = name.removesuffix("weight")
+    weights |= {name: numbers, f"{path}SCB": scales}
+    weights[f"{path}weight_format"] = torch.tensor(0, dtype=torch.uint8)
+    return numbers.float() * scales[:, None] * 7.874015718698502e-3
+
+
+BITS = {
+    "nf4": {"quant_type": "nf4"},
+    "nf4 nested": {"quant_type": "nf4", "compress_statistics": True, "blocksize": 32},
+    "fp4": {"quant_type": "fp4", "blocksize": 128},
+    "kept as bfloat16": {"quant_type": "nf4", "quant_storage": torch.bfloat16},
+    "int8": None,
+}
+
+
+def of_bitsandbytes(folder, how, model=None, transposed=False, change=lambda _w, _c: None):
+    truth = {}
+
+    def quantise(weights, config):
+        for name, value in list(weights.items()):
+            truth[name] = value
+            if not name.endswith(("_proj.weight", "c_proj.weight", "c_attn.weight", "c_fc.weight")):
+                continue
+            value = value.T.contiguous() if transposed else value
+            found = eight_bits(weights, name, value)
+            if how is not None:
+                del weights[name.replace("weight", "SCB")]
+                del weights[name.replace("weight", "weight_format")]
+                found = four_bits(weights, name, value, **how)
+            truth[name] = (found.T if transposed else found).bfloat16()
+        config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": not how}
+        change(weights, config)
+
+    changed(folder, quantise, llama() if model is None else model)
+    return truth
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_bitsandbytes_are_what_they_stand_for(tmp_path, name):
+    pytest.importorskip("bitsandbytes")
+    truth = of_bitsandbytes(tmp_path / "m", BITS[name])
+    for placement in PLACES if name == "nf4" else ("whole",):
+        loaded = pruning.load(str(tmp_path / "m"), dtype=None, device="cpu", placement=placement)
+        if placement != "disk":
+            same(loaded, truth)
+    kept = save(prune(loaded, families.recipe()), tmp_path / "out", "padded")
+    assert "quant" not in (kept / "config.json").read_text()
+    found = load_file(kept / WEIGHTS)
+    assert all(torch.equal(found[key], truth[key]) for key in found)
+
+
+@pytest.mark.parametrize("how", [{"quant_type": "nf4"}, None])
+def test_square_matrices_of_gpt2_are_not_turned(tmp_path, how):
+    """Its layers keep their matrices the other way round; the library stores them like linear
+    ones."""
+    pytest.importorskip("bitsandbytes")
+    model = families.build("gpt2", dtype=torch.bfloat16)
+    families.randomise(model, 5)
+    truth = of_bitsandbytes(tmp_path / "m", how, model, transposed=True)
+    same(pruning.load(str(tmp_path / "m"), dtype=None, device="cpu"), truth)
+
+
+# ---- refusals
+
+
+def _gone(name):
+    return lambda weights, _config: weights.pop(name)
+
+
+def _put(name, tensor):
+    return lambda weights, _config: weights.update({name: tensor})
+
+
+def _groups(**changes):
+    def change(_weights, config):
+        config["quantization_config"]["config_groups"]["group_0"].update(changes)
+
+    return change
+
+
+def _settings(**changes):
+    return lambda _weights, config: config["quantization_config"].update(changes)
+
+
+def _one_scale_for_all(weights, _config):
+    """Which would be multiplied with all the same."""
+    weights[f"{UP}.weight_scale"] = weights[f"{UP}.weight_scale"][:1].contiguous()
+
+
+PACKED = {
+    "no scales": (_gone(f"{UP}.weight_scale"), (UP, "missing")),
+    "no shape": (_gone(f"{UP}.weight_shape"), (UP, "missing")),
+    "reordered": (_put(f"{UP}.weight_g_idx", torch.zeros(48)), ("weight_g_idx", "no place")),
+    "scales of one row": (_one_scale_for_all, (UP, "shape")),
+    "spoilt": (_put(f"{UP}.weight_scale", torch.full((32, 3), torch.nan)), ("NaN", UP)),
+    "other numbers": (_put(f"{UP}.weight_packed", torch.zeros(32, 6)), (UP, "F32")),
+    "another width": (_put(f"{UP}.weight_shape", torch.tensor([32, 40])), (UP, "shape")),
+    "a group for nothing": (_groups(targets=["re:.*attn.*"]), ("mlp", "group")),
+    "no weights": (_groups(weights=None), ("group",)),
+    "marlin": (_groups(format="marlin-24"), ("marlin-24",)),
+    "3 bits": (_groups(weights={**FOURS.args, "num_bits": 3}), ("3 bits",)),
+    "8 bits": (_groups(weights={**FOURS.args, "num_bits": 8}), ("shape",)),
+    "turned": (_settings(transform_config={"config_groups": {"u": 1}}), ("transform_config",)),
+    "sparse": (_settings(sparsity_config={"format": "sparse-24-bitmask"}), ("sparsity_config",)),
+    "a tensor too many": (_put("model.layers.0.mlp.x", torch.ones(1)), ("mlp.x", "no place")),
+    "one lacks": (_gone("model.norm.weight"), ("lacks", "model.norm")),
+    "no groups": (lambda _w, c: c["quantization_config"].pop("config_groups"), ("dequantised",)),
+}
+STORED = {
+    "no largest values": (_gone(f"{UP}.weight.absmax"), (UP,)),
+    "too few": (_put(f"{UP}.weight.absmax", torch.ones(2)), (UP, "statistics")),
+    "in half": (_put(f"{UP}.weight.absmax", torch.ones(24).half()), (UP, "statistics")),
+    "a map of its own": (_put(f"{UP}.weight.quant_map", torch.zeros(16)), (UP, "map")),
+    "no JSON": (
+        _put(f"{UP}.weight.quant_state.bitsandbytes__nf4", torch.zeros(9, dtype=torch.uint8)),
+        (UP, "statistics"),
+    ),
+    "half a matrix": (_put(f"{UP}.weight", torch.zeros(9, 1, dtype=torch.uint8)), (UP,)),
+    "for nothing": (_put("model.norm.weight.absmax", torch.ones(1)), ("model.norm.weight",)),
+}
+
+
+def refused(folder, placement, words, cache):
+    with pytest.raises(HeadroomError) as caught:
+        pruning.load(str(folder), device="cpu", placement=placement)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert len(message.replace(str(folder.parent), "")) <= 300 and "\n" not in message
+    models = cache / "models"
+    assert not models.exists() or not list(models.iterdir())
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_odd_compressed_tensors_are_refused(tmp_path, name, own_cache):
+    pytest.importorskip("compressed_tensors")
+    change, said = PACKED[name]
+    compressed(tmp_path / "m", [FOURS], change=change)
+    refused(tmp_path / "m", "disk" if len(name) % 2 else "whole", said, own_cache)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_odd_bitsandbytes_are_refused(tmp_path, name, own_cache):
+    pytest.importorskip("bitsandbytes")
+    change, said = STORED[name]
+    of_bitsandbytes(tmp_path / "m", BITS["nf4"], change=change)
+    refused(tmp_path / "m", "disk" if len(name) % 2 else "whole", said, own_cache)
+
+
+def test_the_order_of_another_device_is_refused(tmp_path, own_cache):
+    pytest.importorskip("bitsandbytes")
+    turned = _put(f"{UP}.weight_format", torch.tensor(2, dtype=torch.uint8))
+    of_bitsandbytes(tmp_path / "m", None, change=turned)
+    refused(tmp_path / "m", "whole", (UP, "order"), own_cache)
+
+
+# ---- without the libraries
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "compressed-tensors"])
+@pytest.mark.parametrize("there", [None, "0.9.2"])
+def test_a_library_that_is_not_there_is_named(tmp_path, monkeypatch, method, there, own_cache):
+    def release(name):
+        if there is None:
+            raise PackageNotFoundError(name)
+        return "0.46" if name == "bitsandbytes" else there.replace("9", "14")
+
+    monkeypatch.setattr(base, "version", release)
+    assert FORMATS["fp8"].wanted() is None
+
+    def said(weights, config):
+        config["quantization_config"] = {"quant_method": method}
+        weights.clear()  # nothing is read of them
+
+    folder = changed(tmp_path / "m", said, llama())
+    wanted = ("quantised", method, f"pip install '{method}>=")
+    for placement in PLACES:
+        refused(folder, placement, wanted, own_cache)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("ffn: {ratio: 0.3}\n")
+    assert main(["validate", str(recipe), str(folder), "--device", "cpu"]) != 0
+
+
+def test_a_release_of_today_is_enough(monkeypatch):
+    for release in ("0.50.2", "1.0", "0.46.1.post2", "2.0.0.dev0"):
+        monkeypatch.setattr(base, "version", lambda _name, release=release: release)
+        assert FORMATS["bitsandbytes"].wanted() is None
