@@ -134,6 +134,7 @@ ABSURD = {
     "a norm larger than memory": ({"hidden_size": 6 * 2**34}, f"{6 * 2**34}"),
     "more channels than can be counted": ({"intermediate_size": 2**31}, f"matrix of {2**31} x 48"),
     "an embedding larger than any": ({"vocab_size": 2**62}, ""),
+    "a type of nobody": ({"model_type": "\U00018cd6\U00018d09" * 30}, "does not know"),
     "a width below zero": ({"intermediate_size": -5}, ""),
 }
 """Changes of a config, and a word of what is said of them."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pruning.models.loading.formats import format_of
 from pruning.models.loading.guarded import guarded
-from pruning.utils.errors import SourceError, Unsupported
+from pruning.utils.errors import SourceError, Unsupported, short_repr
 
 SETTINGS = "quantization_config"
 
@@ -61,12 +61,8 @@ def read_config(source: str, place: str, commit: str | None) -> Any:
     for name in ("quantization_config", "compression_config"):
         if raw.get(name) and not (name == SETTINGS and is_dequantised(raw)):
             raise _quantised(source, raw[name], name)
-    own_code = raw.get("auto_map") and guarded(source, _is_foreign, raw)
-    if own_code:
-        raise Unsupported(
-            f"{source} needs code of its authors (auto_map in its config), which is never run "
-            "here; name a model of a family that transformers itself knows."
-        )
+    if (raw.get("model_type") or raw.get("auto_map")) and guarded(source, _is_foreign, raw):
+        raise _foreign(source, raw)
     switches = {"output_attentions": False} if raw.get("output_attentions") else {}
     config = guarded(
         source,
@@ -90,6 +86,21 @@ def _is_foreign(raw: dict[str, Any]) -> bool:
     from transformers import CONFIG_MAPPING
 
     return raw.get("model_type") not in CONFIG_MAPPING
+
+
+def _foreign(source: str, raw: Mapping[str, Any]) -> Unsupported:
+    """The refusal of a model that transformers has no code for."""
+    from transformers import __version__
+
+    if raw.get("auto_map"):
+        return Unsupported(
+            f"{source} needs code of its authors (auto_map in its config), which is never run "
+            "here; name a model of a family that transformers itself knows."
+        )
+    return Unsupported(
+        f"{source} has the model type {short_repr(raw['model_type'], 60)}, which transformers "
+        f"{__version__} does not know; install a release that does, or name another model."
+    )
 
 
 def _quantised(source: str, settings: Any, key: str) -> Unsupported:
