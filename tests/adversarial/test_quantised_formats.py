@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
@@ -20,7 +23,7 @@ from pruning.models.loading.formats import FORMATS, base
 from pruning.pipeline import prune
 from pruning.utils.errors import HeadroomError, Unsupported
 from tests.adversarial.odd_models import WEIGHTS, changed, ids
-from tests.helpers import families
+from tests.helpers import ROOT, families
 
 PLACES = ("whole", "memory", "disk")
 SIZES = {"hidden_size": 48, "intermediate_size": 32, "head_dim": 8, "vocab_size": 300}
@@ -340,6 +343,32 @@ def test_square_matrices_of_gpt2_are_not_turned(tmp_path, how):
     families.randomise(model, 5)
     truth = of_bitsandbytes(tmp_path / "m", how, model, transposed=True)
     same(pruning.load(str(tmp_path / "m"), dtype=None, device="cpu"), truth)
+
+
+_WITH_KERNELS = """
+import sys
+from pruning.models.loading.formats.bitsandbytes import _library
+assert _library().QuantState and "bitsandbytes" in sys.modules
+"""
+
+
+def test_no_code_is_fetched_for_the_library(tmp_path):
+    """It would, on some processors, where the package ``kernels`` is there."""
+    pytest.importorskip("bitsandbytes")
+    trap = tmp_path / "ran"
+    (tmp_path / "kernels.py").write_text(
+        f"def get_kernel(*_, **__):\n    open({str(trap)!r}, 'w').close()\n"
+    )
+    paths = [str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_KERNELS],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not trap.exists()
 
 
 # ---- refusals

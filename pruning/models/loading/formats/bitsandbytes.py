@@ -7,7 +7,9 @@ the CPU, it takes wrong scales for 4 bits where rows are not whole blocks.
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,8 +67,6 @@ def _parts(name: str, known: Mapping[str, Any]) -> list[str]:
 
 def _eight_bits(checkpoint: Checkpoint, name: str, parts: list[str]) -> Any:
     """Rows of int8, each a 127th of its largest value: LLM.int8()."""
-    from bitsandbytes.functional import int8_vectorwise_dequant
-
     path = name.removesuffix("weight")
     stored, scales = checkpoint.known[name], checkpoint.known.get(f"{path}SCB")
     if len(stored.shape) != 2 or stored.dtype != "I8":
@@ -76,19 +76,21 @@ def _eight_bits(checkpoint: Checkpoint, name: str, parts: list[str]) -> Any:
     order = f"{path}weight_format"
     if order in parts and checkpoint.tensor(order).item() != _ROW_MAJOR:
         raise checkpoint.odd_tensor(name, "is stored in the order of one kind of device")
-    return int8_vectorwise_dequant(checkpoint.tensor(name), checkpoint.tensor(f"{path}SCB"))
+    return _library().int8_vectorwise_dequant(
+        checkpoint.tensor(name), checkpoint.tensor(f"{path}SCB")
+    )
 
 
 def _four_bits(checkpoint: Checkpoint, name: str, parts: list[str]) -> Any:
     """Blocks of indices into a map of 16 numbers, times the largest value of the block, which may
     itself be quantised."""
     import torch
-    from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
 
+    library = _library()
     given = {part.removeprefix(f"{name}."): checkpoint.tensor(part) for part in parts}
     try:
-        state = QuantState.from_dict(given, "cpu")
-        sizes, bits = tuple(state.shape), get_4bit_type(state.quant_type, "cpu")
+        state = library.QuantState.from_dict(given, "cpu")
+        sizes, bits = tuple(state.shape), library.get_4bit_type(state.quant_type, "cpu")
         whole = _is_whole(state)
     except (ValueError, AssertionError, KeyError, TypeError, AttributeError, ArithmeticError):
         raise checkpoint.odd_tensor(name, "has statistics that cannot be read") from None
@@ -99,7 +101,7 @@ def _four_bits(checkpoint: Checkpoint, name: str, parts: list[str]) -> Any:
         raise checkpoint.odd_tensor(name, "has a map of numbers of its own")
     # blocks go on from row to row, which the CPU's kernel takes into account in a single row only
     state.shape = torch.Size([math.prod(sizes)])
-    return dequantize_4bit(weight, state).reshape(sizes)
+    return library.dequantize_4bit(weight, state).reshape(sizes)
 
 
 def _is_whole(state: Any) -> bool:
@@ -117,6 +119,24 @@ def _is_whole(state: Any) -> bool:
             (inner.code, 256, torch.float32),
         ]
     return all((part.numel(), part.dtype) == (size, dtype) for part, size, dtype in wanted)
+
+
+def _library() -> Any:
+    """The library's functions. Where the package ``kernels`` is installed, importing them would
+    fetch compiled code from the hub, for products that are not made here: it is hidden meanwhile.
+    """
+    name, log = "kernels", logging.getLogger("bitsandbytes.backends.cpu.ops")
+    there, level = sys.modules.get(name), log.level
+    hidden: dict[str, Any] = {name: None}  # so an import of it fails
+    sys.modules.update(hidden)
+    log.setLevel(logging.CRITICAL)
+    try:
+        from bitsandbytes import functional
+    finally:
+        log.setLevel(level)
+        del sys.modules[name]
+        sys.modules.update({name: there} if there else {})
+    return functional
 
 
 BITSANDBYTES = Format(_read, "bitsandbytes", "0.46.1")
