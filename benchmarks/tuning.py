@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.forward import forward_seconds
+from benchmarks.forward import dense_pass
 from pruning.artifacts.recipe import Recipe
 from pruning.data import calibration_windows
 from pruning.evaluate import perplexity
@@ -26,9 +26,6 @@ from pruning.presets import PRESETS, with_preset
 from pruning.recovery.base import held_out_of
 from pruning.tuning import TUNINGS
 from pruning.tuning.training.stage import tune
-
-TIMED = 16
-"""Windows that a forward pass is timed on."""
 
 
 def main() -> None:
@@ -49,9 +46,7 @@ def main() -> None:
         recipe.seed,
         held_out=held_out_of(recipe),
     ).ids
-    some = ids[:TIMED]
-    _, seconds = (forward_seconds(dense.model, dense.adapter, part) for part in (some[:1], some))
-    dense_pass = seconds * len(ids) / len(some)
+    one_pass = dense_pass(dense, ids)
     print("| method | learning rate | trained | perplexity / dense | other text / dense | ", end="")
     print("divergence, held out | training s | / dense pass | peak MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -67,7 +62,7 @@ def main() -> None:
                 f"{report.parameters:,}",
                 f"{report.untuned:.3f} → {report.tuned:.3f}",
                 f"{took:.0f}",
-                f"{took / dense_pass:.1f}",
+                f"{took / one_pass:.1f}",
             ]
         ratios = [
             _perplexity(model, dense, text, options) / base
