@@ -54,13 +54,13 @@ class Tab:
         await self._socket.close()
         self._reader.cancel()
 
-    async def rerun(self, *changed: WidgetState, fragment: str = "", wait: float = 120) -> float:
+    async def rerun(self, *changed: WidgetState, fragment: str = "") -> float:
         """Seconds until the page, or its ``fragment``, is drawn with these widgets changed."""
         self._awaited = fragment
         self._drawn_again.clear()
         started = time.perf_counter()
         await self._send(list(changed), fragment)
-        await asyncio.wait_for(self._drawn_again.wait(), wait)
+        await asyncio.wait_for(self._drawn_again.wait(), 120)
         return time.perf_counter() - started
 
     async def switch(self, page: str) -> float:
@@ -112,9 +112,7 @@ class Tab:
             await self.rerun(state)
         return status
 
-    async def _send(
-        self, changed: list[WidgetState], fragment: str = "", repeats: bool = False
-    ) -> None:
+    async def _send(self, changed: list[WidgetState], fragment: str, repeats: bool = False) -> None:
         for state in changed:
             self._widgets[state.id] = state
         message = BackMsg()

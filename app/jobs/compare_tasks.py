@@ -98,9 +98,9 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
     """Losses of both models token by token; the result is a TokenLosses."""
 
     def work(progress, should_cancel):
-        from pruning.evaluate import token_losses
+        from pruning.evaluate import read_with_both
 
-        return token_losses(
+        _, found = read_with_both(
             run.dense.model,
             run.pruned.model,
             run.dense.tokenizer,
@@ -110,6 +110,7 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
             progress=progress,
             should_cancel=should_cancel,
         )
+        return found
 
     return Task(work, (EVALUATE,))
 
