@@ -9,8 +9,6 @@ from pruning.experiments.facts import PaperModel
 from pruning.experiments.request import Request
 
 GPT2 = PaperModel("GPT-2", ("gpt2",), 6, 48, (0, 6), 48)
-
-
 QUICK = Request(quick=True, windows=2)
 
 
