@@ -34,9 +34,9 @@ import numpy as np
 import torch
 
 from benchmarks.forward import dense_pass, finish
+from benchmarks.options import add_texts, calibration, parser, perplexities
 from benchmarks.quality_table import FIELDS, print_table
 from pruning.artifacts.recipe import Recipe
-from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure.passes import run_passes
 from pruning.measure.windows import windows_for
@@ -68,7 +68,7 @@ def main() -> None:
     if options.one:
         return _one(options)
     loaded = load(options.model, dtype="float32", device=options.device)
-    dense = [_perplexity(loaded.model, loaded, text, options) for text in _texts(options)]
+    dense = perplexities(loaded.model, loaded.tokenizer, options)
     del loaded
     rows = []
     with (
@@ -89,30 +89,19 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--calibration", default="sample", help="corpus or path")
-    parser.add_argument("--text", default="sample", help="corpus or path for the perplexity")
-    parser.add_argument("--other-text", default="sample", help="text of another kind")
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
-    parser.add_argument("--settings", nargs="+", default=["same"], choices=("same", "own"))
-    parser.add_argument("--compute", help="recovery.compute for all methods, if not their own")
-    parser.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
-    parser.add_argument("--csv", default="quality.csv")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--cache", help=argparse.SUPPRESS)
-    parser.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _texts(options: argparse.Namespace) -> tuple[str, str]:
-    return options.text, options.other_text
+    made = parser(__doc__)
+    add_texts(made)
+    made.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
+    made.add_argument("--settings", nargs="+", default=["same"], choices=("same", "own"))
+    made.add_argument("--compute", help="recovery.compute for all methods, if not their own")
+    made.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
+    made.add_argument("--csv", default="quality.csv")
+    made.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    made.add_argument("--cache", help=argparse.SUPPRESS)
+    made.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 def _runs(options: argparse.Namespace, kept: float, seed: int) -> list[tuple[str, str]]:
@@ -126,13 +115,8 @@ def _recipe(
     options: argparse.Namespace, method: str, kept: float, seed: int, setting: str, blocks: int
 ) -> Recipe:
     """The recipe of a run on a model of so many ``blocks``."""
-    calibration = {
-        "source": options.calibration,
-        "samples": options.samples,
-        "seq_len": options.seq_len,
-    }
     budget = {"kept": kept, "spare_heads": options.spare_heads}
-    recipe = Recipe.parse({"calibration": calibration, "budget": budget, "seed": seed})
+    recipe = Recipe.parse({"calibration": calibration(options), "budget": budget, "seed": seed})
     recipe = with_preset(recipe, method)
     if setting == "own":
         changes = {section: dict(fields) for section, fields in OWN[method].items()}
@@ -218,7 +202,7 @@ def _one(options: argparse.Namespace) -> None:
         "dense": np.mean(passes, 0),
     }
     dense = options.dense
-    after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
+    after = perplexities(run.pruned.model, loaded.tokenizer, options)
     row = {
         "method": method,
         "setting": setting,
@@ -240,12 +224,6 @@ def _one(options: argparse.Namespace) -> None:
         table = csv.DictWriter(file, FIELDS)
         table.writeheader()
         table.writerow(row)
-
-
-def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
-    return perplexity(
-        model, loaded.tokenizer, text, seq_len=options.seq_len, windows=options.windows
-    ).perplexity
 
 
 def _now(device: torch.device) -> np.ndarray:
