@@ -9,15 +9,14 @@ somebody reads it; meanwhile the server loads the model (``--after 0``: it must 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
 import statistics
 import time
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from benchmarks.pages import BROWSERS, WINDOW, server
+from benchmarks.pages import WINDOW, chromium
+from benchmarks.server import server
 
 LIMITS = {"first decision": 10, "answer": 60}
 SAID = re.compile(r"about (?:(\d+) min)?\s*(?:(\d+) s)?")
@@ -53,21 +52,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--after", type=float, default=20.0)
     options = parser.parse_args()
-    path = next((found for found in map(shutil.which, BROWSERS) if found), None)
-    if path is None:
-        raise SystemExit("No Chromium is installed; this benchmark drives a real browser.")
-    before = os.getloadavg()[0]
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as browser:
         runs = [first_run(browser, options.after) for _ in range(options.runs)]
-        browser.close()
-    print("| from pressing Run | median, s | slowest, s | limit, s |\n|---|---|---|---|")
-    for name in runs[0]:
-        times = [run[name] for run in runs]
-        row = (name, f"{statistics.median(times):.1f}", f"{max(times):.1f}", LIMITS.get(name, ""))
-        print(f"| {' | '.join(map(str, row))} |")
-    after = os.getloadavg()[0]
-    print(f"\nLoad of the machine: {before:.1f} before, {after:.1f} after; {os.cpu_count()} cores.")
+        print("| from pressing Run | median, s | slowest, s | limit, s |\n|---|---|---|---|")
+        for name in runs[0]:
+            times = [run[name] for run in runs]
+            row = (
+                name,
+                f"{statistics.median(times):.1f}",
+                f"{max(times):.1f}",
+                LIMITS.get(name, ""),
+            )
+            print(f"| {' | '.join(map(str, row))} |")
 
 
 if __name__ == "__main__":

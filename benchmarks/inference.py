@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from benchmarks.forward import finish
+from benchmarks.options import parser
 from pruning.artifacts.plan import BY_HAND, ModulePlan, Plan
 from pruning.artifacts.recipe import Recipe
 from pruning.artifacts.shapes import full_widths
@@ -79,19 +80,16 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--calibration", default="sample", help="corpus or path")
-    parser.add_argument("--ffn-ratio", type=float, default=0.31)
-    parser.add_argument("--head-ratio", type=float, default=0.0)
-    parser.add_argument("--multiple", type=int, default=64, help="of FFN widths, rounded down")
-    parser.add_argument("--prompt", type=int, default=128)
-    parser.add_argument("--new", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--peak", metavar="MODEL", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--dtype", default="float32")
+    made.add_argument("--ffn-ratio", type=float, default=0.31)
+    made.add_argument("--head-ratio", type=float, default=0.0)
+    made.add_argument("--multiple", type=int, default=64, help="of FFN widths, rounded down")
+    made.add_argument("--prompt", type=int, default=128)
+    made.add_argument("--new", type=int, default=32)
+    made.add_argument("--turns", type=int, default=5)
+    made.add_argument("--peak", metavar="MODEL", help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 def _load(place: str, options: argparse.Namespace) -> LoadedModel:

@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.server import ROOT, server
+
+APP = ROOT / "app" / "main.py"
 CHARTS = {"Model": 0, "Heads": 4, "Activations": 5, "Prune": 1, "Compare": 0, "Sweeps": 0}
 """Pages in the order of the navigation, and the charts that each draws."""
 TAU = "τ, nats (natural log)"
@@ -41,7 +39,6 @@ _WHOLE = """
      >= charts
   && document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]')
 """
-
 
 _KEEP_TIMES = """
 (() => {
@@ -70,39 +67,20 @@ st.plotly_chart(go.Figure(go.Scatter(y=[1, 3, 2])))
 
 
 @contextmanager
-def server(
-    script: str = "app/main.py",
-    environment: dict[str, str] | None = None,
-    log: str | Path = os.devnull,
-) -> Iterator[tuple[str, int, float]]:
-    """A fresh server that loads no model by itself, unless ``environment`` says otherwise: its
-    address, process id and the moment it began to answer (epoch)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
-    variables = {"HEADROOM_PRELOAD": "0", **os.environ, **(environment or {})}
-    with open(log, "w") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=variables, stdout=out, stderr=subprocess.STDOUT
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        yield address, process.pid, _up(address, process)
-    finally:
-        process.terminate()
-        process.wait(300)
-
-
-def _up(address: str, process: subprocess.Popen) -> float:
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):
-                return time.time()
-        except OSError:
-            time.sleep(0.01)
-    raise SystemExit("The server ended at once.")
+def chromium() -> Iterator[Browser]:
+    """The browser of this machine; prints, at the end, how busy the machine was."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise SystemExit("No Chromium is installed; this benchmark drives a real browser.")
+    before = os.getloadavg()[0]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+    print(
+        f"\nLoad of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after, "
+        f"on {os.cpu_count()} cores."
+    )
 
 
 def has_torch(process_id: int) -> bool:
@@ -154,7 +132,7 @@ def row(name: str, times: list[float], limit: str) -> str:
     )
 
 
-def first_pages(browser: Browser, script: str, starts: int, sliders: int, charts: int) -> Times:
+def first_pages(browser: Browser, script: Path, starts: int, sliders: int, charts: int) -> Times:
     """:func:`first_visit` of fresh servers by fresh browser profiles."""
     times: Times = {}
     for _ in range(starts):
@@ -188,16 +166,14 @@ def looking_around(browser: Browser, rounds: int) -> tuple[Times, list[float]]:
     return times, moves
 
 
-def measure(starts: int, rounds: int, browser_path: str) -> list[str]:
+def measure(starts: int, rounds: int, browser: Browser) -> list[str]:
     """Rows of the table."""
-    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    with tempfile.TemporaryDirectory() as folder:
         smallest = Path(folder, "smallest.py")
         smallest.write_text(_SMALLEST)
-        floor = first_pages(browser, str(smallest), starts, sliders=0, charts=1)
-        first = first_pages(browser, "app/main.py", starts, sliders=3, charts=CHARTS["Heads"])
-        times, moves = looking_around(browser, rounds)
-        browser.close()
+        floor = first_pages(browser, smallest, starts, sliders=0, charts=1)
+    first = first_pages(browser, APP, starts, sliders=3, charts=CHARTS["Heads"])
+    times, moves = looking_around(browser, rounds)
     return [
         row("heading, new server", first["heading"], ""),
         row("first picture: heading, controls, graph", first["picture"], "2"),
@@ -208,22 +184,15 @@ def measure(starts: int, rounds: int, browser_path: str) -> list[str]:
     ]
 
 
-def main(find: Callable[[str], str | None] = shutil.which) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    path = next(filter(None, map(find, BROWSERS)), None)
-    if path is None:
-        raise SystemExit("No Chromium is installed; this benchmark drives a real browser.")
-    before = os.getloadavg()[0]
-    rows = measure(options.starts, options.rounds, path)
-    print("| what | median, s | slowest, s | limit, s | times |\n|---|---|---|---|---|")
-    print("\n".join(rows))
-    print(
-        f"\nLoad of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after, "
-        f"on {os.cpu_count()} cores."
-    )
+    with chromium() as browser:
+        rows = measure(options.starts, options.rounds, browser)
+        print("| what | median, s | slowest, s | limit, s | times |\n|---|---|---|---|---|")
+        print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 import torch
 
 from benchmarks.forward import forward_seconds
+from benchmarks.options import calibration, parser
 from pruning.artifacts.recipe import Recipe
 from pruning.evaluate import perplexity
 from pruning.measure import measure
@@ -49,27 +50,23 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--calibration", default="sample", help="corpus or path")
-    parser.add_argument("--text", default="sample", help="corpus or path for the perplexity")
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--ffn-ratio", type=float, default=0.267)
-    parser.add_argument("--head-ratio", type=float, default=0.0)
-    parser.add_argument("--copies", type=int, default=3, help="augmentations per window")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--recovery", nargs="+", default=RECOVERIES.names())
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--text", default="sample", help="corpus or path for the perplexity")
+    made.add_argument("--windows", type=int, default=32)
+    made.add_argument("--samples", type=int, default=32)
+    made.add_argument("--seq-len", type=int, default=128)
+    made.add_argument("--ffn-ratio", type=float, default=0.267)
+    made.add_argument("--head-ratio", type=float, default=0.0)
+    made.add_argument("--copies", type=int, default=3, help="augmentations per window")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0])
+    made.add_argument("--recovery", nargs="+", default=RECOVERIES.names())
+    return made.parse_args()
 
 
 def _run(loaded: LoadedModel, options: argparse.Namespace, method: str, seed: int) -> dict:
-    text = {"source": options.calibration, "samples": options.samples, "seq_len": options.seq_len}
     recipe = Recipe.parse(
         {
-            "calibration": text,
+            "calibration": calibration(options),
             "heads": {"ratio": options.head_ratio},
             "ffn": {"ratio": options.ffn_ratio},
             "recovery": {"method": method, "copies": options.copies},

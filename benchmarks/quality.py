@@ -2,10 +2,12 @@
 
 For each method and size: perplexity over that of the dense model on the evaluation text and on
 held-out text of another kind (mean and spread over the seeds), block parameters really kept,
-seconds of measuring, of cutting and recovery and of the solves in both, the seconds outside the
-solves as a multiple of one dense forward pass over the calibration tokens, and peak memory. Each
-run has a process of its own; methods that need the same measurement of a seed share it, and each
-is charged for all of it. A Markdown table on stdout, one row per run in the CSV file.
+seconds of measuring, of cutting and recovery and of the solves in both, what is outside the solves
+as a multiple of one dense forward pass over the calibration tokens, and peak memory. That multiple
+is one of ``work``: the CPU seconds of the process, which nothing else on the machine adds to (of a
+card, the seconds that pass). Each run has a process of its own; methods that need the same
+measurement of a seed share it, and each is charged for all of it. A Markdown table on stdout, one
+row per run in the CSV file.
 
 ``--settings own`` shows each method as its authors would run it, beside the ``same`` for all: the
 first four and the last two blocks left alone, gradients on the whole calibration text, the bias
@@ -16,32 +18,34 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from benchmarks.forward import forward_seconds
+import numpy as np
+import torch
+
+from benchmarks.forward import dense_pass, finish
+from benchmarks.options import add_texts, calibration, parser, perplexities
+from benchmarks.quality_table import FIELDS, print_table
 from pruning.artifacts.recipe import Recipe
-from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure.passes import run_passes
 from pruning.measure.windows import windows_for
-from pruning.models.loading import LoadedModel, load
+from pruning.models.loading import load
 from pruning.pipeline import measuring_passes, prune
 from pruning.planning.planner import needs_gradients, needs_loss_curves
 from pruning.presets import PRESETS, with_preset
 from pruning.presets.base import cost_of
 from pruning.utils.stopwatch import Stopwatch
-
-TIMED = 32
-"""Windows of the calibration text that a forward pass is timed on."""
 
 ENDS_SPARED = {"blocks": {"start": 4, "end": -2}}
 """The paper prunes [4, 30) of LLaMA-7B's 32 blocks, LLM-Pruner nearly the same."""
@@ -57,27 +61,6 @@ OWN: Mapping[str, Mapping[str, Any]] = {
 """Sections of a recipe that differ from the preset; an ``end`` counts from the last block, and None
 means as for the measurement."""
 
-FIELDS = (
-    "method",
-    "setting",
-    "cost",
-    "kept",
-    "samples",
-    "seed",
-    "block_parameters",
-    "ratio",
-    "other_ratio",
-    "perplexity",
-    "other_perplexity",
-    "needs",
-    "measure_seconds",
-    "measure_solves",
-    "prune_seconds",
-    "prune_solves",
-    "dense_seconds",
-    "peak_mib",
-)
-
 
 def main() -> None:
     """Run the benchmark, or (with ``--one``) a single method and seed for it."""
@@ -85,7 +68,7 @@ def main() -> None:
     if options.one:
         return _one(options)
     loaded = load(options.model, dtype="float32", device=options.device)
-    dense = [_perplexity(loaded.model, loaded, text, options) for text in _texts(options)]
+    dense = perplexities(loaded.model, loaded.tokenizer, options)
     del loaded
     rows = []
     with (
@@ -102,34 +85,23 @@ def main() -> None:
                     rows.append(row)
                     table.writerow(row)
                     file.flush()
-    _print(rows, options)
+    print_table(rows, options)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--calibration", default="sample", help="corpus or path")
-    parser.add_argument("--text", default="sample", help="corpus or path for the perplexity")
-    parser.add_argument("--other-text", default="sample", help="text of another kind")
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
-    parser.add_argument("--settings", nargs="+", default=["same"], choices=("same", "own"))
-    parser.add_argument("--compute", help="recovery.compute for all methods, if not their own")
-    parser.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
-    parser.add_argument("--csv", default="quality.csv")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--cache", help=argparse.SUPPRESS)
-    parser.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _texts(options: argparse.Namespace) -> tuple[str, str]:
-    return options.text, options.other_text
+    made = parser(__doc__)
+    add_texts(made)
+    made.add_argument("--kept", type=float, nargs="+", default=[0.8], help="of the blocks")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    made.add_argument("--methods", nargs="+", default=PRESETS.names(), choices=PRESETS.names())
+    made.add_argument("--settings", nargs="+", default=["same"], choices=("same", "own"))
+    made.add_argument("--compute", help="recovery.compute for all methods, if not their own")
+    made.add_argument("--spare-heads", action="store_true", help="take FFN channels only")
+    made.add_argument("--csv", default="quality.csv")
+    made.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    made.add_argument("--cache", help=argparse.SUPPRESS)
+    made.add_argument("--dense", nargs=2, type=float, help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 def _runs(options: argparse.Namespace, kept: float, seed: int) -> list[tuple[str, str]]:
@@ -143,13 +115,8 @@ def _recipe(
     options: argparse.Namespace, method: str, kept: float, seed: int, setting: str, blocks: int
 ) -> Recipe:
     """The recipe of a run on a model of so many ``blocks``."""
-    calibration = {
-        "source": options.calibration,
-        "samples": options.samples,
-        "seq_len": options.seq_len,
-    }
     budget = {"kept": kept, "spare_heads": options.spare_heads}
-    recipe = Recipe.parse({"calibration": calibration, "budget": budget, "seed": seed})
+    recipe = Recipe.parse({"calibration": calibration(options), "budget": budget, "seed": seed})
     recipe = with_preset(recipe, method)
     if setting == "own":
         changes = {section: dict(fields) for section, fields in OWN[method].items()}
@@ -214,17 +181,28 @@ def _one(options: argparse.Namespace) -> None:
     os.environ["HEADROOM_CACHE"] = options.cache
     blocks = len(loaded.adapter.blocks(loaded.model))
     recipe = _recipe(options, method, kept, seed, setting, blocks)
-    passes = [_dense_pass(loaded, recipe)]
-    solves, started = Stopwatch(), time.perf_counter()
+    ids, device = windows_for(loaded, recipe).ids, loaded.model.device
+    clock = partial(_now, device)
+    passes, solves = [dense_pass(loaded, ids, clock)], Stopwatch()
+    began = clock()
     measurement = run_passes(measuring_passes(loaded, recipe, solving=solves))
-    measured = time.perf_counter() - started
+    measured = clock()
     # a row is what the method does, even where doing nothing would be better
     as_it_is = recipe.changed(recovery={"keep_better": False})
-    run = prune(loaded, as_it_is, measurement=measurement)
-    peak = peak_memory_bytes(loaded.model.device)
-    passes.append(_dense_pass(loaded, recipe))
+    with _stopwatches() as surgery:
+        run = prune(loaded, as_it_is, measurement=measurement)
+    pruned = clock()
+    peak = peak_memory_bytes(device)
+    passes.append(dense_pass(loaded, ids, clock))
+    spent = {
+        "measure": measured - began,
+        "measure_solves": _solving([solves], device),
+        "prune": pruned - measured,
+        "prune_solves": _solving(surgery, device),
+        "dense": np.mean(passes, 0),
+    }
     dense = options.dense
-    after = [_perplexity(run.pruned.model, loaded, text, options) for text in _texts(options)]
+    after = perplexities(run.pruned.model, loaded.tokenizer, options)
     row = {
         "method": method,
         "setting": setting,
@@ -238,11 +216,8 @@ def _one(options: argparse.Namespace) -> None:
         "perplexity": after[0],
         "other_perplexity": after[1],
         "needs": _needs(recipe),
-        "measure_seconds": measured,
-        "measure_solves": solves.seconds,
-        "prune_seconds": run.seconds,
-        "prune_solves": run.report.solve_seconds,
-        "dense_seconds": statistics.mean(passes),
+        **{f"{name}_seconds": seconds for name, (seconds, _) in spent.items()},
+        **{f"{name}_work": work for name, (_, work) in spent.items()},
         "peak_mib": peak / 2**20,
     }
     with open(options.csv, "w", newline="", encoding="utf-8") as file:
@@ -251,79 +226,29 @@ def _one(options: argparse.Namespace) -> None:
         table.writerow(row)
 
 
-def _perplexity(model, loaded, text: str, options: argparse.Namespace) -> float:
-    return perplexity(
-        model, loaded.tokenizer, text, seq_len=options.seq_len, windows=options.windows
-    ).perplexity
+def _now(device: torch.device) -> np.ndarray:
+    """The time, and the work until then."""
+    finish(device)
+    passed = time.perf_counter()
+    return np.array([passed, time.process_time() if device.type == "cpu" else passed])
 
 
-def _dense_pass(loaded: LoadedModel, recipe: Recipe) -> float:
-    """Seconds of a forward pass over the calibration text; timed on some windows of it, once
-    warm."""
-    ids = windows_for(loaded, recipe).ids
-    some = ids[:TIMED]
-    _, seconds = (forward_seconds(loaded.model, loaded.adapter, w) for w in (some[:1], some))
-    return seconds * len(ids) / len(some)
+def _solving(watches: list[Stopwatch], device: torch.device) -> np.ndarray:
+    work = "cpu_seconds" if device.type == "cpu" else "seconds"
+    return np.array([sum(getattr(w, unit) for w in watches) for unit in ("seconds", work)])
 
 
-def _print(rows: list[dict], options: argparse.Namespace) -> None:
-    print(
-        f"{options.model}: {options.samples} x {options.seq_len} calibration tokens of "
-        f"{options.calibration}; evaluated on the first {options.windows} x {options.seq_len} "
-        f"tokens of {options.text}, {options.other_text}; seeds {options.seeds}"
-        f"{'; all heads kept' if options.spare_heads else ''}\n"
-    )
-    print(
-        "| block parameters | method | setting | cost | perplexity / dense | other text / dense | "
-        "kept | measure s | prune s | of both solves | the rest / dense pass | peak MiB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for kept in options.kept:
-        for method, setting in itertools.product(options.methods, options.settings):
-            same = [
-                r
-                for r in rows
-                if (r["method"], r["setting"], float(r["kept"])) == (method, setting, kept)
-            ]
-            if not same:
-                continue
-            measuring = _measuring(rows, same, "measure_seconds")
-            prune = _mean(same, "prune_seconds")
-            solves = _measuring(rows, same, "measure_solves") + _mean(same, "prune_solves")
-            passes = (measuring + prune - solves) / _mean(same, "dense_seconds")
-            print(
-                f"| {kept:.0%} | {PRESETS.entry(method).title} | {setting} | {same[0]['cost']} | "
-                f"{_spread(same, 'ratio')} | "
-                f"{_spread(same, 'other_ratio')} | {_mean(same, 'block_parameters'):.1%} | "
-                f"{measuring:.0f} | {prune:.0f} | {solves:.0f} | {passes:.1f} | "
-                f"{_mean(same, 'peak_mib'):,.0f} |"
-            )
+@contextmanager
+def _stopwatches() -> Iterator[list[Stopwatch]]:
+    """Those that the surgery makes meanwhile, for its events keep no CPU seconds."""
+    made: list[Stopwatch] = []
 
+    def one() -> Stopwatch:
+        made.append(Stopwatch())
+        return made[-1]
 
-def _measuring(rows: list[dict], same: list[dict], name: str) -> float:
-    """Mean seconds over the seeds: the plain measurement, and what the method needs beside it. The
-    first method that needs a part measures it, the others read it from the cache."""
-    seconds = []
-    for row in same:
-        alike = [r for r in rows if r["seed"] == row["seed"]]
-        parts = {"", row["needs"]}
-        seconds.append(
-            sum(
-                max((float(r[name]) for r in alike if r["needs"] == part), default=0.0)
-                for part in parts
-            )
-        )
-    return statistics.mean(seconds)
-
-
-def _mean(rows: list[dict], name: str) -> float:
-    return statistics.mean(float(row[name]) for row in rows)
-
-
-def _spread(rows: list[dict], name: str) -> str:
-    values = [float(row[name]) for row in rows]
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    with mock.patch("pruning.surgery.apply.Stopwatch", one):
+        yield made
 
 
 if __name__ == "__main__":

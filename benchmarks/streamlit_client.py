@@ -16,7 +16,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import connect
 
-HOST = "127.0.0.1"
+from benchmarks.server import HOST
+
 WHOLE = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
 EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 FRAGMENT = ForwardMsg.ScriptFinishedStatus.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
@@ -56,13 +57,13 @@ class Tab:
         await self._socket.close()
         self._reader.cancel()
 
-    async def rerun(self, *changed: WidgetState, fragment: str = "", wait: float = 120) -> float:
+    async def rerun(self, *changed: WidgetState, fragment: str = "") -> float:
         """Seconds until the page, or its ``fragment``, is drawn with these widgets changed."""
         self._awaited, self._cut_short = fragment, False
         self._drawn_again.clear()
         started = time.perf_counter()
         await self._send(list(changed), fragment)
-        await asyncio.wait_for(self._drawn_again.wait(), wait)
+        await asyncio.wait_for(self._drawn_again.wait(), 120)
         return time.perf_counter() - started
 
     async def switch(self, page: str) -> float:
@@ -114,9 +115,7 @@ class Tab:
             await self.rerun(state)
         return status
 
-    async def _send(
-        self, changed: list[WidgetState], fragment: str = "", repeats: bool = False
-    ) -> None:
+    async def _send(self, changed: list[WidgetState], fragment: str, repeats: bool = False) -> None:
         for state in changed:
             self._widgets[state.id] = state
         message = BackMsg()

@@ -14,10 +14,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.forward import forward_seconds
+from benchmarks.forward import dense_pass
+from benchmarks.options import add_texts, calibration, parser, perplexities
 from pruning.artifacts.recipe import Recipe
 from pruning.data import calibration_windows
-from pruning.evaluate import perplexity
 from pruning.evaluate.speed import peak_memory_bytes
 from pruning.measure.windows import recovery_windows
 from pruning.models.loading import LoadedModel, load
@@ -27,9 +27,6 @@ from pruning.recovery.base import held_out_of
 from pruning.tuning import TUNINGS
 from pruning.tuning.training.stage import tune
 
-TIMED = 16
-"""Windows that a forward pass is timed on."""
-
 
 def main() -> None:
     """Prune or read, train by each method, print the table."""
@@ -37,8 +34,7 @@ def main() -> None:
     recipe = _recipe(options)
     dense = load(options.model, dtype="float32", device=options.device)
     pruned = _pruned(options, dense, recipe)
-    texts = (options.text, options.other_text)
-    before = [_perplexity(dense, dense, text, options) for text in texts]
+    before = perplexities(dense.model, dense.tokenizer, options)
     ids = recovery_windows(dense, recipe).ids
     held_out = calibration_windows(
         options.calibration,
@@ -49,9 +45,7 @@ def main() -> None:
         recipe.seed,
         held_out=held_out_of(recipe),
     ).ids
-    some = ids[:TIMED]
-    _, seconds = (forward_seconds(dense.model, dense.adapter, part) for part in (some[:1], some))
-    dense_pass = seconds * len(ids) / len(some)
+    one_pass = dense_pass(dense, ids)
     print("| method | learning rate | trained | perplexity / dense | other text / dense | ", end="")
     print("divergence, held out | training s | / dense pass | peak MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -67,12 +61,10 @@ def main() -> None:
                 f"{report.parameters:,}",
                 f"{report.untuned:.3f} → {report.tuned:.3f}",
                 f"{took:.0f}",
-                f"{took / dense_pass:.1f}",
+                f"{took / one_pass:.1f}",
             ]
-        ratios = [
-            _perplexity(model, dense, text, options) / base
-            for text, base in zip(texts, before, strict=True)
-        ]
+        after = perplexities(model.model, dense.tokenizer, options)
+        ratios = [a / b for a, b in zip(after, before, strict=True)]
         rate, trained, apart, took_s, passes = cells
         peak = peak_memory_bytes(dense.model.device) >> 20
         print(
@@ -83,33 +75,25 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--pruned", type=Path, help="a compact folder, instead of pruning")
-    parser.add_argument("--preset", default="balanced", choices=PRESETS.names())
-    parser.add_argument("--keep", type=float, default=0.8)
-    parser.add_argument("--calibration", default="sample", help="corpus or path")
-    parser.add_argument("--text", default="sample", help="corpus or path for the perplexity")
-    parser.add_argument("--other-text", default="sample", help="text of another kind")
-    parser.add_argument("--windows", type=int, default=32)
-    parser.add_argument("--samples", type=int, default=256)
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--methods", nargs="+", default=["norms", "lora"], choices=TUNINGS.names())
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, help="of all methods, if not their own")
-    parser.add_argument("--compute", default="auto", help="recovery.compute")
-    return parser.parse_args()
+    made = parser(__doc__)
+    add_texts(made, samples=256)
+    made.add_argument("--pruned", type=Path, help="a compact folder, instead of pruning")
+    made.add_argument("--preset", default="balanced", choices=PRESETS.names())
+    made.add_argument("--keep", type=float, default=0.8)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--methods", nargs="+", default=["norms", "lora"], choices=TUNINGS.names())
+    made.add_argument("--epochs", type=int, default=1)
+    made.add_argument("--batch", type=int, default=2)
+    made.add_argument("--rank", type=int, default=16)
+    made.add_argument("--learning-rate", type=float, help="of all methods, if not their own")
+    made.add_argument("--compute", default="auto", help="recovery.compute")
+    return made.parse_args()
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    calibration = {"source": options.calibration, "samples": options.samples}
     recipe = Recipe.parse(
         {
-            "calibration": {**calibration, "seq_len": options.seq_len},
+            "calibration": calibration(options),
             "budget": {"kept": options.keep},
             "seed": options.seed,
         }
@@ -126,14 +110,6 @@ def _pruned(options: argparse.Namespace, dense: LoadedModel, recipe: Recipe) -> 
         return prune(dense, recipe).pruned
     read = load(str(options.pruned), dtype="float32", device=options.device)
     return replace(dense, model=read.model, identity=read.identity)
-
-
-def _perplexity(
-    side: LoadedModel, dense: LoadedModel, text: str, options: argparse.Namespace
-) -> float:
-    return perplexity(
-        side.model, dense.tokenizer, text, seq_len=options.seq_len, windows=options.windows
-    ).perplexity
 
 
 if __name__ == "__main__":

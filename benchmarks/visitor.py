@@ -9,7 +9,8 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 
-from benchmarks.streamlit_client import HOST, Tab
+from benchmarks.server import HOST
+from benchmarks.streamlit_client import Tab
 
 TAU = "τ, nats (natural log)"
 UPLOAD = "Upload a recipe"

@@ -16,12 +16,8 @@ import argparse
 import asyncio
 import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,11 +27,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.streamlit_client import HOST
+from benchmarks.server import ROOT, server
 from benchmarks.visitor import PAGES, Found, Visitor
 from pruning.models.loading import demo
 
-ROOT = Path(__file__).resolve().parents[1]
 GONE = 5
 """Seconds until a closed tab's session is dropped."""
 MEMORY = 1.10
@@ -77,18 +72,8 @@ def write_models(folder: Path, marks: list[str]) -> None:
 @contextmanager
 def serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
     """The app as a user starts it, with a working folder and a log of its own."""
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    options = {
-        "server.port": port,
-        "server.address": HOST,
-        "server.headless": "true",
-        "server.disconnectedSessionTTL": GONE,
-    }
-    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     environment = {
-        **os.environ,
+        "HEADROOM_PRELOAD": os.environ.get("HEADROOM_PRELOAD", "1"),
         "HEADROOM_CACHE": str(home / "cache"),
         "HEADROOM_ROOTS": str(home),
         "HEADROOM_MODELS": "demo,models/*",
@@ -101,27 +86,11 @@ def serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
     converted, models = demo.folder(), home / "cache" / "models"
     models.mkdir(parents=True)  # as after set-up, so that nobody waits for it
     (models / converted.name).symlink_to(converted)
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *flags]
-    with open(home / "server.log", "w") as log:
-        process = subprocess.Popen(
-            command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        _wait_until_up(f"http://{HOST}:{port}/_stcore/health", process, home / "server.log")
-        yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait_until_up(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise SystemExit(f"The server ended at once: {log.read_text()[-1000:]}")
+    started = server(
+        environment=environment, log=home / "server.log", folder=home, disconnectedSessionTTL=GONE
+    )
+    with started as (address, process_id, _):
+        yield int(address.rpartition(":")[2]), psutil.Process(process_id)
 
 
 async def warmed_up(port: int, marks: list[str], found: Found) -> None:

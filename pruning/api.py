@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pruning.artifacts.events import CancelCheck, ProgressCallback, ignore, never
 from pruning.artifacts.recipe import Recipe
 from pruning.checkpoint.forms import FormOptions
+from pruning.checkpoint.gguf.types import GgufType
 from pruning.checkpoint.records import Evaluation
 from pruning.presets import with_preset
 from pruning.utils.errors import HeadroomError, Unsupported, UsageError
@@ -68,7 +69,7 @@ class PrunedModel:
         directory: str | Path,
         *,
         form: str = "compact",
-        gguf_type: str = "f16",
+        gguf_type: GgufType = "f16",
         handoff: bool = False,
     ) -> Path:
         """Write weights, config, tokenizer, recipe, plan, report and card into ``directory``.
@@ -82,7 +83,7 @@ class PrunedModel:
         """
         from pruning.checkpoint.saving import save
 
-        options = FormOptions(gguf_type=gguf_type, handoff=handoff)  # type: ignore[arg-type]
+        options = FormOptions(gguf_type=gguf_type, handoff=handoff)
         return save(self.run, Path(directory), form, options=options, evaluation=self.evaluation)
 
     def push_to_hub(self, repo_id: str, *, form: str = "compact", private: bool = False) -> str:

@@ -20,13 +20,12 @@ CORNERS = {
     "bottom right": (1, -1),
     "bottom left": (-1, -1),
 }
+HEIGHT = 225
 TYPICAL_WIDTH = 440
 """Pixels; the browser decides, and a line that ends a little early or late does no harm."""
 
 
-def heads(
-    graph: nx.Graph, *, fresh: bool, height: int = 225, paper: str | None = None
-) -> go.Figure:
+def heads(graph: nx.Graph, *, fresh: bool, paper: str | None = None) -> go.Figure:
     """Heads of one block; grey lines are the edges of ``graph``.
 
     What goes turns hollow with a ✕ and loses its lines; while the decision is ``fresh`` a line
@@ -34,7 +33,7 @@ def heads(
     """
     positions, gone = positions_of(graph), leaving(graph)
     left = [head for head in graph if head not in gone]
-    box = np.array([TYPICAL_WIDTH, height - 16]) / np.array([1.2, 1.52])
+    box = np.array([TYPICAL_WIDTH, HEIGHT - 16]) / np.array([1.2, 1.52])
     size = _size(positions * box)
     traces = []
     alike = list(graph.subgraph(left).edges)
@@ -53,7 +52,7 @@ def heads(
     margin = 0.1 if len(positions) > 1 else 0.6
     return picture(
         traces,
-        height=height,
+        height=HEIGHT,
         name="heads",
         showlegend=False,
         margin={"t": 8, "b": 8},
@@ -125,7 +124,7 @@ def heads_alt(block: int, graph: nx.Graph) -> str:
     return f"The {len(graph)} heads of block {block}. Gone: {gone}."
 
 
-def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
+def ffn_bar(units: int, kept: int) -> go.Figure:
     """One bar: the FFN channels of a block that stay; the hollow rest is gone."""
     share = 100 * kept / units if units else 100.0
     stays, goes = _bar_words(units, kept, share)
@@ -151,7 +150,7 @@ def ffn_bar(units: int, kept: int, height: int = 70) -> go.Figure:
             textfont={"size": LARGE + 3, "color": colour},
             hovertemplate=f"%{{x:.1f}}% {verb}<extra></extra>",
         )
-    theme.styled(figure, height=height, legend=False)
+    theme.styled(figure, height=70, legend=False)
     figure.update_xaxes(visible=False, range=[0, 100.5])
     figure.update_yaxes(visible=False)
     return still(figure, "ffn", barmode="stack", bargap=0.1, margin={"t": 4, "b": 4})

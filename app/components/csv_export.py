@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ import streamlit as st
 
 from app.charts.chart import Row
 from app.components.chart import PICTURE, PICTURES
+from pruning.utils import csv_text
 
 Rows = Sequence[Row]
 MakeRows = Callable[[], Rows]
@@ -19,12 +18,8 @@ MakeRows = Callable[[], Rows]
 
 def as_csv(rows: Rows) -> str:
     """CSV with a header; columns in the order of the first row."""
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
-    return out.getvalue()
+    safe = ({name: _safe(value) for name, value in row.items()} for row in rows)
+    return csv_text.as_csv(safe, list(rows[0])) if rows else ""
 
 
 def _safe(value: Any) -> Any:

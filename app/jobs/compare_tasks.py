@@ -14,16 +14,27 @@ from app.jobs.job import Task
 from app.jobs.progress import EVALUATE, GENERATE, PROMPTS, SAVE, TASKS
 from app.server.downloads import DownloadStore
 from pruning.artifacts.comparison import Pair
-from pruning.artifacts.events import Progress, stop_if
+from pruning.artifacts.events import Progress, ProgressCallback, stop_if
 from pruning.checkpoint.forms import FORMS, FormOptions
 
 SHARD_BYTES = 5 * 10**9
 """Largest file of a saved folder (``pruning.checkpoint.forms.base.SHARD``)."""
 
 
-def _both(run: Any, side: Callable[[Any, str, int], Any]) -> Pair:
-    """``side(loaded, name, part)`` of the dense model, which is part 0, then of the pruned one."""
-    return Pair(side(run.dense, "dense", 0), side(run.pruned, "pruned", 1))
+def _both(
+    run: Any, progress: ProgressCallback, side: Callable[[Any, ProgressCallback], Any]
+) -> Pair:
+    """``side(loaded, progress)`` of the dense model, then of the pruned one; each is half of the
+    way."""
+
+    def half(loaded: Any, name: str, part: int) -> Any:
+        def report(step: Progress) -> None:
+            done, message = part * step.total + step.done, f"{name}: {step.message}"
+            progress(Progress(step.stage, done, 2 * step.total, message))
+
+        return side(loaded, report)
+
+    return Pair(half(run.dense, "dense", 0), half(run.pruned, "pruned", 1))
 
 
 def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Task:
@@ -32,22 +43,12 @@ def perplexities(run: Any, source: str, seq_len: int, windows: int | None) -> Ta
     def work(progress, should_cancel):
         from pruning.evaluate import perplexity
 
-        def side(loaded: Any, name: str, part: int) -> Any:
-            def report(step: Progress) -> None:
-                done = part * step.total + step.done
-                progress(Progress("evaluate", done, 2 * step.total, f"{name}: {step.message}"))
+        how = {"seq_len": seq_len, "windows": windows, "should_cancel": should_cancel}
 
-            return perplexity(
-                loaded.model,
-                loaded.tokenizer,
-                source,
-                seq_len=seq_len,
-                windows=windows,
-                progress=report,
-                should_cancel=should_cancel,
-            )
+        def side(loaded: Any, report: ProgressCallback) -> Any:
+            return perplexity(loaded.model, loaded.tokenizer, source, progress=report, **how)
 
-        return _both(run, side)
+        return _both(run, progress, side)
 
     return Task(work, (EVALUATE,))
 
@@ -98,9 +99,9 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
     """Losses of both models token by token; the result is a TokenLosses."""
 
     def work(progress, should_cancel):
-        from pruning.evaluate import token_losses
+        from pruning.evaluate import read_with_both
 
-        return token_losses(
+        _, found = read_with_both(
             run.dense.model,
             run.pruned.model,
             run.dense.tokenizer,
@@ -110,6 +111,7 @@ def losses(run: Any, source: str, seq_len: int, windows: int) -> Task:
             progress=progress,
             should_cancel=should_cancel,
         )
+        return found
 
     return Task(work, (EVALUATE,))
 
@@ -124,16 +126,12 @@ def zero_shots(run: Any, names: Sequence[str], limit: int | None, folder: str | 
         progress(Progress("tasks", 0, 2000, "reading the tasks"))
         sources = task_sources(names, None if folder is None else Path(folder))
 
-        def side(loaded: Any, name: str, part: int) -> Any:
-            def report(step: Progress) -> None:
-                done = part * step.total + step.done
-                progress(Progress("tasks", done, 2 * step.total, f"{name}: {step.message}"))
-
+        def side(loaded: Any, report: ProgressCallback) -> Any:
             return zero_shot(
                 loaded, sources, limit=limit, progress=report, should_cancel=should_cancel
             )
 
-        return _both(run, side)
+        return _both(run, progress, side)
 
     return Task(work, (TASKS,))
 

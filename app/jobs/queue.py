@@ -22,6 +22,8 @@ from pruning.utils.errors import Cancelled, HeadroomError, UsageError, described
 
 GRACE = 30 * 60.0
 """Seconds that a job goes on with nobody looking."""
+KEEP = 200
+"""Finished jobs that are remembered."""
 
 log = logging.getLogger("headroom.jobs")
 
@@ -32,7 +34,6 @@ class JobManager:
     def __init__(
         self,
         *,
-        keep: int = 200,
         keep_heavy_each: int = 3,
         heavy_bytes: int = 8 << 30,
         grace: float = GRACE,
@@ -45,8 +46,7 @@ class JobManager:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, deque[Job]] = {}
         self._wake = threading.Condition()
-        self._keep, self._keep_heavy_each = keep, keep_heavy_each
-        self._heavy_bytes = heavy_bytes
+        self._keep_heavy_each, self._heavy_bytes = keep_heavy_each, heavy_bytes
         self._grace, self._held_elsewhere = grace, held_elsewhere
         self._most_each, self._most = most_each, most
         self._seen: dict[str, float] = {}
@@ -225,7 +225,8 @@ class JobManager:
     def _forget_old(self) -> list[Job]:
         """Drop the oldest finished jobs beyond the bounds; pruned models are few and large."""
         finished = [job for job in self._jobs.values() if not job.active]
-        dropped = finished[: -self._keep] if len(finished) > self._keep else []
+        beyond = set(finished[:-KEEP])
+        dropped = finished[:-KEEP]
         heavy = [job for job in finished if job.storages]
         for name in {job.owner for job in heavy}:
             dropped += [job for job in heavy if job.owner == name][: -self._keep_heavy_each]
@@ -234,7 +235,6 @@ class JobManager:
         # the newest stays whatever it weighs
         while len(left) > 1 and _bytes_of(left, apart) > self._heavy_bytes:
             dropped.append(left.pop(0))
-        beyond = set(finished[: -self._keep])
         for job in dropped:
             if job.release_models is None or job in beyond:
                 self._jobs.pop(job.id, None)

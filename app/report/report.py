@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from app.charts.plan_map import block_widths, head_map
@@ -20,6 +20,7 @@ from app.components import token_marks
 from app.report import tables
 from app.report.svg import svg
 from app.report.tables import Results
+from pruning.utils.templates import rendered
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|])")
 
@@ -62,16 +63,10 @@ def as_json(model: str, run: Any, results: Results) -> str:
 
 
 def _filled(template: str, model: str, run: Any, results: Results, **more: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("app.report"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": _plain, "code": _code, "quoted": _quoted}
     pair, asked = results.get("texts", (None, None))
-    return environment.get_template(template).render(
+    return rendered(
+        Path(__file__).parent / "templates" / template,
+        {"plain": _plain, "code": _code, "quoted": _quoted},
         model=model,
         run=run,
         tables=tables,

@@ -9,6 +9,7 @@ from typing import Any
 from app.components.text import amount, count, size
 from pruning.artifacts.plan import Plan
 from pruning.artifacts.report import Report
+from pruning.artifacts.zero_shot import percent
 
 Results = Mapping[str, tuple[Any, tuple]]
 """By kind of comparison, its result and what was asked for."""
@@ -70,18 +71,14 @@ def _speed(pair: Any) -> Table:
 def zero_shot(pair: Any) -> Table:
     """Accuracy of both models, each with one standard error."""
     rows = [
-        [old.task, _share(old.accuracy, old.stderr), _share(new.accuracy, new.stderr), old.metric]
+        [old.task, percent(old.accuracy, old.stderr), percent(new.accuracy, new.stderr), old.metric]
         for old, new in zip(pair.before.scores, pair.after.scores, strict=True)
     ]
-    means = [_share(side.mean, side.mean_stderr) for side in (pair.before, pair.after)]
+    means = [percent(side.mean, side.mean_stderr) for side in (pair.before, pair.after)]
     head = ["task", "dense", "pruned", "metric"]
     data = ", ".join(f"{score.task}: {score.data}" for score in pair.after.scores)
     note = f"{pair.after.protocol()} Data: {data}."
     return Table("Zero-shot accuracy", head, [*rows, ["mean", *means, ""]], note)
-
-
-def _share(value: float, error: float | None) -> str:
-    return f"{value:.1%}" if error is None else f"{value:.1%} ± {error:.1%}"
 
 
 def continuations(found: Any) -> Table:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any, Literal
+
+from pruning.utils.csv_text import as_csv
 
 Part = Literal["attention", "ffn", "other", "outside"]
 """Where a tensor is: in one of the two prunable modules, elsewhere in a block, outside blocks."""
@@ -164,12 +164,8 @@ class Difference:
 
     def to_csv(self) -> str:
         """:meth:`tensor_rows` with a header."""
-        file = io.StringIO()
         rows = self.tensor_rows()
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        return file.getvalue()
+        return as_csv(rows, list(rows[0]))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""

@@ -128,11 +128,12 @@ def markdown(reports: Sequence[ZeroShot]) -> str:
     names = [score.task for score in reports[0].scores]
     rows = ["| model | " + " | ".join([*names, "mean"]) + " |", "|---" * (len(names) + 2) + "|"]
     for report in reports:
-        cells = [_percent(score.accuracy, score.stderr) for score in report.scores]
-        cells.append(_percent(report.mean, report.mean_stderr))
+        cells = [percent(score.accuracy, score.stderr) for score in report.scores]
+        cells.append(percent(report.mean, report.mean_stderr))
         rows.append(f"| {report.model} | " + " | ".join(cells) + " |")
     return "\n".join([*rows, "", reports[0].protocol()])
 
 
-def _percent(value: float, stderr: float | None) -> str:
+def percent(value: float, stderr: float | None) -> str:
+    """``61.2% ± 1.4%``."""
     return f"{value:.1%}" if stderr is None else f"{value:.1%} ± {stderr:.1%}"

@@ -59,7 +59,6 @@ def compare_places(
     *,
     device: str = "auto",
     progress: ProgressCallback = ignore,
-    should_cancel: CancelCheck = never,
 ) -> Difference:
     """:func:`compare_models` of what lies at two places: ``demo``, hub ids, folders, ``.gguf``
     files. Weights are read from their files one block at a time.
@@ -75,9 +74,8 @@ def compare_places(
     for source in (first, second):
         progress(Progress("load", len(versions), 2, source))
         versions.append(opened(source, device))
-        stop_if(should_cancel)
     progress(Progress("load", 2, 2, second))
-    return compare_models(*versions, passage, progress=progress, should_cancel=should_cancel)
+    return compare_models(*versions, passage, progress=progress)
 
 
 def opened(source: str, device: str = "auto") -> Version:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pruning.artifacts.difference import Difference
+from pruning.utils.templates import rendered
 
 SHARES = {"kept", "attention change", "FFN change", "change", "output error"}
 SORT = """
@@ -34,16 +34,10 @@ document.querySelectorAll("th").forEach(head => head.addEventListener("click", (
 
 def to_html(difference: Difference) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = _cell
     digest = base64.b64encode(hashlib.sha256(SORT.encode()).digest()).decode()
-    return environment.get_template("difference.html.j2").render(
+    return rendered(
+        Path(__file__).with_name("difference.html.j2"),
+        {"cell": _cell},
         found=difference,
         tables={
             "Block by block": _filled(difference.block_rows()),

@@ -8,7 +8,7 @@ from pruning.evaluate.generation import generate
 from pruning.evaluate.perplexity import perplexity
 from pruning.evaluate.speed import tokens_per_second
 from pruning.evaluate.task_data import task_sources
-from pruning.evaluate.token_losses import token_losses
+from pruning.evaluate.token_losses import read_with_both
 from pruning.evaluate.zero_shot import zero_shot
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
     "latency",
     "measured_cost",
     "perplexity",
+    "read_with_both",
     "speeds",
     "task_sources",
-    "token_losses",
     "tokens_per_second",
     "zero_shot",
 ]

@@ -21,6 +21,9 @@ from pruning.models.execution.blockwise import attention_implementation
 from pruning.models.execution.offload import devices_of
 from pruning.models.loading.loaded import LoadedModel
 
+NEW_TOKENS, REPEATS = 8, 3
+"""Of a latency: tokens that are decoded, and runs of which the best counts."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -54,7 +57,7 @@ class Cost:
 
 
 def measured_cost(
-    model: nn.Module, *, prompt_tokens: int = 128, new_tokens: int = 32, repeats: int = 3
+    model: nn.Module, *, prompt_tokens: int = 128, new_tokens: int = 32, repeats: int = REPEATS
 ) -> Cost:
     """Count and time ``model`` on its device; raises what the model raises for prompts longer than
     its positions."""
@@ -80,25 +83,23 @@ def measured_cost(
     )
 
 
-def latency(
-    loaded: LoadedModel, prompt_tokens: int, *, new_tokens: int = 8, repeats: int = 3
-) -> Latency | None:
+def latency(loaded: LoadedModel, prompt_tokens: int) -> Latency | None:
     """Time ``loaded`` on its device, with as long a prompt as its positions allow; None where
     blocks wait elsewhere, so that moving them would be timed. Raises OutOfMemory."""
     if loaded.placement not in ("whole", "spread"):
         return None
     limit = loaded.adapter.max_positions(loaded.model.config)
-    new_tokens = min(new_tokens, limit - 1)
+    new_tokens = min(NEW_TOKENS, limit - 1)
     prompt = max(1, min(prompt_tokens, limit - new_tokens))
     speed = tokens_per_second(
-        loaded.model, prompt_tokens=prompt, new_tokens=new_tokens, repeats=repeats
+        loaded.model, prompt_tokens=prompt, new_tokens=new_tokens, repeats=REPEATS
     )
     return Latency(
         prefill_ms=round(1000 * prompt / speed.prefill, 2),
         decode_ms=round(1000 / speed.decode, 2),
         prompt_tokens=prompt,
         new_tokens=new_tokens,
-        repeats=repeats,
+        repeats=REPEATS,
         threads=torch.get_num_threads(),
     )
 

@@ -17,28 +17,6 @@ from pruning.utils.errors import UsageError
 from pruning.utils.precision import to_float64
 
 
-def token_losses(
-    dense: nn.Module,
-    pruned: nn.Module,
-    tokenizer: Any,
-    source: str,
-    *,
-    seq_len: int = 128,
-    windows: int | None = 16,
-    progress: ProgressCallback = ignore,
-    should_cancel: CancelCheck = never,
-) -> TokenLosses:
-    """Losses of both models, token by token, on the first ``windows`` (None: all) windows of the
-    test split of ``source``; their mean is what :func:`perplexity` takes the exponential of.
-
-    Raises UsageError, SourceError (text too short or absent), OutOfMemory and Cancelled.
-    """
-    callbacks = {"progress": progress, "should_cancel": should_cancel}
-    return read_with_both(
-        dense, pruned, tokenizer, source, seq_len=seq_len, windows=windows, **callbacks
-    )[1]
-
-
 @torch.inference_mode()
 def read_with_both(
     dense: nn.Module,
@@ -51,7 +29,11 @@ def read_with_both(
     progress: ProgressCallback = ignore,
     should_cancel: CancelCheck = never,
 ) -> tuple[Pair[Perplexity], TokenLosses]:
-    """Perplexities and :func:`token_losses` of both models from one reading; raises the same."""
+    """Perplexities of both models and their losses, token by token, on the first ``windows`` (None:
+    all) windows of the test split of ``source``.
+
+    Raises UsageError, SourceError (text too short or absent), OutOfMemory and Cancelled.
+    """
     if seq_len < 2 or (windows is not None and windows < 1):
         raise UsageError("At least one window of at least 2 tokens is needed; ask for more.")
     text = evaluation_windows(source, dense, tokenizer, seq_len, windows)

@@ -79,6 +79,11 @@ class Sampling(_Strict):
     recovery_samples: int | None = 1024
     limit: int | None = None
 
+    def recipe(self, seed: int) -> Recipe:
+        """A recipe with this calibration set, that every row begins with."""
+        text = {"source": self.calibration, "samples": self.samples, "seq_len": self.seq_len}
+        return Recipe().changed(calibration=text, seed=seed)
+
 
 class Experiment(_Strict):
     """One table or figure. ``sizes`` by their name in the paper: shares of the units of the pruned

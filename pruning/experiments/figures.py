@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from pruning.artifacts.measurement import Measurement
-from pruning.artifacts.recipe import Recipe
-from pruning.experiments.base import Experiment, Sampling
+from pruning.experiments.base import Experiment
 from pruning.experiments.drawing import Bar, bars, graph
 from pruning.experiments.result import Result, Value
 from pruning.planning.layout import head_layout
 from pruning.planning.similarity import candidates, edges
-
-if TYPE_CHECKING:
-    from pruning.models.loading.loaded import LoadedModel
 
 TENSORS = {
     "residual": "input of the block",
@@ -22,16 +16,8 @@ TENSORS = {
 }
 
 
-def graphs(
-    loaded: LoadedModel,
-    experiment: Experiment,
-    sampling: Sampling,
-    quick: bool,
-    seed: int,
-    **callbacks: Any,
-) -> Result:
+def graphs(experiment: Experiment, measurement: Measurement, quick: bool) -> Result:
     """The pairs of heads below τ in the chosen blocks, and a drawing of each block."""
-    measurement = _measured(loaded, sampling, seed, callbacks)
     (tau,) = experiment.tau.values()
     depth = len(measurement.blocks)
     first = round(depth * experiment.blocks.start / experiment.blocks.of)
@@ -54,16 +40,8 @@ def graphs(
     return _result(experiment, measurement, quick, columns, rows, drawings)
 
 
-def activations(
-    loaded: LoadedModel,
-    experiment: Experiment,
-    sampling: Sampling,
-    quick: bool,
-    seed: int,
-    **callbacks: Any,
-) -> Result:
+def activations(experiment: Experiment, measurement: Measurement, quick: bool) -> Result:
     """Mean and mean absolute activation of each tensor: of the whole model, then by block."""
-    measurement = _measured(loaded, sampling, seed, callbacks)
     rows: list[dict[str, Value]] = []
     drawings = []
     for name, words in TENSORS.items():
@@ -81,30 +59,13 @@ def activations(
             for place, a, b in mean
         ]
         shown = [Bar(f"block {i}", f.mean_absolute) for i, f in enumerate(found)]
-        drawings.append(bars(f"{loaded.source}: mean absolute activation, {words}", "", shown))
+        drawings.append(bars(f"{measurement.model}: mean absolute activation, {words}", "", shown))
     columns = ("tensor", "block", "signed mean", "absolute mean")
     return _result(experiment, measurement, quick, columns, rows, drawings)
 
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-
-
-def _measured(
-    loaded: LoadedModel, sampling: Sampling, seed: int, callbacks: dict[str, Any]
-) -> Measurement:
-    from pruning.pipeline import measure_model
-
-    recipe = Recipe().changed(
-        model={"source": loaded.source},
-        calibration={
-            "source": sampling.calibration,
-            "samples": sampling.samples,
-            "seq_len": sampling.seq_len,
-        },
-        seed=seed,
-    )
-    return measure_model(loaded, recipe, **callbacks)
 
 
 def _result(

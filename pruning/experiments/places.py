@@ -54,7 +54,7 @@ def places(
     model here (``callbacks``: progress and should_cancel). Raises UsageError."""
     dtype = loaded.dtype if loaded.dtype in ("float32", "bfloat16", "float16") else "auto"
     model = {"source": loaded.source, "revision": loaded.revision, "dtype": dtype}
-    base = _base(sampling, seed).changed(model=model)
+    base = sampling.recipe(seed).changed(model=model)
     depth = len(loaded.adapter.model_shape(loaded.model).blocks)
     if experiment.kind == "heads":
         blocks = experiment.blocks.among(depth)
@@ -75,7 +75,7 @@ def expected_recipes(
 ) -> list[Recipe | None]:
     """Recipes that take as long as those of :func:`places`, in its order, without a model: which
     heads go is not known yet where they go alone."""
-    base = _base(sampling, seed)
+    base = sampling.recipe(seed)
     if experiment.kind == "heads":
         rows = [
             recipe_of(method, base).changed(heads={"ratio": share}, ffn={"ratio": 0.0})
@@ -100,17 +100,6 @@ def _grid(
     if experiment.columns(quick):
         return _along_samples(experiment, base, blocks, depth, experiment.columns(quick))
     return _sized(experiment, base, blocks, depth, sampling)
-
-
-def _base(sampling: Sampling, seed: int) -> Recipe:
-    return Recipe().changed(
-        calibration={
-            "source": sampling.calibration,
-            "samples": sampling.samples,
-            "seq_len": sampling.seq_len,
-        },
-        seed=seed,
-    )
 
 
 def _cut(method: Method, base: Recipe, blocks: range, depth: int, size: float) -> Recipe:

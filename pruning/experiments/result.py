@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pruning.artifacts.cell import Cell
+from pruning.utils.csv_text import as_csv
 from pruning.utils.files import write_bytes
+from pruning.utils.templates import rendered
 
+PAGE = Path(__file__).with_name("result.html.j2")
 Value = str | int | float | None
 ACCURACIES = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 SHARES = (*ACCURACIES, "mean", "kept")
@@ -59,19 +59,15 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, each row with its whole cell: recipe, seed, versions, protocol."""
-        rows = [dict(row) for row in self.rows]
+        rows: list[dict[str, Any]] = [dict(row) for row in self.rows]
         for row, cell in zip(rows, self.cells, strict=False):
-            row["cell"] = None if cell is None else cell.as_dict()  # type: ignore[assignment]
+            row["cell"] = None if cell is None else cell.as_dict()
         names = ("name", "title", "model", "paper_model", "quick", "columns")
         about = {name: getattr(self, name) for name in names}
         return {**about, "remarks": self.remarks(), "rows": rows}
 
     def to_csv(self) -> str:
-        file = io.StringIO()
-        table = csv.DictWriter(file, self.columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows({name: row.get(name) for name in self.columns} for row in self.rows)
-        return file.getvalue()
+        return as_csv(self.rows, self.columns)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Heads and cells for people: errors stand beside their values, the paper's in brackets."""
@@ -87,15 +83,9 @@ class Result:
 
     def to_html(self) -> str:
         """One file that asks for nothing from anywhere: charts are inline SVG."""
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=StrictUndefined,
-        )
         names, rows = self.table()
         drawings = [Markup(drawing) for drawing in self.drawings]
-        template = environment.get_template("result.html.j2")
-        return template.render(result=self, names=names, rows=rows, drawings=drawings)
+        return rendered(PAGE, result=self, names=names, rows=rows, drawings=drawings)
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict(), indent=1, allow_nan=False)

@@ -39,13 +39,16 @@ def run_experiment(
     process, loses at most the cells that are being computed.
     Raises what :func:`pruning.experiments.grid.all_cells` raises.
     """
+    from pruning.pipeline import measure_model
+
     shape = loaded.adapter.model_shape(loaded.model)
     known = paper_model(loaded.source, shape)
     sampling = adapted(experiment, request, loaded.source, shape)
     callbacks: dict[str, Any] = {"progress": progress, "should_cancel": should_cancel}
     if experiment.only_measures:
         make = graphs if experiment.kind == "graphs" else activations
-        return make(loaded, experiment, sampling, request.quick, request.seed, **callbacks)
+        recipe = sampling.recipe(request.seed).changed(model={"source": loaded.source})
+        return make(experiment, measure_model(loaded, recipe, **callbacks), request.quick)
     rows = places(
         experiment,
         loaded,

@@ -103,8 +103,9 @@ def _lines(text: str, rows: Sequence[Place], made: Sequence[dict[str, Value]]) -
     for place, row in zip(rows, made, strict=True):
         pairs = ((place.method, row[text]), (f"paper: {place.method}", row.get(f"paper {text}")))
         for name, value in pairs:
-            if place.method != DENSE and place.x is not None and _number(value) is not None:
-                found.setdefault(name, []).append((place.x, float(value)))  # type: ignore[arg-type]
+            number = _number(value)
+            if place.method != DENSE and place.x is not None and number is not None:
+                found.setdefault(name, []).append((place.x, number))
     return lines(f"Perplexity on {text}", "calibration samples", found)
 
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from benchmarks.pages import BROWSERS
-from benchmarks.pages import server as fresh_server
+from benchmarks.server import server as fresh_server
 from benchmarks.visitors import write_models
 from tests.helpers import PATIENCE, ROOT, USERS_CACHE
 from tests.helpers.steps import (

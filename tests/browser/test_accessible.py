@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.session import recipe_link
+from tests.helpers.chart_steps import until
 from tests.helpers.recipes import plain_recipe
-from tests.helpers.steps import at_rest, choose, expect, go, poll, press, says, until
+from tests.helpers.steps import at_rest, choose, expect, go, poll, press, says
 
 WITH_CHARTS = {"Heads": 4, "Activations": 5, "Prune": 1}
 

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from app.session import recipe_link
+from tests.helpers.chart_steps import click_mark
 from tests.helpers.fixtures import tokenizer  # noqa: F401
-from tests.helpers.steps import asks_for, at_rest, click_mark, download, expect, poll, query_now
+from tests.helpers.steps import asks_for, at_rest, download, expect, poll, query_now
 
 CHART = "[class*=st-key-experiment-chart]"
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from app.session import recipe_link
+from tests.helpers.chart_steps import click_mark, traces_now, until
 from tests.helpers.steps import (
     asks_for,
     at_rest,
-    click_mark,
     download,
     expect,
     go,
@@ -23,8 +23,6 @@ from tests.helpers.steps import (
     query_now,
     repeat,
     says,
-    traces_now,
-    until,
 )
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from benchmarks.pages import has_torch
-from benchmarks.pages import server as fresh_server
+from benchmarks.server import server as fresh_server
 from tests.browser.conftest import visitor
 from tests.helpers.steps import at_rest, decision, expect, go, poll, press
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from app.session import recipe_link
-from tests.helpers.steps import asks_for, at_rest, expect, small_recipe, until
+from tests.helpers.chart_steps import until
+from tests.helpers.steps import asks_for, at_rest, expect, small_recipe
 
 
 def opened(visit, values: str, **sections):

@@ -10,7 +10,8 @@ import zipfile
 import pytest
 
 import pruning
-from tests.helpers.steps import at_rest, click_mark, download, expect, fill, go, says, until
+from tests.helpers.chart_steps import click_mark, until
+from tests.helpers.steps import at_rest, download, expect, fill, go, says
 
 FORMS = {
     "Compact": ("compact", "model.safetensors"),

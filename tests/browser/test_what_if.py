@@ -9,7 +9,8 @@ import torch
 
 from pruning.artifacts.ablation import SENTENCE
 from tests.helpers import families
-from tests.helpers.steps import at_rest, click_mark, download, expect
+from tests.helpers.chart_steps import click_mark
+from tests.helpers.steps import at_rest, download, expect
 
 
 def pruned_probabilities(block: int, heads: list[int]) -> dict[str, tuple[float, float]]:

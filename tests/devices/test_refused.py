@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pruning.evaluate import generate, perplexity, token_losses, tokens_per_second
+from pruning.evaluate import generate, perplexity, read_with_both, tokens_per_second
 from pruning.models.execution import blockwise
 from pruning.models.fingerprint import fingerprint
 from pruning.models.loading.first_check import first_check
@@ -167,7 +167,7 @@ EXHAUSTED = pytest.mark.parametrize(
 )
 EVALUATIONS = {
     "perplexity": lambda m, t: perplexity(m, t, "sample", seq_len=16, windows=2),
-    "token losses": lambda m, t: token_losses(m, m, t, "sample", seq_len=16, windows=2),
+    "token losses": lambda m, t: read_with_both(m, m, t, "sample", seq_len=16, windows=2),
     "generation": lambda m, t: generate(m, t, "A word", max_new_tokens=2),
     "speed": lambda m, t: tokens_per_second(m, prompt_tokens=4, new_tokens=2, repeats=1),
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import shlex
+from itertools import chain
 
 import pytest
 import torch
 
+from pruning.cli.main import main
 from tests.helpers import families
 
 
@@ -29,6 +32,23 @@ def only_new_objects():
     through every object of a long session is what made such tests slow."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def run(capsys):
+    """``run("prune MODEL --keep 0.8", ...)`` runs the command line in this process: its exit status
+    and what it wrote to stdout and stderr. Text is split as a shell does it."""
+
+    def call(*arguments):
+        words = (shlex.split(a) if isinstance(a, str) else [str(a)] for a in arguments)
+        capsys.readouterr()
+        try:
+            status = main(list(chain.from_iterable(words)))
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

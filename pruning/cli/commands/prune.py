@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,33 +132,17 @@ def _write(parts: Parts, out: Path, arguments: Namespace) -> tuple[str, ...]:
 
 def _evaluation(run: PruneRun, arguments: Namespace, console: Console) -> Evaluation | None:
     """Perplexities for the card. A text that does not fit the model must not cost the run."""
-    from pruning.checkpoint import Evaluation
-    from pruning.evaluate import perplexity
+    from pruning.api import PrunedModel
 
     if arguments.evaluate == "none" or run.dense.tokenizer is None:
         return None
+    how = {"windows": arguments.evaluate_windows, "progress": console.progress}
     try:
-        before, after = (
-            perplexity(
-                side.model,
-                side.tokenizer,
-                arguments.evaluate,
-                seq_len=min(128, run.plan.shape.max_positions),
-                windows=arguments.evaluate_windows,
-                progress=console.progress,
-            )
-            for side in (run.dense, run.pruned)
-        )
+        return PrunedModel(run).evaluate(arguments.evaluate, **how).evaluation
     except Exception as error:  # the model that is there counts more than its number
         said = error if isinstance(error, HeadroomError) else described(error)
         console.warn(f"the card has no perplexity: {said}")
         return None
-    if not math.isfinite(before.perplexity) or not math.isfinite(after.perplexity):
-        console.warn(
-            "the perplexity overflows, so the card has none: prune less, or with recovery."
-        )
-        return None
-    return Evaluation(before.perplexity, after.perplexity, after.protocol())
 
 
 def _warn_of_differences(then: Provenance, now: Provenance | None, console: Console) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pruning.models.loading.checks import check_finite, check_names, check_shape, settle_ties
 from pruning.models.loading.content import content_key
-from pruning.models.loading.gguf_header import Header, applied, read_header
+from pruning.models.loading.gguf_config import applied
+from pruning.models.loading.gguf_header import Header, read_header
 from pruning.utils.atomic_dir import written_aside
 from pruning.utils.digest import sha256_of
 from pruning.utils.errors import HeadroomError, SourceError, Unsupported, one_line

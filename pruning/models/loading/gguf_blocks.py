@@ -21,7 +21,8 @@ from pruning.models.compact.config_key import KEY, Record, counted, plain_config
 from pruning.models.compact.layout import layout
 from pruning.models.compact.load import pruned_skeleton, skeleton
 from pruning.models.loading.checks import check_names, check_shape
-from pruning.models.loading.gguf_header import FACTORS, Header, applied
+from pruning.models.loading.gguf_config import applied
+from pruning.models.loading.gguf_header import FACTORS, Header
 from pruning.utils.errors import SourceError, Unsupported
 
 OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}

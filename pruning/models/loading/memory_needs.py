@@ -111,11 +111,6 @@ class MemoryEstimate:
         """At most: what is left of the blocks after a cut."""
         return self.sizes.block_parameters * self._size if self.task.prunes else 0
 
-    @property
-    def needed_bytes(self) -> int:
-        """On the device, the model whole."""
-        return self.needs("whole")[0]
-
     def needs(self, placement: str) -> tuple[int, int]:
         """Bytes on the device (of several, on each) and in CPU memory; on the CPU all counts as
         device."""

@@ -11,26 +11,10 @@ import pytest
 
 import pruning
 from pruning.artifacts.measurement import Measurement
-from pruning.cli.main import main
 from tests.helpers import PATIENCE, ROOT
 from tests.helpers.families import SAMPLE
 
-SMALL = ["--samples", "4", "--seq-len", "16", "--device", "cpu"]
-
-
-@pytest.fixture
-def run(capsys):
-    """``run(*arguments)`` gives ``(exit status, stdout, stderr)``."""
-
-    def call(*arguments):
-        capsys.readouterr()
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            status = ended.code
-        return status, *capsys.readouterr()
-
-    return call
+SMALL = "--samples 4 --seq-len 16 --device cpu"
 
 
 def _one_line(text: str) -> bool:
@@ -38,52 +22,42 @@ def _one_line(text: str) -> bool:
 
 
 WRONG = {
-    "no command": [],
-    "unknown command": ["train", "demo"],
-    "no model": ["measure", "--out", "m.json"],
-    "no output": ["prune", "demo"],
-    "unknown option": ["evaluate", "demo", "--text", "sample", "--colour", "red"],
-    "text for a number": ["evaluate", "demo", "--text", "sample", "--windows", "many"],
-    "ratio of one": ["prune", "demo", "--out", "x", "--ffn-ratio", "1.0"],
-    "threshold too large": ["prune", "demo", "--out", "x", "--head-threshold", "0.8"],
-    "unknown recovery": ["prune", "demo", "--out", "x", "--recovery", "magic"],
-    "unknown criterion": ["prune", "demo", "--out", "x", "--ffn-score", "magic"],
-    "unknown policy": ["prune", "demo", "--out", "x", "--head-policy", "magic"],
-    "range without a colon": ["prune", "demo", "--out", "x", "--blocks", "3"],
-    "empty range": ["prune", "demo", "--out", "x", "--blocks", "5:3"],
-    "unknown dtype": ["prune", "demo", "--out", "x", "--dtype", "int8"],
-    "absent recipe": ["prune", "demo", "--out", "x", "--recipe", "/absent/recipe.yaml"],
-    "no samples": ["measure", "demo", "--out", "m.json", "--samples", "0"],
+    "no command": "",
+    "unknown command": "train demo",
+    "no model": "measure --out m.json",
+    "no output": "prune demo",
+    "unknown option": "evaluate demo --text sample --colour red",
+    "text for a number": "evaluate demo --text sample --windows many",
+    "ratio of one": "prune demo --out x --ffn-ratio 1.0",
+    "threshold too large": "prune demo --out x --head-threshold 0.8",
+    "unknown recovery": "prune demo --out x --recovery magic",
+    "unknown criterion": "prune demo --out x --ffn-score magic",
+    "unknown policy": "prune demo --out x --head-policy magic",
+    "range without a colon": "prune demo --out x --blocks 3",
+    "empty range": "prune demo --out x --blocks 5:3",
+    "unknown dtype": "prune demo --out x --dtype int8",
+    "absent recipe": "prune demo --out x --recipe /absent/recipe.yaml",
+    "no samples": "measure demo --out m.json --samples 0",
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_one_line_and_status_2(run, case):
-    status, out, err = run(*WRONG[case])
+    status, out, err = run(WRONG[case])
     assert (status, out) == (2, "")
     assert _one_line(err), err
 
 
 def test_wrong_use_found_with_the_model(run, model_folder, tmp_path):
-    for arguments in (
-        ("evaluate", model_folder, "--text", "wikitex", "--device", "cpu"),
-        ("evaluate", model_folder, "--text", "random", "--device", "cpu"),
-        ("evaluate", model_folder, "--text", "sample", "--seq-len", "999", "--device", "cpu"),
-        ("evaluate", model_folder, "--text", "sample", "--device", "tpu"),
-        ("generate", model_folder, "--prompt", " ", "--device", "cpu"),
-        (
-            "prune",
-            model_folder,
-            "--out",
-            tmp_path / "x",
-            "--blocks",
-            "0:9",
-            "--calibration",
-            "random",
-            *SMALL,
-        ),
+    for line in (
+        f"evaluate {model_folder} --text wikitex --device cpu",
+        f"evaluate {model_folder} --text random --device cpu",
+        f"evaluate {model_folder} --text sample --seq-len 999 --device cpu",
+        f"evaluate {model_folder} --text sample --device tpu",
+        f"generate {model_folder} --prompt ' ' --device cpu",
+        f"prune {model_folder} --out {tmp_path}/x --blocks 0:9 --calibration random {SMALL}",
     ):
-        status, out, err = run(*arguments)
+        status, out, err = run(line)
         assert (status, out) == (2, ""), err
         last = err.splitlines()[-1]
         assert last.startswith("headroom: ") and "Traceback" not in err
@@ -92,31 +66,14 @@ def test_wrong_use_found_with_the_model(run, model_folder, tmp_path):
 
 def test_failed_work_is_one_line_and_status_1(run, model_folder, tmp_path):
     (tmp_path / "empty.txt").write_text("")
-    for arguments in (
-        ("evaluate", tmp_path / "absent", "--text", "sample"),
-        ("evaluate", tmp_path, "--text", "sample"),
-        (
-            "evaluate",
-            model_folder,
-            "--text",
-            tmp_path / "empty.txt",
-            "--seq-len",
-            16,
-            "--device",
-            "cpu",
-        ),
-        ("generate", tmp_path / "absent.gguf", "--prompt", "hello"),
-        (
-            "measure",
-            model_folder,
-            "--calibration",
-            "random",
-            *SMALL,
-            "--out",
-            tmp_path / "empty.txt" / "m.json",
-        ),
+    for line in (
+        f"evaluate {tmp_path}/absent --text sample",
+        f"evaluate {tmp_path} --text sample",
+        f"evaluate {model_folder} --text {tmp_path}/empty.txt --seq-len 16 --device cpu",
+        f"generate {tmp_path}/absent.gguf --prompt hello",
+        f"measure {model_folder} --calibration random {SMALL} --out {tmp_path}/empty.txt/m.json",
     ):
-        status, out, err = run(*arguments)
+        status, out, err = run(line)
         assert (status, out) == (1, ""), err
         lines = [line for line in err.splitlines() if not line.startswith("[")]
         assert len(lines) == 1 and lines[0].startswith("headroom: "), err
@@ -125,16 +82,7 @@ def test_failed_work_is_one_line_and_status_1(run, model_folder, tmp_path):
 def test_measure(run, model_folder, tmp_path):
     out = tmp_path / "m.json"
     status, printed, err = run(
-        "measure",
-        model_folder,
-        "--calibration",
-        "sample",
-        *SMALL,
-        "--seed",
-        5,
-        "--out",
-        out,
-        "--json",
+        f"measure {model_folder} --calibration sample {SMALL} --seed 5 --out {out} --json"
     )
     assert status == 0, err
     result, measured = json.loads(printed), Measurement.read(out)
@@ -144,20 +92,13 @@ def test_measure(run, model_folder, tmp_path):
 
 
 def test_scores_that_need_a_gradient_pass(run, model_folder, tmp_path):
-    out, common = tmp_path / "m.json", ("--calibration", "sample", *SMALL)
-    status, _, err = run("measure", model_folder, *common, "--gradients", "--out", out)
+    out, common = tmp_path / "m.json", f"--calibration sample {SMALL}"
+    status, _, err = run(f"measure {model_folder} {common} --gradients --out {out}")
     assert status == 0 and "Gradients of block 0" in err, err
     assert "taylor_vector" in Measurement.read(out).blocks[0].attention.statistics
     status, _, err = run(
-        "prune",
-        model_folder,
-        *common,
-        "--ffn-ratio",
-        "0.3",
-        "--ffn-score",
-        "taylor_element2",
-        "--out",
-        tmp_path / "pruned",
+        f"prune {model_folder} {common} --ffn-ratio 0.3 --ffn-score taylor_element2 --out "
+        f"{tmp_path}/pruned"
     )
     assert status == 0 and "[prune " in err, err
 
@@ -175,20 +116,8 @@ PRUNE_KEYS = {
 def test_prune_then_evaluate_then_generate(run, model_folder, tmp_path):
     out = tmp_path / "pruned"
     status, printed, err = run(
-        "prune",
-        model_folder,
-        "--calibration",
-        "random",
-        *SMALL,
-        "--head-ratio",
-        "0.4",
-        "--ffn-ratio",
-        "0.3",
-        "--blocks",
-        "1:3",
-        "--out",
-        out,
-        "--json",
+        f"prune {model_folder} --calibration random {SMALL} --head-ratio 0.4 --ffn-ratio 0.3 "
+        f"--blocks 1:3 --out {out} --json"
     )
     assert status == 0, err
     result = json.loads(printed)
@@ -206,17 +135,7 @@ def test_prune_then_evaluate_then_generate(run, model_folder, tmp_path):
     assert sum(p.numel() for p in live.parameters()) == result["parameters_after"]
 
     status, printed, err = run(
-        "evaluate",
-        out,
-        "--text",
-        SAMPLE,
-        "--seq-len",
-        16,
-        "--windows",
-        3,
-        "--device",
-        "cpu",
-        "--json",
+        f"evaluate {out} --text {SAMPLE} --seq-len 16 --windows 3 --device cpu --json"
     )
     assert status == 0, err
     result = json.loads(printed)
@@ -233,15 +152,7 @@ def test_prune_then_evaluate_then_generate(run, model_folder, tmp_path):
     assert result["dtype"] == "float32" and result["perplexity"] > 1
 
     status, printed, err = run(
-        "generate",
-        out,
-        "--prompt",
-        "the city of",
-        "--max-new-tokens",
-        5,
-        "--device",
-        "cpu",
-        "--json",
+        f"generate {out} --prompt 'the city of' --max-new-tokens 5 --device cpu --json"
     )
     assert status == 0, err
     assert 1 <= json.loads(printed)["new_tokens"] <= 5
@@ -254,21 +165,8 @@ def test_options_override_the_recipe(run, model_folder, tmp_path):
         "ffn: {ratio: 0.5, score: second_moment}\nrecovery: {method: none}\nseed: 4\n"
     )
     status, printed, err = run(
-        "prune",
-        model_folder,
-        "--recipe",
-        recipe,
-        "--ffn-ratio",
-        "0.1",
-        "--head-threshold",
-        "0.2",
-        "--recovery",
-        "bias",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "out",
-        "--json",
+        f"prune {model_folder} --recipe {recipe} --ffn-ratio 0.1 --head-threshold 0.2 --recovery "
+        f"bias --device cpu --out {tmp_path}/out --json"
     )
     assert status == 0, err
     saved = pruning.Recipe.read(tmp_path / "out" / "recipe.yaml")
@@ -281,59 +179,40 @@ def test_options_override_the_recipe(run, model_folder, tmp_path):
 
 def test_a_foreign_folder_is_refused_before_any_work(run, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    status, out, err = run("prune", "/no/such/model", "--out", tmp_path, "--ffn-ratio", "0.1")
+    status, out, err = run(f"prune /no/such/model --out {tmp_path} --ffn-ratio 0.1")
     assert (status, out) == (2, "") and _one_line(err) and "not empty" in err
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_readable_output_without_json(run, model_folder):
     status, out, _ = run(
-        "evaluate",
-        model_folder,
-        "--text",
-        SAMPLE,
-        "--seq-len",
-        16,
-        "--windows",
-        2,
-        "--device",
-        "cpu",
+        f"evaluate {model_folder} --text {SAMPLE} --seq-len 16 --windows 2 --device cpu"
     )
     assert status == 0 and "perplexity: " in out and "tokens: 30" in out
 
 
-def _process(*arguments, **environment):
+def _process(line):
     return subprocess.run(
-        [sys.executable, "-m", "pruning", *map(str, arguments)],
+        [sys.executable, "-m", "pruning", *line.split()],
         cwd=ROOT,
         text=True,
         capture_output=True,
         timeout=PATIENCE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
 def test_a_real_process_prints_nothing_but_the_object(model_folder):
-    done = _process(
-        "generate",
-        model_folder,
-        "--prompt",
-        "the",
-        "--max-new-tokens",
-        2,
-        "--device",
-        "cpu",
-        "--json",
-    )
+    done = _process(f"generate {model_folder} --prompt the --max-new-tokens 2 --device cpu --json")
     assert done.returncode == 0, done.stderr
     assert isinstance(json.loads(done.stdout), dict) and _one_line(done.stdout)
     assert all(line.startswith("[") for line in done.stderr.splitlines()), done.stderr
 
 
 def test_a_real_process_fails_with_its_status(tmp_path):
-    done = _process("prune", "demo", "--out", tmp_path / "x", "--ffn-ratio", "2")
+    done = _process(f"prune demo --out {tmp_path}/x --ffn-ratio 2")
     assert (done.returncode, done.stdout) == (2, "") and _one_line(done.stderr), done.stderr
-    done = _process("evaluate", tmp_path / "absent", "--text", "sample")
+    done = _process(f"evaluate {tmp_path}/absent --text sample")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("headroom: ")
     assert "Traceback" not in done.stderr

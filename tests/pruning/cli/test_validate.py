@@ -11,7 +11,6 @@ import yaml
 import pruning
 import pruning.pipeline
 from pruning.artifacts.recipe import Recipe
-from pruning.cli.main import main
 from pruning.models.loading import memory_estimate
 from pruning.planning.checks import check_recipe
 from pruning.utils.errors import HeadroomError
@@ -22,20 +21,6 @@ RECIPE = {
     "calibration": {"source": "sample", "samples": 4, "seq_len": 16},
     "ffn": {"ratio": 0.25},
 }
-
-
-@pytest.fixture
-def run(capsys):
-    """``run(*arguments)`` gives ``(exit status, stdout, stderr)``."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            status = ended.code
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

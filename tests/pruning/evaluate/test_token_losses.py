@@ -8,7 +8,7 @@ import pytest
 
 import pruning
 from pruning.artifacts.recipe import Recipe
-from pruning.evaluate import generate, perplexity, token_losses
+from pruning.evaluate import generate, perplexity, read_with_both
 from pruning.evaluate.token_losses import pieces
 from pruning.pipeline import prune
 from pruning.utils.errors import Cancelled, UsageError
@@ -29,9 +29,9 @@ def run(model_folder):
 
 @pytest.fixture(scope="module")
 def found(run):
-    return token_losses(
+    return read_with_both(
         run.dense.model, run.pruned.model, run.dense.tokenizer, "sample", seq_len=12, windows=5
-    )
+    )[1]
 
 
 def test_the_mean_is_the_perplexity(run, found):
@@ -51,9 +51,9 @@ def test_the_worst_tokens_lead(found):
 
 
 def test_a_model_against_itself_has_no_rise(run):
-    same = token_losses(
+    same = read_with_both(
         run.dense.model, run.dense.model, run.dense.tokenizer, "sample", seq_len=8, windows=2
-    )
+    )[1]
     assert all(rise == 0.0 for passage in same.passages for rise in passage.rises)
 
 
@@ -81,9 +81,9 @@ def test_a_character_in_two_tokens_belongs_to_the_second():
 def test_wrong_use_and_cancelling(run):
     models = run.dense.model, run.pruned.model, run.dense.tokenizer, "sample"
     with pytest.raises(UsageError):
-        token_losses(*models, seq_len=1)
+        read_with_both(*models, seq_len=1)
     with pytest.raises(Cancelled):
-        token_losses(*models, seq_len=8, windows=2, should_cancel=lambda: True)
+        read_with_both(*models, seq_len=8, windows=2, should_cancel=lambda: True)
 
 
 def test_text_arrives_piece_by_piece(run):

@@ -36,11 +36,6 @@ def tiny(model_folder):
     return pruning.load(str(model_folder), device="cpu")
 
 
-@pytest.fixture(autouse=True)
-def own_cells(monkeypatch, tmp_path):
-    monkeypatch.setenv("HEADROOM_CACHE", str(tmp_path / "cache"))
-
-
 def need(gigabytes, cards=0):
     return CellNeeds("m", None, None, "cpu", "whole", EVALUATION, gigabytes * GB, cards)
 
