@@ -138,9 +138,12 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
 SPEED_TOKENS = 128
 
 
-def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None:
-    """Load ``choice`` and what prunes and compares, so that a run need not. Gives how fast it reads
-    SPEED_TOKENS and writes; None where it was loaded before. Raises what loading raises."""
+def preload(
+    store: ModelStore, choice: ModelChoice, device: str, first: Callable[[Any], Any]
+) -> Speed | None:
+    """Load ``choice`` and what prunes and compares, so that a run need not, and do ``first`` with
+    it. Gives how fast it reads SPEED_TOKENS and writes; None where it was loaded before. Raises
+    what loading raises."""
     import_engine()
     from pruning.evaluate import tokens_per_second
 
@@ -148,9 +151,10 @@ def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None
 
     def load(choice: ModelChoice, device: str) -> Any:
         loaded = _load(store, choice, device)
-        # timed before anyone has it: two threads must never run one model
+        # before anyone has it: two threads must never run one model
         how = {"prompt_tokens": SPEED_TOKENS, "new_tokens": 4, "repeats": 2}
         found.append(tokens_per_second(loaded.model, **how))
+        first(loaded)
         return loaded
 
     store.get(choice, device, load)
