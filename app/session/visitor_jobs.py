@@ -81,11 +81,11 @@ def preload() -> None:
     choice, device = state.initial_recipe().model, state.FIRST_DEVICE
     bench = Bench(models(), readings(), choice, device)
     try:
-        speed = tasks.preload(models(), choice, device, lambda it: bench.reading(it, Question()))
+        speeds = tasks.preload(models(), choice, device, lambda it: bench.reading(it, Question()))
     except HeadroomError:
         return
-    if speed is not None:
-        estimator().measured(speed, state.demo_measurement().shape, tasks.SPEED_TOKENS)
+    if speeds is not None:
+        estimator().measured(*speeds, state.demo_measurement().shape, tasks.SPEED_TOKENS)
 
 
 def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import streamlit as st
+import torch
 
 import pruning.ablation
 import pruning.evaluate
@@ -32,7 +33,8 @@ def timed(monkeypatch):
         calls.append(store.has(CHOICE, "auto"))
         return Speed(1000.0, 50.0)
 
-    model, shape = SimpleNamespace(parameters=lambda: []), SimpleNamespace(max_positions=64)
+    model = SimpleNamespace(parameters=list, dtype=torch.bfloat16)  # nothing is gained by autocast
+    shape = SimpleNamespace(max_positions=64)
     loaded = SimpleNamespace(model=model, shape=shape, identity="it", dtype="", device="cpu")
     monkeypatch.setattr(tasks, "_make_room", lambda *_: None)
     monkeypatch.setattr(pruning.models.loading, "load", lambda *a, **k: loaded)
@@ -44,7 +46,7 @@ def test_the_model_is_timed_before_a_run_can_have_it(timed):
     """Two threads must never run one model."""
     store, calls = timed
     first = [store, CHOICE, "auto", lambda _: calls.append(store.has(CHOICE, "auto"))]
-    assert tasks.preload(*first) == Speed(1000.0, 50.0)
+    assert tasks.preload(*first) == (Speed(1000.0, 50.0), None)
     assert calls == [False, False] and store.has(CHOICE, "auto")
     assert tasks.preload(*first) is None and len(calls) == 2
 
