@@ -13,7 +13,9 @@ from app.server import downloads
 from app.server.index_page import routes
 from app.warmup import warming
 from pruning.utils.errors import UsageError
+from pruning.utils.threads import wait_asleep
 
+wait_asleep()
 try:
     settings.current()
 except UsageError as error:  # said before anybody comes

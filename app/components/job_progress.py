@@ -53,10 +53,13 @@ def cancel_button(job: Job, place: str = "") -> None:
     )
 
 
-@st.fragment(run_every=1.0)
-def watch(job: Job, place: str = "") -> None:
-    """Progress of a job with Cancel; redraws the page when it ends. ``place`` is needed where a
-    page may show the same job twice."""
+def watch(job: Job, place: str = "", every: float = 1.0) -> None:
+    """Progress of a job with Cancel, looked at ``every`` so many seconds; redraws the page when it
+    ends. ``place`` is needed where a page may show the same job twice."""
+    st.fragment(_watch, run_every=every)(job, place)
+
+
+def _watch(job: Job, place: str) -> None:
     visitor_jobs.still_here()
     if not job.active:
         st.rerun()

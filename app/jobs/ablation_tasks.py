@@ -13,8 +13,8 @@ from app.jobs.model_store import ModelStore
 from app.jobs.progress import TRY
 from app.jobs.reading_store import ReadingStore
 from app.jobs.tasks import on_model
-from pruning.artifacts.ablation import Ablation
-from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback
+from pruning.artifacts.ablation import SENTENCE, Ablation
+from pruning.artifacts.events import CancelCheck, Progress, ProgressCallback, ignore, never
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.recipe import ModelChoice, Recipe
 
@@ -24,9 +24,9 @@ class Question:
     """What the models read: ``windows`` windows of ``seq_len`` tokens of ``text``, for the loss,
     and a ``sentence``, for the token after it."""
 
-    text: str
-    windows: int
-    sentence: str
+    text: str = "sample"
+    windows: int = 1
+    sentence: str = SENTENCE
     seq_len: int = 128
 
 
@@ -44,8 +44,8 @@ class Bench:
         self,
         loaded: Any,
         question: Question,
-        progress: ProgressCallback,
-        should_cancel: CancelCheck,
+        progress: ProgressCallback = ignore,
+        should_cancel: CancelCheck = never,
     ) -> Any:
         """What the dense model made of ``question``."""
         from pruning.ablation import read

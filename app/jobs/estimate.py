@@ -1,9 +1,9 @@
 """How long a run will take on this machine, before it starts: counted in forward passes.
 
-A run is a number of passes over its text, and of solves. What a pass takes comes from the model's
-multiply-adds and from how fast this machine multiplies, or reads once a model is loaded; how far
-that was off is learned from the runs that finish. The numbers of passes are those that
-``benchmarks.speed`` and ``benchmarks.quality`` print.
+A run is a number of passes over its text, and of solves (:mod:`app.jobs.solve_cost`). What they
+take comes from their multiply-adds and from how fast this machine multiplies, or reads once a model
+is loaded; how far that was off is learned from the runs that finish. The numbers of passes are
+those of benchmarks/README.md, *What a run takes*.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from app.jobs import progress
+from app.jobs import progress, solve_cost
 from app.jobs.progress import Step
 from pruning.artifacts.comparison import Questions, Speed
 from pruning.artifacts.recipe import Recipe
@@ -25,16 +25,13 @@ from pruning.experiments.base import Experiment
 from pruning.experiments.facts import paper_model
 from pruning.experiments.places import expected_recipes
 from pruning.experiments.request import Request, adapted
-from pruning.recovery import RECOVERIES, copies_of, held_out_windows
+from pruning.recovery import copies_of, held_out_windows
 from pruning.sweep import Sweep
 from pruning.tuning import held_out_for_tuning
 
 _SIDE, _TURNS = 1024, 7
 _LOAD = 5.0
 """Seconds: importing torch, and one gigabyte of weights in one more."""
-
-_SOLVE = 14
-"""Multiply-adds of a refit over the third power of its width, weighed as float64 is slower."""
 
 CONTEXT = 128
 WHOLE_TEXT = 300_000
@@ -62,19 +59,24 @@ def machine_rate(pause: float = 0.0) -> float:
 
 @dataclass
 class Estimator:
-    """``rate``: FLOP per second of a model that reads; ``decoded``: tokens that it reads in the
-    time that it writes one; ``factor``: how much longer finished runs took than thought, over
-    ``learned`` of them."""
+    """``rate``: FLOP per second of a model that reads; ``autocast``: how many times as fast it
+    reads where products are taken in bfloat16; ``decoded``: tokens that it reads in the time that
+    it writes one; ``factor``: how much longer finished runs took than thought, over ``learned`` of
+    them."""
 
     rate: float
+    autocast: float = 1.0
     decoded: float = 40.0
     factor: float = 1.0
     learned: int = 0
 
-    def measured(self, speed: Speed, shape: ModelShape, context: int) -> None:
-        """A model of this ``shape`` reads and writes at ``speed`` with so much ``context``."""
-        dense = footprint(shape, full_widths(shape), context)
-        self.rate = speed.prefill * dense.flops_per_token
+    def measured(
+        self, speed: Speed, autocast: Speed | None, shape: ModelShape, context: int
+    ) -> None:
+        """A model of this ``shape`` reads and writes at ``speed`` with so much ``context``, the
+        head only for the last token, and at ``autocast`` (None: no faster) in bfloat16."""
+        self.rate = speed.prefill * _block_flops(shape, context)
+        self.autocast = 1.0 if autocast is None else max(1.0, autocast.prefill / speed.prefill)
         self.decoded = speed.prefill / speed.decode
 
     def learn(self, thought: float, took: float) -> None:
@@ -103,34 +105,42 @@ class Estimator:
     ) -> dict[str, float]:
         text, rule = recipe.calibration, recipe.recovery
         dense = footprint(shape, full_widths(shape), text.seq_len)
+        quick = 1.0 if rule.compute == "model" else self.autocast
 
         def read(tokens: float) -> float:
             return tokens * dense.flops_per_token / self.rate
+
+        def run(tokens: float, faster: float = quick) -> float:
+            """Through the blocks alone."""
+            return tokens * _block_flops(shape, text.seq_len) / self.rate / faster
 
         samples = rule.samples or text.samples
         curves = min(text.curve_samples or samples, samples) * text.seq_len
         copies = copies_of(recipe)
         once, fitted = text.samples * text.seq_len, samples * text.seq_len * (1 + copies)
-        refits = _refits(shape) / self.rate
         gradients = text.gradient_samples * text.gradient_seq_len
+        probed = min(curves / 2, 128 * text.seq_len)
         # two sides, each reading the text
         asked = 2 * questions.windows * questions.seq_len
         return {
             progress.LOAD.title: 0.1 if is_loaded else _LOAD + dense.bytes / 1e9,
-            progress.MEASURE.title: 2.0 * read(once),
+            progress.MEASURE.title: run(1.5 * once, 1.0),
             progress.GRADIENTS.title: 15.0 * read(gradients),
             progress.RESAMPLE.title: read(samples * text.seq_len * copies),
-            progress.LOSS_GRADIENTS.title: 3.0 * read(min(curves / 2, 128 * text.seq_len)),
-            progress.LOSS_CURVES.title: 1.5 * read(curves) + 4 * refits,
-            progress.PRUNE.title: 1.85 * read(fitted) + RECOVERIES[rule.method].solves * refits,
+            progress.LOSS_GRADIENTS.title: run(3.0 * probed)
+            + 3.5 * (read(probed) - run(probed, 1.0)),
+            progress.LOSS_CURVES.title: run(curves)
+            + solve_cost.of_curves(recipe, shape, curves) / self.rate,
+            progress.PRUNE.title: run(1.5 * fitted)
+            + solve_cost.of_prune(recipe, shape, fitted) / self.rate,
             progress.CHECK.title: read(2 * held_out_windows(recipe) * text.seq_len),
             # forward by both models, and back through the pruned one
             progress.TUNE.title: read(
                 4.5 * recipe.tune.epochs * fitted + 4 * held_out_for_tuning(recipe) * text.seq_len
             ),
             progress.READ.title: read(asked),
-            progress.TIME.title: read(_TURNS_OF_BOTH * (128 + _WRITTEN * self.decoded)),
-            progress.WRITE.title: read(2 * questions.new_tokens * self.decoded),
+            progress.TIME.title: run(_TURNS_OF_BOTH * (128 + _WRITTEN * self.decoded), 1.0),
+            progress.WRITE.title: run(2 * questions.new_tokens * self.decoded, 1.0),
         }
 
     def of_sweep(self, wanted: Sweep, shape: ModelShape) -> float:
@@ -187,8 +197,7 @@ def total(steps: tuple[Step, ...]) -> float:
     return sum(step.weight for step in steps)
 
 
-def _refits(shape: ModelShape) -> float:
-    """FLOP of one refit of every module, as float32 ones count."""
-    widths = [b.ffn.units // b.ffn.experts for b in shape.blocks for _ in range(b.ffn.experts)]
-    widths += [b.attention.units * b.attention.unit_width for b in shape.blocks]
-    return float(_SOLVE * sum(width**3 for width in widths))
+def _block_flops(shape: ModelShape, context: int) -> float:
+    """FLOP of a token that goes through the blocks alone."""
+    dense = footprint(shape, full_widths(shape), context)
+    return dense.flops_per_token - 2 * shape.head_weights

@@ -135,22 +135,34 @@ def loading(store: ModelStore, choice: ModelChoice, device: str) -> Task:
     return on_model(store, choice, device, lambda loaded, **callbacks: _facts(loaded))
 
 
-SPEED_TOKENS = 128
+SPEED_TOKENS, AUTOCAST_TOKENS = 128, 512
+"""Of more tokens, for the weights are brought to bfloat16 first."""
 
 
-def preload(store: ModelStore, choice: ModelChoice, device: str) -> Speed | None:
-    """Load ``choice`` and what prunes and compares, so that a run need not. Gives how fast it reads
-    SPEED_TOKENS and writes; None where it was loaded before. Raises what loading raises."""
+def preload(
+    store: ModelStore, choice: ModelChoice, device: str, first: Callable[[Any], Any]
+) -> tuple[Speed, Speed | None] | None:
+    """Load ``choice`` and what prunes and compares, so that a run need not, and do ``first`` with
+    it. Gives how fast it reads SPEED_TOKENS and writes, by itself and where products are taken in
+    bfloat16 (None: nothing is gained by that here); None where it was loaded before. Raises what
+    loading raises."""
     import_engine()
     from pruning.evaluate import tokens_per_second
+    from pruning.utils.precision import autocast_dtype_of, autocast_in
 
     found = []
 
     def load(choice: ModelChoice, device: str) -> Any:
         loaded = _load(store, choice, device)
-        # timed before anyone has it: two threads must never run one model
-        how = {"prompt_tokens": SPEED_TOKENS, "new_tokens": 4, "repeats": 2}
-        found.append(tokens_per_second(loaded.model, **how))
+        # before anyone has it: two threads must never run one model
+        model, quick = loaded.model, None
+        own = tokens_per_second(model, prompt_tokens=SPEED_TOKENS, new_tokens=4, repeats=2)
+        if (dtype := autocast_dtype_of("auto", model)) is not None:
+            how = {"prompt_tokens": AUTOCAST_TOKENS, "new_tokens": 1, "repeats": 1}
+            with autocast_in(dtype, model.device):
+                quick = tokens_per_second(model, **how)
+        found.append((own, quick))
+        first(loaded)
         return loaded
 
     store.get(choice, device, load)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import settings
 from app.jobs import devices, tasks
+from app.jobs.ablation_tasks import Bench, Question
 from app.jobs.estimate import Estimator, machine_rate
 from app.jobs.job import Job, Work
 from app.jobs.model_store import ModelStore, default_byte_limit
@@ -75,15 +76,16 @@ def learn_from(job: Job) -> None:
 
 
 def preload() -> None:
-    """Load the embedded model as a visitor's first run would, and time it; what stands in the way
-    of that is for the run to say."""
-    choice = state.initial_recipe().model
+    """Load the embedded model as a visitor's first run would, time it, and let it read what *What
+    if* asks first; what stands in the way of that is for the run to say."""
+    choice, device = state.initial_recipe().model, state.FIRST_DEVICE
+    bench = Bench(models(), readings(), choice, device)
     try:
-        speed = tasks.preload(models(), choice, state.FIRST_DEVICE)
+        speeds = tasks.preload(models(), choice, device, lambda it: bench.reading(it, Question()))
     except HeadroomError:
         return
-    if speed is not None:
-        estimator().measured(speed, state.demo_measurement().shape, tasks.SPEED_TOKENS)
+    if speeds is not None:
+        estimator().measured(*speeds, state.demo_measurement().shape, tasks.SPEED_TOKENS)
 
 
 def submit(kind: str, title: str, work: Work, *, device: str | None = None, **more: Any) -> Job:

@@ -52,7 +52,7 @@ def main() -> None:
     tape = shown.show(job, from_start=opened is None)
     st.fragment(_screen, run_every=1.0 if job.active else replay.tick(tape))(job, tape)
     _controls(job, tape)
-    _keys(key="present.keys", on_block_change=lambda: _to_block(job, tape), height=1)
+    _keys(key="present.digits", on_block_change=lambda: _to_block(job, tape), height=1)
     if follow_links.mine() is not None:
         st.fragment(follow_links.mine, run_every=5.0)()  # the presenter is there
 
@@ -75,7 +75,8 @@ def _screen(job: Job, tape: Tape) -> None:
     far = job_line(job) if job.active else f"Decision {tape.at(length)} of {length}"
     link = follow_links.mine()
     there = f" · {audience(link)}" if link else ""
-    st.caption(f"{far}{there} · digits: a block · F: full screen")
+    with st.container(key="present-line"):
+        st.caption(f"{far}{there} · digits: a block · F: full screen")
 
 
 def _controls(job: Job, tape: Tape) -> None:
@@ -108,7 +109,7 @@ def _step(job: Job, tape: Tape, by: int) -> None:
 
 def _to_block(job: Job, tape: Tape) -> None:
     """Show the last decision about a block."""
-    number = int(st.session_state["present.keys"]["block"]["number"])
+    number = int(st.session_state["present.digits"]["block"]["number"])
     steps = [place for place, event in enumerate(job.events, 1) if event.block == number]
     if steps:
         tape.put(steps[-1])

@@ -25,6 +25,8 @@ from pruning.utils.precision import to_float64
 
 SHOWN = 8
 """Tokens that follow a sentence, of each model."""
+ROWS = 32
+"""Places that are compared at a time."""
 
 
 @torch.no_grad()
@@ -116,17 +118,26 @@ class Compared:
 def compared(ids: Tensor, p: Tensor, q: Tensor) -> Compared:
     """Both models on window ``ids`` [1, s] by their log-probabilities [s, vocabulary]."""
     following = ids[0, 1:, None].to(p.device)
-    dense, other = p.exp(), q.exp()
-    middle = ((dense + other) / 2).clamp_min(torch.finfo(p.dtype).tiny).log()
-    js = (dense * (p - middle)).sum(-1) + (other * (q - middle)).sum(-1)
+    # a few rows at a time: what lies between is as large as a vocabulary
+    parts = [divergences(*rows) for rows in zip(p.split(ROWS), q.split(ROWS), strict=True)]
+    kl, js = (torch.cat(side).cpu() for side in zip(*parts, strict=True))
     return Compared(
         -p[:-1].gather(1, following)[:, 0].cpu(),
         -q[:-1].gather(1, following)[:, 0].cpu(),
-        # rounding could bring distributions that are nearly the same below zero
-        (dense * (p - q)).sum(-1).clamp_min(0.0).cpu(),
-        (js / 2).clamp_min(0.0).cpu(),
+        kl,
+        js,
         torch.stack([p[-1], q[-1]]).cpu(),
     )
+
+
+def divergences(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q) and JS [s], nats, of log-probabilities [s, vocabulary]."""
+    dense, other = p.exp(), q.exp()
+    # rounding could bring distributions that are nearly the same below zero
+    kl = (p - q).mul_(dense).sum(-1).clamp_min_(0.0)
+    middle = (dense + other).div_(2).clamp_min_(torch.finfo(p.dtype).tiny).log_()
+    js = (p - middle).mul_(dense).sum(-1) + (q - middle).mul_(other).sum(-1)
+    return kl, (js / 2).clamp_min_(0.0)
 
 
 def total_change(sides: Sequence[Compared]) -> Change:

@@ -19,6 +19,7 @@ from pruning.cli.console import Console
 from pruning.distributed.ranks import own_rank, world_size
 from pruning.utils.errors import HeadroomError, UsageError, described
 from pruning.utils.registry import unknown_name
+from pruning.utils.threads import wait_asleep
 from pruning.utils.version import __version__
 
 
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Wrong use that the parser itself sees raises SystemExit(2).
     """
+    wait_asleep()
     try:
         arguments = build_parser().parse_args(argv)
         command = COMMANDS[arguments.command]

@@ -28,8 +28,9 @@ from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.shapes import ModelShape
 from pruning.planning.graph import add_decisions, ring_graph, similarity_graph
 
-EARLIER = 3
-"""Decisions before the newest that stay readable below the picture."""
+EARLIER, EARLIER_ALONE = 3, 8
+"""Decisions before the newest that stay readable below the picture; on a page of its own those for
+which the window has room."""
 
 _LARGER = """<style>
 @media (min-width: 1700px) and (min-height: 900px) {
@@ -100,7 +101,8 @@ def _stage(job: Job, frame: Frame, headline: str, measurement: Measurement, alon
             _training(job)
         else:
             _errors(job, frame, shape)
-    earlier = [decisions.sentence(event) for event in frame.events[-1 - EARLIER : -1][::-1]]
+    count = EARLIER_ALONE if alone else EARLIER
+    earlier = [decisions.sentence(event) for event in frame.events[-1 - count : -1][::-1]]
     with st.container(key="feed-earlier"):
         st.markdown("  \n".join(earlier) or "One sentence per decision will stand here.")
 

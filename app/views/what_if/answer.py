@@ -33,10 +33,10 @@ def show(off: Ablation, asked: Question) -> WhatIf | None:
         return None
     st.markdown(f"**Off:** {off.words()}")
     job = asking.tried(off, asked, now=False)
-    if job is None and asking.is_loaded():
+    if job is None and asking.is_ready():
         job = asking.tried(off, asked, now=True)
     if job is not None and not asking.settled(job):
-        watch(job)
+        watch(job, every=asking.LOOK)
         return None
     if job is None or job.status != "done":
         outcome(job)
@@ -50,7 +50,7 @@ def _offer(off: Ablation, asked: Question, *, again: bool) -> None:
     if not again:
         st.info(
             f"This needs the model itself: {state.current_model_name()} is loaded once, then each "
-            "click takes about a second.",
+            "click is answered at once.",
             icon=":material/memory:",
         )
     label = "Try again" if again else "Load and try"

@@ -11,25 +11,27 @@ from app.components.widgets import corpus_options
 from app.jobs.ablation_tasks import Bench, Question, each_head, trying
 from app.jobs.job import Job, Work
 from app.session import paths, query_params, state, visitor_jobs
-from pruning.artifacts.ablation import SENTENCE, Ablation
+from pruning.artifacts.ablation import Ablation
 
 TRY, EACH = "what_if", "each_head"
 KEPT = 12
 """Answers of a visitor to come back to."""
 PATIENCE = 0.9
 """Seconds that a page waits for an answer before it shows how far the work is."""
+LOOK = 0.3
+"""Seconds between looks at work that takes longer."""
 TEXT = "what_if.text"
-FIRST_TEXT = "sample"
+FIRST = Question()
 
 
 def question() -> Question:
     """The widgets that say what is read."""
-    query_params.follow(TEXT, FIRST_TEXT)
+    query_params.follow(TEXT, FIRST.text)
     sentence, text, windows = st.columns([5, 2, 2], vertical_alignment="bottom", gap="medium")
     return Question(
         sentence=sentence.text_input(
             "Sentence",
-            SENTENCE,
+            FIRST.sentence,
             max_chars=400,
             key="what_if.sentence",
             persist_state="session",
@@ -40,14 +42,14 @@ def question() -> Question:
             key=TEXT,
             persist_state="session",
             on_change=query_params.keep,
-            args=(TEXT, FIRST_TEXT),
-            **corpus_options(texts_only=True, chosen=st.session_state.get(TEXT), first=FIRST_TEXT),
+            args=(TEXT, FIRST.text),
+            **corpus_options(texts_only=True, chosen=st.session_state.get(TEXT), first=FIRST.text),
         ),
         windows=windows.number_input(
             "Windows of 128 tokens",
             1,
             16,
-            2,
+            FIRST.windows,
             key="what_if.windows",
             persist_state="session",
             help="More give a steadier loss and take longer.",
@@ -55,9 +57,12 @@ def question() -> Question:
     )
 
 
-def is_loaded() -> bool:
-    """Whether an answer takes a second: the model is in memory."""
-    return visitor_jobs.models().has(state.measured_model(), state.device())
+def is_ready() -> bool:
+    """Whether nobody need be asked before the model answers: it is in memory, or it is the embedded
+    one, which is there in seconds."""
+    choice = state.measured_model()
+    embedded = choice.source == state.demo_measurement().model
+    return embedded or visitor_jobs.models().has(choice, state.device())
 
 
 def tried(off: Ablation, asked: Question, *, now: bool) -> Job | None:

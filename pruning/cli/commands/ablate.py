@@ -83,7 +83,8 @@ class Ablate(Command):
         parts = []
         if "what_if" in result:
             found, after = result["what_if"], result["what_if"]["next"]
-            lines = {"off": found["off"], **found["change"], "protocol": found["protocol"]}
+            told = {name: found[name] for name in ("protocol", "seconds")}
+            lines = {"off": found["off"], **found["change"], **told}
             parts.append(super().text(lines))
             rows = [{**token, "text": repr(token["text"])} for token in after["tokens"]]
             heading = f"next token after {after['sentence']!r} (KL {after['kl']:.4g} nats)"

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import streamlit as st
+import torch
 
+import pruning.ablation
 import pruning.evaluate
 import pruning.models.loading
 from app import warmup
@@ -31,7 +33,9 @@ def timed(monkeypatch):
         calls.append(store.has(CHOICE, "auto"))
         return Speed(1000.0, 50.0)
 
-    loaded = SimpleNamespace(model=SimpleNamespace(parameters=lambda: []))
+    model = SimpleNamespace(parameters=list, dtype=torch.bfloat16)  # nothing is gained by autocast
+    shape = SimpleNamespace(max_positions=64)
+    loaded = SimpleNamespace(model=model, shape=shape, identity="it", dtype="", device="cpu")
     monkeypatch.setattr(tasks, "_make_room", lambda *_: None)
     monkeypatch.setattr(pruning.models.loading, "load", lambda *a, **k: loaded)
     monkeypatch.setattr(pruning.evaluate, "tokens_per_second", speed)
@@ -41,15 +45,19 @@ def timed(monkeypatch):
 def test_the_model_is_timed_before_a_run_can_have_it(timed):
     """Two threads must never run one model."""
     store, calls = timed
-    assert tasks.preload(store, CHOICE, "auto") == Speed(1000.0, 50.0)
-    assert calls == [False] and store.has(CHOICE, "auto")
-    assert tasks.preload(store, CHOICE, "auto") is None and calls == [False]
+    first = [store, CHOICE, "auto", lambda _: calls.append(store.has(CHOICE, "auto"))]
+    assert tasks.preload(*first) == (Speed(1000.0, 50.0), None)
+    assert calls == [False, False] and store.has(CHOICE, "auto")
+    assert tasks.preload(*first) is None and len(calls) == 2
 
 
 def test_a_server_waits_for_its_first_page_and_then_loads(monkeypatch, timed):
     st.cache_resource.clear()
     monkeypatch.setattr(warmup, "SETTLED", 0.0)
     monkeypatch.setattr(visitor_jobs, "models", lambda: timed[0])
+    asked = []
+    text = SimpleNamespace(nbytes=1)
+    monkeypatch.setattr(pruning.ablation, "read", lambda *a, **k: asked.append(k) or text)
     thread = threading.Thread(target=warmup.preload, daemon=True)
     thread.start()
     assert not first_page.drawn().is_set() and not len(timed[0])
@@ -57,6 +65,7 @@ def test_a_server_waits_for_its_first_page_and_then_loads(monkeypatch, timed):
     wait_for(lambda: not thread.is_alive())
     assert timed[0].has(CHOICE, state.FIRST_DEVICE)
     assert visitor_jobs.estimator().decoded == 20.0
+    assert len(visitor_jobs.readings()) == 1 and asked[0]["text"] == "sample"
 
 
 def test_it_is_a_setting(monkeypatch):

@@ -70,7 +70,7 @@ def answers(monkeypatch):
 
     monkeypatch.setattr(asking, "trying", trying)
     monkeypatch.setattr(asking, "each_head", each)
-    monkeypatch.setattr(asking, "is_loaded", lambda: True)
+    monkeypatch.setattr(asking, "is_ready", lambda: True)
     return seen
 
 
@@ -124,7 +124,7 @@ def test_an_address_has_things_off(engine, answers):
 
 
 def test_without_the_model_it_is_offered(visit, answers, monkeypatch):
-    monkeypatch.setattr(asking, "is_loaded", lambda: False)
+    monkeypatch.setattr(asking, "is_ready", lambda: False)
     at = off(visit("what_if"), "Heads off", "0.0")
     assert not answers and "needs the model itself" in words(at)
     button(at, "Load and try").click().run()

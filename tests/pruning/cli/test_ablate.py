@@ -49,6 +49,7 @@ def test_everything_at_once(ablate, model_folder):
     change = found["what_if"]["change"]
     assert change["kl"] == pytest.approx(expected.change.kl, rel=1e-5)
     assert change["loss_after"] == pytest.approx(expected.change.loss_after, rel=1e-6)
+    assert 0.0 < found["what_if"]["seconds"] < 60.0
     assert found["what_if"]["off"] == "heads 0.3, 0.4, 0.5, 1.2; 30% of FFN 2"
     assert [t["text"] for t in found["what_if"]["next"]["tokens"]] == [
         token.text for token in expected.next.tokens
@@ -62,7 +63,8 @@ def test_everything_at_once(ablate, model_folder):
 def test_people_read_tables(ablate):
     status, out, _ = ablate("--blocks", "2", "--block", "0")
     assert status == 0
-    assert "off: block 2" in out and "kl: " in out and "'The river and the sea'" in out
+    assert "off: block 2" in out and "kl: " in out and "seconds: " in out
+    assert "'The river and the sea'" in out
     assert "every head of block 0 alone" in out and "second_moment" in out and "spearman" in out
 
 
