@@ -13,27 +13,17 @@ ENOUGH_WINDOWS = 128
 
 
 class RecoveryRule(fields.Strict):
-    """How the loss is repaired (method section 4).
+    """How the loss is repaired (method section 4); fields that are not named here are described
+    where they stand.
 
     ``target``: ``residual`` makes each module also repair the drift before it; ``dense`` is the
-    paper's (the dense module's own output). ``damping``: relative ridge, or ``auto`` (chosen
-    on held-out tokens per module). ``rescore``: choose again with the updated weights.
+    paper's (the dense module's own output). ``damping``: relative ridge.
     ``choice``: of methods that refit. Units go by ``score``, or by ``elimination``: the one that
     the others make up for best, then the next under what is left; marks and similarity are heeded.
-    ``intercept``: ``auto`` fits a bias only where the layer has one, ``add`` also elsewhere.
-    ``in_proj``: what a reconstruction does to a module's first layers. ``dense``: they are fitted
-    to their dense outputs (paper); ``checked``: so, with the damping by which the module comes
-    closest to its target on held-out windows, or not at all; ``keep``: they stay.
-    ``scope``: refit only modules that lose units, or every module downstream of a cut.
-    ``samples``: calibration windows for recovery (None: those of the measurement).
-    ``copies``: further copies of each window in which the dense model has resampled half of
-    the tokens: more to fit on without more data. 0 is quicker; ``auto``: as many as make about
-    ENOUGH_WINDOWS windows in all.
-    ``keep_better``: the recovered model is compared with the plain cut on held-out windows of the
-    calibration text, and the plain cut is kept where recovery made it worse. Off only to show what
-    a method does by itself.
-    ``compute``: number format of the products in the passes that a float32 model is fitted by:
-    the ``model``'s own, ``bfloat16``, or ``auto`` (bfloat16 where the hardware has units for it).
+    ``in_proj``: of reconstructions. ``checked``: fitted as with ``dense``, with the damping by
+    which the module comes closest to its target on held-out windows, or not at all.
+    ``copies``: ``auto`` makes about ENOUGH_WINDOWS windows in all.
+    ``keep_better``: off only to show what a method does by itself.
     """
 
     method: fields.RecoveryName = fields.setting(

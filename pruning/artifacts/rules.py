@@ -31,13 +31,12 @@ class ModelChoice(fields.Strict):
 class Calibration(fields.Strict):
     """Windows of text that the measurement and the recovery see.
 
-    ``source``: a corpus name or a path; ``samples`` windows of ``seq_len`` tokens each.
+    ``source``: a corpus name or a path.
     ``text_field``: column of a JSON or parquet file (None: the first of its usual names).
     ``bos``: the beginning-of-sequence token leads ``every`` window, the text (``first``) or none;
     ``auto`` is every where the tokenizer adds one by default, else none.
-    ``curve_samples``: so many windows are for loss curves (None: as many as the recovery has).
-    ``gradient_*``: the same for the gradient pass, which only some criteria need; its windows
-    are never longer than the model's positions.
+    ``gradient_*``: for the gradient pass, which only some criteria need; its windows are never
+    longer than the model's positions.
     """
 
     source: fields.Source = "sample"
@@ -74,12 +73,9 @@ class BlockRange(fields.Strict):
 class HeadRule(fields.Strict):
     """Which attention heads go.
 
-    ``threshold`` is τ of Algorithm 2 in nats (None: similarity is not used); ``ratio`` is the
-    share that must go in each block: what similarity did not remove is filled up by ``score``.
-    ``policy`` under grouped-query attention: whole key/value groups, the same number of query
-    heads from every group, any heads of an ungrouped block, or whichever of these loses least.
-    ``drop``: of two like heads, drop the ``first`` (Algorithm 2 as written) or the ``weaker``
-    by ``score``.
+    ``threshold`` is τ of Algorithm 2 in nats (None: similarity is not used). ``policy`` under
+    grouped-query attention: whole key/value groups, the same number of query heads from every
+    group, any heads of an ungrouped block, or whichever of these loses least.
     """
 
     threshold: float | None = Field(None, gt=0.0, le=LN2)
@@ -105,8 +101,7 @@ class HeadRule(fields.Strict):
 
 
 class FfnRule(fields.Strict):
-    """Which FFN channels go: the ``ratio`` with the lowest ``score`` in each block. ``multiple``:
-    the width that stays is rounded to a multiple of it (odd widths run slowly)."""
+    """Which FFN channels go."""
 
     ratio: fields.Ratio = fields.share("FFN channels to remove")
     """Share of the feed-forward network's inner channels that go in each block, those that the
@@ -126,7 +121,6 @@ class Budget(fields.Strict):
 
     ``kept``: share of the parameters, ``of`` the Transformer blocks or of the whole model.
     ``megabytes``: size of the whole model's weights as they are saved, in 10^6 bytes. Give one.
-    ``spare_heads``: it is taken from the FFN alone.
     """
 
     kept: float | None = Field(None, gt=0.0, le=1.0)
@@ -155,10 +149,7 @@ class BlockRule(fields.Strict):
 
 
 class Marks(fields.Strict):
-    """Heads of one block that a person marked; they win over every criterion.
-
-    ``keep``: these stay whatever their score; ``drop``: these go. Kept in order, each once.
-    """
+    """Heads of one block that a person marked, in order; they win over every criterion."""
 
     keep: tuple[Annotated[int, Field(ge=0)], ...] = ()
     drop: tuple[Annotated[int, Field(ge=0)], ...] = ()

@@ -14,10 +14,7 @@ class TuneRule(fields.Strict):
 
     The pruned model is brought closer to the dense one: the loss is the Kullback-Leibler
     divergence of its next-token probabilities from the dense model's, in nats per token, over the
-    windows that the recovery saw. ``method``: what of it is trained. ``epochs``: how often each
-    window is seen; ``batch`` windows make one step. ``learning_rate``: that of AdamW at its
-    largest (``auto``: the method's own). ``rank``: of the adapters of LoRA. ``keep_better``: the
-    tuned model is compared with the untuned one on held-out windows, and the better one is kept.
+    windows that the recovery saw.
     """
 
     method: fields.TuningName = fields.setting("none", "Tuning", "tuning", registry="tunings")

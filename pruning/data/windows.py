@@ -57,8 +57,7 @@ def read_text(source: str, split: Split, field: str | None = None) -> str:
 
 def check_source(source: str, *, field: str | None = None, tokens: bool = True) -> None:
     """Raise UsageError or SourceError, before any work, when ``source`` is neither a corpus (one of
-    token ids only with ``tokens``) nor a file that is there; a ``field`` is only
-    for files."""
+    token ids only with ``tokens``) nor a file that is there; a ``field`` is only for files."""
     if source in CORPORA:
         if not tokens and not isinstance(CORPORA[source], TextCorpus):
             raise UsageError(

@@ -62,9 +62,9 @@ class Task(ABC, Generic[E]):
     """The work on one module, whose cut takes place in the pruned model's block. The stages, in
     their order: :meth:`reconstruct_in_proj`, :meth:`collect`, :meth:`reconstruct_out_proj`,
     :meth:`eliminate`, :meth:`finish`, :meth:`added`; the reconstructions and the elimination may be
-    left out. ``solving`` counts the
-    seconds that go into solves. New weights are rounded to ``saved_dtype``, so that what comes
-    after a module sees, and makes up for, what will be read from the file.
+    left out. ``solving`` counts the seconds that go into solves. New weights are rounded to
+    ``saved_dtype``, so that what comes after a module sees, and makes up for, what will be read
+    from the file.
     """
 
     def __init__(

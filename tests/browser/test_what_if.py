@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pruning.artifacts.ablation import SENTENCE
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 from tests.helpers.chart_steps import click_mark
 from tests.helpers.steps import at_rest, download, expect
 
@@ -20,7 +20,7 @@ def pruned_probabilities(block: int, heads: list[int]) -> dict[str, tuple[float,
     from pruning.surgery.apply import apply
 
     dense = load("demo", device="cpu")
-    plan = families.plan_by_hand(dense.shape, {block: heads}, {})
+    plan = hand_plans.plan_by_hand(dense.shape, {block: heads}, {})
     recipe, text = families.recipe(**families.PLAIN), families.windows(dense, 1, 8)
     pruned = apply(dense.model, plan, recipe, text).model
     ids = dense.tokenizer(SENTENCE, return_tensors="pt")["input_ids"]

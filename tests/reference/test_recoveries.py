@@ -9,7 +9,7 @@ import torch
 
 from pruning.measure.windows import recovery_windows
 from pruning.surgery.apply import apply
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 from tests.reference import plain
 from tests.reference.recovered import recovered
 
@@ -40,7 +40,7 @@ def test_a_recovery(tiny_model, family, method, target, add_bias):
         recovery__rescore=False,
     )
     shape = tiny.adapter.model_shape(tiny.model)
-    plan = families.plan_by_hand(shape, HEADS, CHANNELS)
+    plan = hand_plans.plan_by_hand(shape, HEADS, CHANNELS)
     windows = recovery_windows(tiny, recipe)
     done = apply(tiny.model, plan, recipe, windows)
     width = plain.heads_of(tiny.model.config)[2]

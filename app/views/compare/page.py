@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from app import pages
 from app.charts import plan_map
+from app.charts.chart import Chart
 from app.components.block_picker import OPEN_WORDS, on_open
 from app.components.chart import show_chart
 from app.components.cost_metrics import cost_metrics
@@ -153,31 +152,18 @@ def maps(run: Job) -> None:
     same = run.request.model.source == measured.model
     block = state.current_block() if same else None
 
-    def opens(chart: str) -> Any:
-        return (lambda: on_open(chart)) if same else "ignore"
+    def show(chart: Chart, name: str, key: str) -> None:
+        opens = (lambda: on_open(key)) if same else "ignore"
+        show_chart(chart, name, key, open_block=block, selection_mode="points", on_select=opens)
 
     st.subheader("What was kept", anchor=False)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**Heads**", help="Filled square: kept. ✕: pruned; hover for the reason.")
-        show_chart(
-            plan_map.head_map(plan),
-            "heads-kept",
-            "compare.heads",
-            open_block=block,
-            selection_mode="points",
-            on_select=opens("compare.heads"),
-        )
+        show(plan_map.head_map(plan), "heads-kept", "compare.heads")
     with right:
         st.markdown("**FFN channels**")
-        show_chart(
-            plan_map.ffn_share(plan),
-            "channels-kept",
-            "compare.ffn",
-            open_block=block,
-            selection_mode="points",
-            on_select=opens("compare.ffn"),
-        )
+        show(plan_map.ffn_share(plan), "channels-kept", "compare.ffn")
     if same:
         st.caption(f"{OPEN_WORDS} Now open: block {block}.")
 

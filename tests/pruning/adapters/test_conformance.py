@@ -16,7 +16,7 @@ from pruning.models.execution.blockwise import attention_implementation, block_c
 from pruning.models.loading.memory_estimate import estimate
 from pruning.pipeline import measure_model, prune
 from pruning.utils.errors import UsageError
-from tests.helpers import counting, families
+from tests.helpers import counting, families, hand_plans
 
 SEEDS = (0, 1)
 CUTS = {
@@ -46,12 +46,12 @@ def tiny(request, family, tiny_model):
 @pytest.fixture(scope="module")
 def uneven(tiny):
     """Other widths in every block, nothing repaired."""
-    return prune(tiny, families.recipe(**families.PLAIN), plan=families.uneven_plan(tiny))
+    return prune(tiny, families.recipe(**families.PLAIN), plan=hand_plans.uneven_plan(tiny))
 
 
 @pytest.fixture(scope="module")
 def refitted(tiny):
-    """Heads and channels cut, level 2 refitted, biases added."""
+    """Heads and channels cut, out_proj refitted, biases added."""
     return prune(tiny, families.recipe(**REFIT))
 
 
@@ -144,9 +144,8 @@ class TestConformance:
         check(pruning.Plan.from_json(plan.to_json()))
         for kind in shape.fixed:
             with pytest.raises(UsageError, match="cannot lose units"):
-                check(
-                    plan.with_module(families.module_by_hand(0, shape.blocks[0].module(kind), [0]))
-                )
+                cut = hand_plans.module_by_hand(0, shape.blocks[0].module(kind), [0])
+                check(plan.with_module(cut))
 
     def test_divergence_is_a_divergence(self, tiny):
         measured = measure_model(tiny, families.recipe())
@@ -251,7 +250,7 @@ def test_bfloat16(family, seed, tiny_model, tmp_path):
     expected = families.logits(small.model, ids)
     nothing = prune(small, families.recipe()).pruned.model
     assert torch.equal(families.logits(nothing, ids), expected)
-    cut = prune(small, families.recipe(**families.PLAIN), plan=families.uneven_plan(small))
+    cut = prune(small, families.recipe(**families.PLAIN), plan=hand_plans.uneven_plan(small))
     with families.masked(small, cut.plan) as model:
         masked = families.logits(model, ids)
     assert apart(families.logits(cut.pruned.model, ids), masked) < 0.5 * apart(expected, masked)

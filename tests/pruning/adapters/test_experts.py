@@ -19,7 +19,7 @@ from pruning.recovery.solvers.layer_fit import OutputProjectionFit
 from pruning.recovery.solvers.normal_equations import NormalEquations
 from pruning.surgery.apply import apply
 from pruning.utils.errors import Unsupported, UsageError
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 
 MIXTURES = ("mixtral", "qwen2_moe", "qwen2_moe_some_blocks", "qwen3_moe", "olmoe")
 FFN = {"ffn__ratio": 0.4, "calibration__samples": 20}
@@ -114,10 +114,10 @@ def test_plans_that_the_fused_weights_cannot_hold_are_refused(tiny_model):
     tiny = tiny_model("mixtral")
     shape = tiny.adapter.model_shape(tiny.model)
     with pytest.raises(UsageError, match="different numbers of channels"):
-        check(families.plan_by_hand(shape, {}, {0: range(8)}))
+        check(hand_plans.plan_by_hand(shape, {}, {0: range(8)}))
     one_each = [40 * expert for expert in range(4)]
     with pytest.raises(UsageError, match="39 channels to each expert; keep a multiple of 8"):
-        check(families.plan_by_hand(shape, {}, {0: one_each}))
+        check(hand_plans.plan_by_hand(shape, {}, {0: one_each}))
 
 
 def test_the_experts_of_a_block_come_nearer_to_the_dense_ones_together(tiny_model):

@@ -11,7 +11,7 @@ from pruning.artifacts.shapes import Widths, footprint, full_widths
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 from pruning.utils.errors import UsageError
-from tests.helpers import families, synthetic
+from tests.helpers import families, hand_plans, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_what_is_no_plan_is_refused(text):
 def test_a_group_named_twice_is_refused(tiny_model):
     tiny = tiny_model("llama_grouped")
     shape = tiny.adapter.model_shape(tiny.model)
-    good = families.plan_by_hand(shape, {0: (0, 1, 2)}, {})
+    good = hand_plans.plan_by_hand(shape, {0: (0, 1, 2)}, {})
     check(good)
     data = json.loads(good.to_json())
     data["blocks"][0]["attention"]["removed_groups"] = [0, 0]
@@ -103,7 +103,7 @@ def test_a_group_named_twice_is_refused(tiny_model):
 
 def test_a_valid_edit_is_accepted(plan):
     shape = plan.shape
-    by_hand = families.module_by_hand(2, shape.blocks[2].ffn, [4, 5])
+    by_hand = hand_plans.module_by_hand(2, shape.blocks[2].ffn, [4, 5])
     edited = Plan.from_json(plan.with_module(by_hand).to_json())
     assert edited.blocks[2].ffn.removed == (4, 5)
     assert edited.blocks[:2] == plan.blocks[:2] and plan.blocks[2].ffn.removed != (4, 5)
@@ -118,7 +118,7 @@ def test_the_plan_of_another_model_is_refused(tiny_model, plan):
 def test_an_unfit_plan_is_refused_before_anything_runs(tiny_model):
     tiny = tiny_model("llama_grouped")
     shape = tiny.adapter.model_shape(tiny.model)
-    uneven = families.plan_by_hand(shape, {1: (0,)}, {})
+    uneven = hand_plans.plan_by_hand(shape, {1: (0,)}, {})
     with pytest.raises(UsageError, match="query heads per key/value group"):
         apply(tiny.model, uneven, families.recipe(), families.windows(tiny))
 

@@ -13,7 +13,7 @@ from pruning.checkpoint import parts_of, save
 from pruning.checkpoint.rewrite.pad import padded_model
 from pruning.pipeline import prune
 from pruning.utils.errors import Unsupported
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 from tests.helpers.form_cases import (
     EXPERTS_AND_HEADS,
     UNEVEN,
@@ -70,7 +70,7 @@ def test_padded_without_recovery_keeps_the_original_places(tiny, tmp_path):
 
 @pytest.mark.parametrize("method", ["none", "refit", "full"])
 def test_an_ungrouped_model_is_padded_into_its_groups(tiny_model, tmp_path, method):
-    """Key/value heads are repeated after any fit of level 1, so they are copies."""
+    """Key/value heads are repeated after any fit of in_proj, so they are copies."""
     for family in ("llama_grouped", "qwen2", "phi3"):
         run = ungrouped(tiny_model(family), recovery__method=method)
         loaded = AutoModelForCausalLM.from_pretrained(save(run, tmp_path / family, "padded"))
@@ -82,7 +82,7 @@ def test_an_ungrouped_model_is_padded_into_its_groups(tiny_model, tmp_path, meth
 def crowded(tiny_model):
     """Four heads that share two key/value heads, each with a copy of its own, and cut again."""
     loaded = tiny_model("llama_grouped")
-    plan = families.plan_by_hand(loaded.adapter.model_shape(loaded.model), {1: [2, 5]}, {})
+    plan = hand_plans.plan_by_hand(loaded.adapter.model_shape(loaded.model), {1: [2, 5]}, {})
     plan = plan.with_module(replace(plan.blocks[1].attention, ungrouped=True))
     first = prune(loaded, families.recipe(recovery__rescore=False), plan=plan)
     assert (first.widths[1].heads, first.widths[1].kv_heads) == (4, 4)

@@ -102,7 +102,7 @@ def scored(tiny, name, kind, recipe=None):
 
 
 def level2_inputs(tiny, kind):
-    """What level 2 of one block reads on the calibration windows: [tokens, channels], float64."""
+    """What out_proj of one block reads on the calibration windows: [tokens, channels], float64."""
     layer = tiny.adapter.module(tiny.adapter.blocks(tiny.model)[BLOCK], kind).out_proj
     with families.seen({"out_proj": layer}) as found:
         families.logits(tiny.model, windows_for(tiny, families.recipe()).ids)

@@ -21,7 +21,7 @@ from pruning.difference.matching import AS_THEY_ARE, UNMATCHED
 from pruning.models.execution import offload
 from pruning.pipeline import prune
 from pruning.utils.errors import HeadroomError, UsageError
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 from tests.helpers.form_cases import ungrouped
 
 
@@ -50,7 +50,7 @@ def check_unmoved(found):
 @pytest.mark.parametrize("family", families.EVERY_FAMILY)
 def test_what_a_plain_cut_keeps_has_not_changed(tiny_model, family):
     tiny = tiny_model(family)
-    run = cut(tiny, families.uneven_plan(tiny))
+    run = cut(tiny, hand_plans.uneven_plan(tiny))
     found = compare_models(*versions(run))
     check_unmoved(found)
     assert {t.name for t in found.tensors} == dict(tiny.model.named_parameters()).keys()
@@ -64,7 +64,7 @@ def test_what_a_plain_cut_keeps_has_not_changed(tiny_model, family):
 @pytest.mark.parametrize("family", ["llama_grouped", "gpt2"])
 def test_changes_are_those_of_the_plain_tensors(tiny_model, family):
     tiny = tiny_model(family)
-    plan = families.uneven_plan(tiny)
+    plan = hand_plans.uneven_plan(tiny)
     run = cut(tiny, plan)
     before, after = tiny.model.state_dict(), run.pruned.model.state_dict()
     up, down = {
@@ -94,8 +94,8 @@ def test_changes_are_those_of_the_plain_tensors(tiny_model, family):
 def test_two_runs_are_compared_by_what_both_keep(tiny_model):
     tiny = tiny_model("llama_grouped")
     shape = tiny.adapter.model_shape(tiny.model)
-    first = cut(tiny, families.plan_by_hand(shape, {1: (0, 4)}, {0: (1, 2, 3), 2: (0,)}))
-    second = cut(tiny, families.plan_by_hand(shape, {1: (2, 4)}, {0: (2, 3, 4, 5)}))
+    first = cut(tiny, hand_plans.plan_by_hand(shape, {1: (0, 4)}, {0: (1, 2, 3), 2: (0,)}))
+    second = cut(tiny, hand_plans.plan_by_hand(shape, {1: (2, 4)}, {0: (2, 3, 4, 5)}))
     found = compare_models(versions(first)[1], versions(second)[1])
     assert not moved(found) and found.matching.startswith("By the plans of both")
     by_name = {t.name: t for t in found.tensors}
@@ -113,13 +113,13 @@ def test_ungrouped_heads_are_compared_with_the_group_they_came_from(tiny_model):
     assert not moved(found)
     keys = [t for t in found.tensors if t.name.endswith("k_proj.weight")]
     assert all(t.compared == 2 * 10 * 48 for t in keys)
-    other = cut(run.dense, families.uneven_plan(run.dense))
+    other = cut(run.dense, hand_plans.uneven_plan(run.dense))
     assert not moved(compare_models(versions(run)[1], versions(other)[1]))
 
 
 @pytest.mark.parametrize("family", ["llama_grouped", "stablelm", "mixtral"])
 def test_padding_is_no_difference(tiny_model, tmp_path, family):
-    run = cut(tiny_model(family), families.uneven_plan(tiny_model(family)))
+    run = cut(tiny_model(family), hand_plans.uneven_plan(tiny_model(family)))
     save(run, tmp_path / "padded", "padded")
     save(run, tmp_path / "compact", "compact")
     found = compare_places(str(tmp_path / "compact"), str(tmp_path / "padded"))
@@ -132,9 +132,9 @@ def test_padding_is_no_difference(tiny_model, tmp_path, family):
 
 
 def test_what_was_pruned_twice_is_compared_with_each_step(tiny_model):
-    once = cut(tiny_model("llama_grouped"), families.uneven_plan(tiny_model("llama_grouped")))
+    once = cut(tiny_model("llama_grouped"), hand_plans.uneven_plan(tiny_model("llama_grouped")))
     shape = once.pruned.adapter.model_shape(once.pruned.model)
-    twice = cut(once.pruned, families.plan_by_hand(shape, {}, {0: (0, 1)}))
+    twice = cut(once.pruned, hand_plans.plan_by_hand(shape, {}, {0: (0, 1)}))
     found = compare_models(versions(once)[1], versions(twice)[1])
     check_unmoved(found)
     assert found.matching == "By the plan that made pruned."
@@ -169,7 +169,7 @@ def test_a_bias_that_recovery_added_is_there_alone(tiny_model):
 
 def test_numbers_that_are_not_finite_are_named(tiny_model):
     tiny = tiny_model("gpt2")
-    run = cut(tiny, families.uneven_plan(tiny))
+    run = cut(tiny, hand_plans.uneven_plan(tiny))
     run.pruned.model.transformer.h[1].mlp.c_proj.weight[0, 0] = float("nan")
     with pytest.raises(HeadroomError, match="h.1.mlp.c_proj.weight holds numbers that are not"):
         compare_models(*versions(run))

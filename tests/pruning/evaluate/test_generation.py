@@ -11,14 +11,14 @@ from transformers.utils import logging as told
 from pruning.measure.windows import windows_for
 from pruning.models.execution.kv_cache import CachedReader
 from pruning.surgery.apply import apply
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
 def pruned(request, tiny_model):
     tiny = tiny_model(request.param)
     recipe = families.recipe(recovery__method="refit")
-    done = apply(tiny.model, families.uneven_plan(tiny), recipe, windows_for(tiny, recipe))
+    done = apply(tiny.model, hand_plans.uneven_plan(tiny), recipe, windows_for(tiny, recipe))
     heads = {width.heads for width in done.widths}
     assert len(heads) > 1 and len({width.channels for width in done.widths}) == families.BLOCKS
     return done.model

@@ -11,7 +11,7 @@ from pruning.planning.planner import make_plan
 from pruning.planning.rescore import rescored
 from pruning.planning.selection import removed_count
 from pruning.utils.errors import UsageError
-from tests.helpers import families, synthetic
+from tests.helpers import families, hand_plans, synthetic
 
 
 def plan_of(measured=None, **changes):
@@ -165,7 +165,7 @@ def test_rescoring_keeps_groups_even(policy):
 
 def test_rescoring_channels_marked_by_hand():
     shape = synthetic.shape()
-    module = families.module_by_hand(0, shape.blocks[0].ffn, [3, 20])
+    module = hand_plans.module_by_hand(0, shape.blocks[0].ffn, [3, 20])
     again = rescored(module, shape.blocks[0].ffn, np.arange(37.0), "second_moment")
     assert again.removed == (3, 20) and set(again.criteria) == {BY_HAND}
     assert again.reason(3) == "marked by hand"

@@ -15,7 +15,7 @@ from pruning.pipeline import prune
 from pruning.planning import make_plan
 from pruning.planning.selection import attention_parameters
 from pruning.surgery.apply import apply
-from tests.helpers import families, synthetic
+from tests.helpers import families, hand_plans, synthetic
 
 PLAIN = {"recovery__method": "none", "recovery__rescore": False}
 
@@ -26,7 +26,7 @@ def tiny(tiny_model):
 
 
 def ungrouped_plan(loaded, heads):
-    plan = families.plan_by_hand(loaded.adapter.model_shape(loaded.model), heads, {})
+    plan = hand_plans.plan_by_hand(loaded.adapter.model_shape(loaded.model), heads, {})
     for index in heads:
         plan = plan.with_module(replace(plan.blocks[index].attention, ungrouped=True))
     return plan

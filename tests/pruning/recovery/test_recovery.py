@@ -9,7 +9,7 @@ from pruning.measure.windows import recovery_windows
 from pruning.pipeline import prune
 from pruning.recovery.solvers.normal_equations import DAMPINGS
 from pruning.surgery.apply import apply
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 from tests.helpers.families import matrix
 
 SLACK = 1 + 1e-9
@@ -110,7 +110,7 @@ def test_later_modules_are_fitted_to_the_target(tiny, target):
         recovery__damping=0.1,
     )
     shape = tiny.adapter.model_shape(tiny.model)
-    plan = families.plan_by_hand(shape, {}, {1: range(12)})
+    plan = hand_plans.plan_by_hand(shape, {}, {1: range(12)})
     windows = recovery_windows(tiny, recipe)
     done = apply(tiny.model, plan, recipe, windows)
     places = [(event.block, event.kind) for event in done.events]
@@ -210,7 +210,7 @@ def test_reconstruction_works_on_modules_that_lose_nothing(tiny):
     """With the wider scope; it was ignored without a word."""
     recipe = families.recipe(recovery__method="reconstruct", recovery__damping=0.1)
     shape, windows = tiny.adapter.model_shape(tiny.model), recovery_windows(tiny, recipe)
-    plan = families.plan_by_hand(shape, {}, {0: range(12)})
+    plan = hand_plans.plan_by_hand(shape, {}, {0: range(12)})
     done = apply(tiny.model, plan, recipe, windows)
     places = [(event.block, event.kind) for event in done.events]
     assert places == [(0, "ffn"), *((i, k) for i in (1, 2) for k in ("attention", "ffn"))]
@@ -229,7 +229,7 @@ def test_reconstruction_fits_level_1_to_the_dense_outputs(tiny, method):
         recovery__scope="pruned",
     )
     shape, windows = tiny.adapter.model_shape(tiny.model), recovery_windows(tiny, recipe)
-    plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
+    plan = hand_plans.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
     done = apply(tiny.model, plan, recipe, windows).model
     for place in range(len(_in_proj_layers(tiny, tiny.model))):
         layers = [_in_proj_layers(tiny, model)[place] for model in (tiny.model, done)]
@@ -274,7 +274,7 @@ def test_the_first_layers_are_fitted_only_where_that_helps_the_module(tiny, samp
         "recovery__scope": "pruned",
     }
     shape = tiny.adapter.model_shape(tiny.model)
-    plan = families.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
+    plan = hand_plans.plan_by_hand(shape, {}, {0: range(30), 1: [0]})
     found = {}
     for name in ("dense", "checked", "keep"):
         recipe = families.recipe(**rule, recovery__in_proj=name)

@@ -13,7 +13,7 @@ from pruning.pipeline import measure_model, prune
 from pruning.planning import make_plan
 from pruning.surgery.apply import apply
 from pruning.surgery.cut import shared_copy
-from tests.helpers import families
+from tests.helpers import families, hand_plans
 
 
 @pytest.fixture(params=families.FAMILIES, scope="module")
@@ -24,7 +24,7 @@ def tiny(request, tiny_model):
 def test_scope_pruned_leaves_the_others_alone(tiny):
     recipe = families.recipe(recovery__scope="pruned")
     shape = tiny.adapter.model_shape(tiny.model)
-    plan = families.plan_by_hand(shape, {}, {1: range(12)})
+    plan = hand_plans.plan_by_hand(shape, {}, {1: range(12)})
     done = apply(tiny.model, plan, recipe, windows_for(tiny, recipe))
     assert [(event.block, event.kind) for event in done.events] == [(1, "ffn")]
     blocks = zip(tiny.adapter.blocks(tiny.model), tiny.adapter.blocks(done.model), strict=True)
@@ -37,7 +37,7 @@ def test_a_plan_beyond_the_recipes_range_is_carried_out(tiny):
     """An edited plan may cut where the recipe's range would not; the widths must be true."""
     recipe = families.recipe(blocks__end=1)
     shape = tiny.adapter.model_shape(tiny.model)
-    plan = families.plan_by_hand(shape, {}, {0: range(5), 2: range(7)})
+    plan = hand_plans.plan_by_hand(shape, {}, {0: range(5), 2: range(7)})
     done = apply(tiny.model, plan, recipe, windows_for(tiny, recipe))
     live = [tiny.adapter.ffn(block).units for block in tiny.adapter.blocks(done.model)]
     assert (
@@ -61,7 +61,7 @@ def test_scores_are_taken_again_on_the_pruned_stream(tiny, method, rescore):
     planned = make_plan(measure_model(tiny, recipe), recipe)
     size = planned.shape.blocks[0].ffn
     # block 0 keeps two channels only, so that block 1 sees quite another stream
-    planned = planned.with_module(families.module_by_hand(0, size, range(size.units - 2)))
+    planned = planned.with_module(hand_plans.module_by_hand(0, size, range(size.units - 2)))
     windows = windows_for(tiny, recipe)
     done = apply(tiny.model, planned, recipe, windows)
     channels = done.plan.blocks[1].ffn.removed
@@ -160,4 +160,4 @@ def test_what_was_kept_gives_what_running_again_does(tiny, monkeypatch, method):
 
 
 def _keep_all(plan):
-    return families.plan_by_hand(plan.shape, {}, {})
+    return hand_plans.plan_by_hand(plan.shape, {}, {})
