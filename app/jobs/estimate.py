@@ -30,6 +30,8 @@ from pruning.sweep import Sweep
 from pruning.tuning import held_out_for_tuning
 
 _SIDE, _TURNS = 1024, 7
+_READS = 0.6
+"""What a model reaches, with short windows and work between its products, of the rate of these."""
 _LOAD = 5.0
 """Seconds: importing torch, and one gigabyte of weights in one more."""
 
@@ -45,8 +47,9 @@ _TURNS_OF_BOTH, _WRITTEN = 8, 8
 
 
 def machine_rate(pause: float = 0.0) -> float:
-    """FLOP per second of large float32 products on all cores, at its best. With ``pause`` seconds
-    between the turns one of them falls into a moment without other work."""
+    """FLOP per second at which a model may read here: a share of that of large float32 products on
+    all cores, at its best. With ``pause`` seconds between the turns one of them falls into a moment
+    without other work."""
     square = np.ones((_SIDE, _SIDE), dtype=np.float32)
     times = []
     for _ in range(_TURNS):
@@ -54,7 +57,7 @@ def machine_rate(pause: float = 0.0) -> float:
         started = time.perf_counter()
         square @ square
         times.append(time.perf_counter() - started)
-    return 2 * _SIDE**3 / min(times)
+    return _READS * 2 * _SIDE**3 / min(times)
 
 
 @dataclass
@@ -126,7 +129,8 @@ class Estimator:
             progress.LOAD.title: 0.1 if is_loaded else _LOAD + dense.bytes / 1e9,
             progress.MEASURE.title: run(1.5 * once, 1.0),
             progress.GRADIENTS.title: 15.0 * read(gradients),
-            progress.RESAMPLE.title: read(samples * text.seq_len * copies),
+            # all copies come from one pass
+            progress.RESAMPLE.title: read(samples * text.seq_len) / quick if copies else 0.0,
             progress.LOSS_GRADIENTS.title: run(3.0 * probed)
             + 3.5 * (read(probed) - run(probed, 1.0)),
             progress.LOSS_CURVES.title: run(curves)

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import pages
 from app.charts.difference import block_changes
 from app.components.chart import show_chart
 from app.components.csv_export import csv_button
@@ -48,7 +49,7 @@ def main() -> None:
 def sides() -> dict[str, Side]:
     """What can be compared by name: the models of this session's runs, and the embedded one."""
     done = visitor_jobs.runs()
-    found = {"demo": Side("demo", place="demo")}
+    found = {"demo": Side(state.model_name("demo"), place="demo")}
     for job in done:
         if tasks.has_models(job.result):
             name = title(job, done)
@@ -144,6 +145,9 @@ def nothing_yet() -> None:
             width="content",
             text_alignment="center",
         )
+        if not visitor_jobs.runs():
+            st.caption("There is no run of yours yet.", width="content")
+            pages.link("prune")
 
 
 PERCENT = st.column_config.NumberColumn(format="percent")

@@ -17,13 +17,18 @@ _ENDED = """### :material/link_off: Nothing to follow here
 This link leads to no run that is being shown: its presenter has ended it, or left, or the run is
 gone. Ask for a new one."""
 
+_NO_LINK = """### :material/link_off: Nothing to follow here
+
+Watching a run that somebody else presents takes the link to it. Whoever presents makes one by
+*Follow link* on the page Present, or beside the decisions of a run on Prune."""
+
 
 def main() -> None:
     token = st.query_params.get(follow_links.PARAM)
     found = follow_links.followed(token)
     if found is None:
         st.title("Follow", anchor=False)
-        st.markdown(_ENDED)
+        st.markdown(_ENDED if token else _NO_LINK)
         return
     link, job = found
     drawn = _picture(link, job)
@@ -37,7 +42,11 @@ def _picture(link: Link, job: Job) -> tuple:
     return frame.step, stage.headline(job, frame, link.tape), job.check
 
 
-@st.fragment(run_every=0.5)
+LOOK = 0.3
+"""Seconds between looks at the presenter's picture: what is new is to be here within two."""
+
+
+@st.fragment(run_every=LOOK)
 def _look(token: str, drawn: tuple) -> None:
     """Looks often, and draws the page again only when the picture has changed."""
     found = follow_links.followed(token)

@@ -83,7 +83,8 @@ def _controls(job: Job, tape: Tape) -> None:
     """What the keys do, outside of what is drawn again and again: nothing here moves."""
     with st.container(horizontal=True, vertical_alignment="center", key="present-keys"):
         if job.active:
-            feed.pause_button(job, tape, shortcut="Space")
+            # a button with help is part of what shows the help, which is not on this page
+            feed.pause_button(job, tape, shortcut="Space", help=None)
         else:
             st.button(
                 "Pause" if tape.playing else "Play",

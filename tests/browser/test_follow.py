@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-import statistics
 
 from tests.browser.conftest import visitor
-from tests.helpers.steps import expect
+from tests.helpers.steps import expect, open_recipe, small_recipe, write_recipe
 
 SIZE = {"width": 1280, "height": 720}
 _NOTE = """() => {
@@ -50,7 +50,9 @@ def test_a_follower_is_in_step_and_cannot_press_anything(visit, browser, server)
             expect(theirs).to_have_text(told.inner_text())
         shown, followed = (tab.evaluate("window.told") for tab in (page, audience))
         late = [followed[line] - shown[line] for line in shown if line in followed]
-        assert len(late) >= 3 and statistics.median(late) <= 2000, late
+        # each of them, where nothing else is at work
+        busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        assert len(late) >= 3 and max(late) <= 2000 * busy, late
         assert audience.get_by_role("button").count() == 0
         assert audience.get_by_role("link").all_inner_texts() == ["Skip to main content"]
         assert "job=" not in audience.url and "recipe=" not in audience.url
@@ -61,3 +63,32 @@ def test_a_follower_is_in_step_and_cannot_press_anything(visit, browser, server)
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", name="Prune", level=1)).to_be_visible()
     assert re.search(r"/prune", page.url)
+
+
+def test_a_run_at_work_is_presented_and_followed(visit, browser, server, tiny, tmp_path):
+    page = visit().open("prune")
+    text = {"samples": 100, "seq_len": 32}
+    recipe = small_recipe(model=tiny, calibration=text, blocks={"start": 0, "end": None})
+    open_recipe(page, write_recipe(tmp_path, recipe))
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("button", name="Present").click()
+    told, keys = page.get_by_role("status").first, page.locator(".st-key-present-keys")
+    keys.get_by_role("button", name="Follow link").click()
+    page.get_by_role("button", name="Make the link").click()
+    link = page.get_by_test_id("stCode").inner_text().strip()
+    page.keyboard.press("Escape")
+    with visitor(browser, server, viewport=SIZE) as other:
+        audience = other.page
+        audience.goto(link)
+        theirs = audience.get_by_role("status").first
+        expect(told).to_contain_text(re.compile(r"Block \d+ "))
+        page.keyboard.press("Space")
+        resume = keys.get_by_role("button", name="Resume")
+        expect(resume).to_be_visible()
+        expect(theirs).to_have_text(told.inner_text())
+        foot = keys.bounding_box()
+        assert foot["y"] + foot["height"] <= SIZE["height"]  # in the window, whatever is told
+        page.keyboard.press("Space")
+        end = re.compile("of the block parameters gone, perplexity|Block 7 ")
+        for screen in (told, theirs):
+            expect(screen).to_contain_text(end)

@@ -20,8 +20,9 @@ PAGE = Page("Experiments", ":material/science:", place=65, jobs=("experiment",))
 def main() -> None:
     page_header(
         "Experiments",
-        "The paper's tables and figures for your model. Finished cells stay on the server's disk: "
-        "what was cancelled, or cut off by a restart, goes on where it stopped.",
+        "The paper's tables and figures for your model. Finished cells (a method at a size each) "
+        "stay on the server's disk: what was cancelled, or cut off by a restart, goes on where it "
+        "stopped.",
         measured_model=False,
     )
     query_params.follow(form.NAME, EXPERIMENTS.names()[0], EXPERIMENTS.names())

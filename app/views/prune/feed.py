@@ -13,6 +13,8 @@ from app.session import shown, state, visitor_jobs
 from app.session.shown import Tape
 from app.views.prune import replay, stage
 
+HELD = "Holds this picture, and the work after the present module unless others wait."
+
 
 def draw(running: Job | None) -> bool:
     """Draw the running job, or the replay that is open; False when there is neither."""
@@ -55,8 +57,7 @@ def pause_button(job: Job, tape: Tape, **options: Any) -> None:
         disabled=job.status != "running" or job.cancelling,
         on_click=_resume if held else _pause,
         args=(job, tape),
-        help="Holds this picture, and the work after the present module unless others wait.",
-        **options,
+        **{"help": HELD, **options},
     )
 
 

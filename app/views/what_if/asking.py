@@ -16,7 +16,7 @@ from pruning.artifacts.ablation import Ablation
 TRY, EACH = "what_if", "each_head"
 KEPT = 12
 """Answers of a visitor to come back to."""
-PATIENCE = 0.9
+PATIENCE = 1.5
 """Seconds that a page waits for an answer before it shows how far the work is."""
 LOOK = 0.3
 """Seconds between looks at work that takes longer."""

@@ -18,31 +18,34 @@ def show() -> None:
     offers = []
     if first != second:
         apart = measured.blocks[block].divergence[first, second]
-        words = f"Head {first} of block {block}, most alike to head {second} (JS {apart:.3f})"
-        offers.append((words, selection.HEADS, f"{block}.{first}"))
+        words = f"Head {first} of block {block}, most like head {second}"
+        told = f"JS divergence of their attention patterns: {apart:.3f} nats"
+        offers.append((words, selection.HEADS, f"{block}.{first}", told))
     try:
         score = draft_recipe().heads.score
         scores = head_importance(measured, block, score, draft_recipe().seed)
         title = CRITERIA.entry(score).title
         strongest = int(scores.argmax())
-        words = f"Head {strongest} of block {block}, the most important by {title}"
-        offers.append((words, selection.HEADS, f"{block}.{strongest}"))
+        words = f"Head {strongest} of block {block}, the most important"
+        offers.append((words, selection.HEADS, f"{block}.{strongest}", f"By {title}"))
     except NeedsMeasurement:
         pass  # not measured: nothing to suggest by it
     middle = len(measured.blocks) // 2
-    offers.append((f"Block {middle} as a whole", selection.BLOCKS, str(middle)))
+    told = "It passes on what enters it"
+    offers.append((f"Block {middle} as a whole", selection.BLOCKS, str(middle), told))
     with st.container(border=True, gap="small"):
         st.markdown("### :material/toggle_off: Nothing is off")
         st.markdown(
             "Click a head, an FFN or a block in the map: it falls silent in the loaded model, as "
             "if it had been cut and nothing repaired. Several can be off together."
         )
-        for words, key, name in offers:
+        for words, key, name, told in offers:
             st.button(
                 words,
                 key=f"what_if.offer.{key}.{name}",
                 icon=":material/arrow_forward:",
                 type="tertiary",
+                help=told,
                 on_click=selection.toggle,
                 args=(key, [name]),
             )

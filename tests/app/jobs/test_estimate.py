@@ -29,6 +29,8 @@ def seconds(recipe, estimator=None, questions=None, **more):
 TOOK = {
     ("balanced", 0): {"cutting": 28.2, "comparing": 6.0, "reading a": 12.1, "timing": 5.1},
     ("fast", 0): {"cutting": 27.4, "comparing": 6.2},
+    ("best", 0): {"resampling": 5.9, "cutting": 59.3, "comparing": 6.2},
+    ("paper", 0): {"cutting": 91.4, "comparing": 6.1},
     ("flap", 0): {"cutting": 23.1, "comparing": 6.8},
     ("balanced", 5): {"measuring": 11.9, "measuring g": 11.2, "measuring l": 55.3, "cutting": 34.7},
 }
