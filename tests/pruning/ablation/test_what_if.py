@@ -22,16 +22,8 @@ from pruning.planning.analysis import rank_correlation
 from pruning.planning.channels import plan_channels
 from pruning.surgery.apply import apply
 from pruning.utils.errors import Cancelled, SourceError, UsageError
-from tests.helpers.families import (
-    EVERY_FAMILY,
-    PLAIN,
-    in_every_expert,
-    plan_by_hand,
-    recipe,
-    snapshot,
-    unchanged,
-    windows,
-)
+from tests.helpers.families import EVERY_FAMILY, PLAIN, recipe, snapshot, unchanged, windows
+from tests.helpers.hand_plans import in_every_expert, plan_by_hand
 
 SENTENCE = "The river and the water"
 SHORT = {"seq_len": 20, "windows": 2}
