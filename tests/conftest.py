@@ -8,6 +8,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from pruning.utils.threads import wait_asleep
+
+wait_asleep()  # tests share the cores with each other
 ALONE = find_spec("streamlit") is None
 NO_BROWSER = find_spec("playwright") is None
 OF_THE_APP = ["app", "browser", "adversarial/test_paths.py"]

@@ -18,6 +18,7 @@ _BARE = """<style>
 .st-key-present-keys {{ position: fixed; z-index: 10; left: 0; right: 0; bottom: 0;
   padding: .5rem 2vw; background: {paper} }}
 @media (min-width: 900px) {{
+  [data-testid=stApp] [data-testid=stMainBlockContainer] {{ padding-bottom: 1rem }}
   .st-key-present-line {{ position: fixed; z-index: 11; right: 2vw; bottom: .9rem;
     width: auto; max-width: 48vw }}
   .st-key-present-line p {{ text-align: right; line-height: 1.2 }}
