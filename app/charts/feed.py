@@ -33,7 +33,7 @@ def heads(graph: nx.Graph, *, fresh: bool, paper: str | None = None) -> go.Figur
     """
     positions, gone = positions_of(graph), leaving(graph)
     left = [head for head in graph if head not in gone]
-    box = np.array([TYPICAL_WIDTH, HEIGHT - 16]) / np.array([1.2, 1.62])
+    box = np.array([TYPICAL_WIDTH, HEIGHT - 16]) / np.array([1.2, 1.76])
     size = _size(positions * box)
     traces = []
     alike = list(graph.subgraph(left).edges)
@@ -57,7 +57,7 @@ def heads(graph: nx.Graph, *, fresh: bool, paper: str | None = None) -> go.Figur
         showlegend=False,
         margin={"t": 8, "b": 8},
         hovermode="closest",
-        **no_axes((-margin, 1 + margin), (-3.1 * margin, 1 + 3.1 * margin)),
+        **no_axes((-margin, 1 + margin), (-3.8 * margin, 1 + 3.8 * margin)),
     )
 
 
