@@ -13,7 +13,7 @@ def test_model_shows_the_demo_without_loading(visit):
     at = visit("model")
     assert not at.exception
     assert "SmolLM2-135M-Instruct" in words(at)
-    assert [metric.value for metric in at.metric] == ["134.5 M", "538 MB", "30"]
+    assert [metric.value for metric in at.metric] == ["134.5 M", "269 MB", "30"]
 
 
 def test_model_refuses_a_path_outside_the_roots(visit, tmp_path, monkeypatch):
