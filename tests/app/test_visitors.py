@@ -5,8 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks import visitors
+from benchmarks.streamlit_client import EARLY, Tab
 
 
 @pytest.mark.slow
@@ -33,3 +35,17 @@ def test_a_visitor_notices_what_is_anothers():
     assert not found.wrong
     visitor._look(b"... models/theirs ... Traceback ...")
     assert found.wrong == ["mine was sent theirs", "mine was sent a traceback"]
+
+
+@pytest.mark.parametrize(("following", "drawn"), [(["timer"], True), ([], False)])
+def test_a_fragment_that_another_one_follows_is_drawn(following, drawn):
+    """A whole run ends it in the middle, and draws it again."""
+    tab = Tab(1)
+    tab._awaited = "slider"
+    for fragments in (["slider"], following):
+        started = ForwardMsg()
+        started.metadata.run.fragment_ids.extend(fragments)
+        tab._take("new_session", started)
+        if fragments == ["slider"]:
+            tab._take("script_finished", ForwardMsg(script_finished=EARLY))
+    assert tab._drawn_again.is_set() is drawn

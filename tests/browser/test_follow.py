@@ -21,16 +21,21 @@ _NOTE = """() => {
 """Notes when each sentence is first on the screen."""
 
 
+def follow_link(page, keys):
+    keys.get_by_role("button", name="Follow link").click()
+    page.get_by_role("button", name="Make the link").click()
+    link = page.get_by_test_id("stCode").inner_text().strip()
+    page.keyboard.press("Escape")
+    return link
+
+
 def test_a_follower_is_in_step_and_cannot_press_anything(visit, browser, server):
     page = visit().open("prune")
     page.get_by_role("button", name="Play the recording").click()
     page.get_by_role("button", name="Present").click()
     told, keys = page.get_by_role("status").first, page.locator(".st-key-present-keys")
     expect(keys.get_by_role("button", name="Leave")).to_be_visible()
-    keys.get_by_role("button", name="Follow link").click()
-    page.get_by_role("button", name="Make the link").click()
-    link = page.get_by_test_id("stCode").inner_text().strip()
-    page.keyboard.press("Escape")
+    link = follow_link(page, keys)
     with visitor(browser, server, viewport=SIZE) as other:
         audience = other.page
         audience.goto(link)
@@ -73,10 +78,7 @@ def test_a_run_at_work_is_presented_and_followed(visit, browser, server, tiny, t
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("button", name="Present").click()
     told, keys = page.get_by_role("status").first, page.locator(".st-key-present-keys")
-    keys.get_by_role("button", name="Follow link").click()
-    page.get_by_role("button", name="Make the link").click()
-    link = page.get_by_test_id("stCode").inner_text().strip()
-    page.keyboard.press("Escape")
+    link = follow_link(page, keys)
     with visitor(browser, server, viewport=SIZE) as other:
         audience = other.page
         audience.goto(link)
