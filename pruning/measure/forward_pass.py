@@ -59,7 +59,7 @@ def measure(
     mine = share_of(windows.ranks, *windows.ids.shape)
     with attention_implementation(model, "eager"):
         contexts = block_contexts(model, adapter, windows.ids.shape[1])
-        hidden = embed(model, adapter, windows.ids[mine])
+        hidden = embed(model, adapter, windows.ids[mine], stay=True)
         for index, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
             stop_if(should_cancel)
             with resident(block, then=blocks[index + 1 : index + 2]):

@@ -14,6 +14,7 @@ from pruning.utils.precision import float64_device, to_float64, zeros_float64
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 TOP_CHANNELS = 8
 _BINS = 2**15  # bfloat16 numbers without a sign
+_SIDES = 32
 _AT_ONCE = 16
 """Sums of batches that wait on a device without float64 at most."""
 
@@ -34,7 +35,9 @@ class Float64Queue:
     def finish(self) -> None:
         """Hand on what still waits."""
         waiting, self._waiting = self._waiting, []
-        if not waiting:
+        if len(waiting) < 2:
+            for tensor, to in waiting:
+                to(to_float64(tensor))
             return
         together = to_float64(torch.cat([tensor.flatten() for tensor, _ in waiting]))
         parts = together.split([tensor.numel() for tensor, _ in waiting])
@@ -58,11 +61,11 @@ class MomentSum:
 
     def add(self, values: Tensor) -> None:
         """Add tokens [..., channels]; there may be none."""
-        flat = values.reshape(-1, values.shape[-1]).float()
+        flat = values.reshape(-1, values.shape[-1])
         if self.centre is None or self.count == 0:
-            self.centre = flat.sum(0) / max(len(flat), 1)
+            self.centre = flat.sum(0, dtype=torch.float32) / max(len(flat), 1)
         self.count += flat.shape[0]
-        apart = flat - self.centre
+        apart = flat - self.centre  # float32, like the mean
         self._float64.bring(torch.stack([apart.sum(0), apart.square_().sum(0)]), self._summed)
 
     def _summed(self, sums: Tensor) -> None:
@@ -199,6 +202,10 @@ def _counts(numbers: Tensor) -> Tensor:
     """How often each of _BINS numbers is among ``numbers`` [n]."""
     if numbers.device.type != "cuda":
         return torch.bincount(numbers, minlength=_BINS)
-    # there bincount waits for the device, to look for numbers out of range
-    counts = torch.zeros(_BINS, dtype=torch.int64, device=numbers.device)
-    return counts.index_add_(0, numbers.int(), counts.new_ones(()).expand(len(numbers)))
+    # there bincount waits for the device, to look for numbers out of range. Most numbers fall into
+    # few bins, where they would wait for each other: neighbours have bins of their own
+    side = torch.arange(len(numbers), dtype=torch.int32, device=numbers.device) % _SIDES
+    places = numbers.int() * _SIDES + side
+    counts = torch.zeros(_BINS * _SIDES, dtype=torch.int32, device=numbers.device)
+    counts.index_add_(0, places, counts.new_ones(()).expand(len(places)))
+    return counts.view(_BINS, _SIDES).sum(1)

@@ -8,6 +8,10 @@ BUFFER_BYTES = 2**30
 """At most so much of one module's activations is kept on the device for its equations."""
 
 
+STREAM_BYTES = 2**29
+"""A residual stream of at most so much stays on the device that the blocks are on."""
+
+
 PIECE_BYTES = 2**25
 """Size of each of the two page-locked buffers by which blocks go to a card."""
 

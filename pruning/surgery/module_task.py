@@ -102,16 +102,15 @@ class ModuleTask(Task[Pair]):
             return
         kept = expand(decision.kept, module.unit_width).to(self.pair.device)
         for place, (batch, *_) in enumerate(self.streams.batches()):
-            held = self.streams.held_out(batch)
-            output = torch.empty_like(self.streams.dense[batch])
+            # the buffers have the windows to fit on first
+            places = self.streams.held_out(batch).int().argsort(stable=True).argsort()
             with self.pair.autocast():
                 given = [
                     module.out_proj(buffer.parts[place][0].index_select(1, kept))
                     for buffer in collected.buffers
                 ]
-            together = torch.cat(given).unflatten(0, (-1, output.shape[1])).to(output)
-            output[~held], output[held] = together.split([int((~held).sum()), int(held.sum())])
-            yield batch, output
+            together = torch.cat(given).unflatten(0, (len(places), -1))
+            yield batch, together[places.to(together.device)].to(self.streams.dense)
 
     def _no_equations(self, inputs: int, outputs: int) -> Pair:
         """Those before any token."""

@@ -69,10 +69,10 @@ def plain_cut_logits(
 ) -> Logits:
     """``size`` windows of ``ids`` [n, s] at a time with the logits of ``model`` cut as ``plan``
     says, nothing repaired. A block's cut copy is gone before the next is made; hidden states
-    [n, s, d] wait on the CPU. Raises Cancelled."""
+    [n, s, d] wait where :func:`embed` leaves them. Raises Cancelled."""
     adapter = adapter_for(model.config)
     blocks, contexts = adapter.blocks(model), block_contexts(model, adapter, ids.shape[1])
-    hidden = embed(model, adapter, ids)
+    hidden = embed(model, adapter, ids, stay=True)
     for index, block in enumerate(blocks):
         stop_if(should_cancel)
         with resident(block, then=blocks[index + 1 : index + 2]):

@@ -88,16 +88,16 @@ class ModulePair:
 
 
 class Streams:
-    """The residual streams [n, s, d] (CPU, model dtype) of the dense and of the pruned model for
-    this rank's share of ``windows``, up to the module that comes next. Until the first cut both are
-    one tensor.
+    """The residual streams [n, s, d] (model dtype; see :func:`embed` for where) of the dense and of
+    the pruned model for this rank's share of ``windows``, up to the module that comes next. Until
+    the first cut both are one tensor.
     """
 
     def __init__(
         self, dense: nn.Module, pruned: nn.Module, adapter: ModelAdapter, windows: Windows
     ) -> None:
         mine = share_of(windows.ranks, *windows.ids.shape)
-        self.dense = embed(dense, adapter, windows.ids[mine])
+        self.dense = embed(dense, adapter, windows.ids[mine], stay=True)
         self.pruned = self.dense
         self.windows, self.ranks = windows, windows.ranks
         self._adapter, self._first = adapter, mine.start

@@ -36,7 +36,7 @@ E = TypeVar("E")
 class Collected(Generic[E]):
     """What one pass over the windows gathers about a module before its cut.
 
-    ``added`` [n, s, d] (CPU): what the dense module adds to its stream; ``energy``: the squared
+    ``added`` [n, s, d]: what the dense module adds to its stream; ``energy``: the squared
     norm of the dense out_proj outputs; ``plain_error``: that of the module with its dense weights
     cut as planned (None: nobody asked); ``buffers``: what out_proj of the pruned module read, to
     fit on and held out, where that could be kept.
@@ -102,7 +102,7 @@ class Task(ABC, Generic[E]):
     def added(
         self, collected: Collected[E], decision: ModulePlan
     ) -> Iterator[tuple[slice, Tensor]]:
-        """What the cut module adds to the pruned stream, batch by batch, on the CPU."""
+        """What the cut module adds to the pruned stream, batch by batch, where that is."""
 
     def _put_in_proj(
         self, in_proj: OutputProjectionFit | ExpertFit, put: Callable[[Fit], None]
@@ -141,6 +141,7 @@ class Task(ABC, Generic[E]):
         for batch, dense_in, pruned_in in streams.batches():
             held = streams.held_out(batch)
             if held.any():
+                held = held.nonzero()[:, 0]  # a mask would wait for the device
                 target = pair.dense_output(dense_in[held])[1].float()
                 if residual:
                     lost = streams.lost(batch)[held].to(pair.device)

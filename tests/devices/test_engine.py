@@ -7,7 +7,12 @@ import torch
 
 import pruning
 from pruning.evaluate import generate, perplexity, tokens_per_second
+from pruning.measure import forward_pass
+from pruning.models.execution import blockwise
+from pruning.models.execution.blockwise import embed
+from pruning.models.limits import STREAM_BYTES
 from pruning.pipeline import prune
+from pruning.surgery import recovery_check, streams
 from tests.helpers import families
 from tests.helpers.on_device import CUT, KINDS, as_on_the_cpu, losses, moved
 from tests.helpers.virtual_device import virtual_device
@@ -53,6 +58,23 @@ def test_every_placement(placement, kind, model_folder):
         loaded = pruning.load(str(model_folder), device=kind, placement=placement)
         got = losses(prune(loaded, recipe).pruned)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("most", [0, STREAM_BYTES])
+def test_the_streams_stay_on_the_device_while_they_are_small(most, kind, monkeypatch):
+    monkeypatch.setattr(blockwise, "STREAM_BYTES", most)
+    places = set()
+
+    def embedded(*args, **how):
+        hidden = embed(*args, **how)
+        places.add(hidden.device.type)
+        return hidden
+
+    for module in (forward_pass, streams, recovery_check):
+        monkeypatch.setattr(module, "embed", embedded)
+    recipe = families.recipe(recovery__keep_better=True, seed=most % 7, **CUT)
+    as_on_the_cpu("llama_grouped", kind, recipe)
+    assert (kind in places) == (most > 0)
 
 
 def test_saved_from_a_device(kind, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pruning
+from pruning.models.limits import STREAM_BYTES
 from pruning.models.loading import from_disk, loader
 from pruning.models.loading.memory_estimate import estimate, free_bytes
 from pruning.pipeline import prune
@@ -86,7 +87,11 @@ def test_what_passes_through_cpu_memory_is_counted(model_folder):
         few = estimate(str(model_folder), device="cuda", task=task)
     few = replace(few, device="mps")  # to which nothing is sent ahead
     assert few.needs("memory")[1] == few.weight_bytes
-    assert few.needs("whole")[1] == few.activation_bytes < few.weight_bytes
+    assert few.activation_bytes == 2 * 48 * 4
+    assert few.needs("whole")[1] == 0  # the stream stays on the device
+    assert few.needs("whole")[0] == few.weight_bytes + few.working_bytes + few.activation_bytes
+    many = replace(few, task=replace(task, samples=STREAM_BYTES // few.activation_bytes + 1))
+    assert many.needs("whole")[1] == many.activation_bytes > STREAM_BYTES
     blocks, buffers = needed.sizes.block_parameters * 4, 2 * needed.sizes.largest_block * 4
     held = needed.activation_bytes + blocks + needed.pruned_bytes + buffers
     assert needed.needs("memory")[1] == held

@@ -59,15 +59,16 @@ def _tapped_on_the_cpu(pair: ModulePair, block, module, hidden):
 def test_a_broken_engine_is_found_out(name, monkeypatch):
     kind, place, broken = MUTANTS[name]
     monkeypatch.setattr(place, broken)
+    monkeypatch.setattr(blockwise, "STREAM_BYTES", 0)  # so that streams come and go
     with virtual_device(kind):
         loaded = replace(moved("llama_grouped", kind), identity=name)
         with pytest.raises(WrongDevice):
             prune(loaded, families.recipe(**CUT))
 
 
-@pytest.mark.parametrize(("kind", "most"), [("cuda", 2), ("mps", 6)])
-def test_measuring_waits_for_the_device_a_few_times_per_batch(kind, most, monkeypatch):
-    """On cards for the divergence and for the stream that leaves the block."""
+@pytest.mark.parametrize(("kind", "most"), [("cuda", 0), ("mps", 6)])
+def test_measuring_hardly_waits_for_the_device(kind, most, monkeypatch):
+    """On cards not at all, elsewhere to have sums in float64."""
     monkeypatch.setattr(blockwise, "TOKENS_PER_BATCH", 64)  # four windows
     counts = []
     for samples in (8, 16):
@@ -76,7 +77,7 @@ def test_measuring_waits_for_the_device_a_few_times_per_batch(kind, most, monkey
             measure_model(loaded, families.recipe(calibration__samples=samples))
             counts.append(sum(n for line, n in waits.items() if "blockwise" not in line))
     more_batches = 2
-    assert 0 < (counts[1] - counts[0]) / (more_batches * families.BLOCKS) <= most
+    assert counts[0] and (counts[1] - counts[0]) / (more_batches * families.BLOCKS) <= most
 
 
 @pytest.mark.parametrize("seq_len", [2, 16])  # fewer tokens than channels, and more

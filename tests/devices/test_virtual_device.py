@@ -118,4 +118,5 @@ def test_waits_are_counted_by_line_of_the_engine():
         assert not waits
         total = DivergenceSum(2)
         total.add(torch.full((1, 2, 3, 3), 1 / 3, device="cuda"))
+        total.result()
         assert waits and all(line.startswith("measure/js_divergence.py:") for line in waits)

@@ -15,6 +15,7 @@ from pruning.artifacts.events import CancelCheck, never, stop_if
 from pruning.distributed.ranks import Ranks
 from pruning.models.execution.forward import replaced_forwards
 from pruning.models.execution.offload import device_of, is_offloaded, moved, resident
+from pruning.models.limits import STREAM_BYTES
 from pruning.utils.errors import UsageError
 
 TOKENS_PER_BATCH = 2048
@@ -115,12 +116,16 @@ def block_contexts(model: nn.Module, adapter: ModelAdapter, seq_len: int) -> lis
 
 
 @torch.no_grad()
-def embed(model: nn.Module, adapter: ModelAdapter, ids: Tensor) -> Tensor:
-    """Input of the first block for windows ``ids`` [n, s]; returns [n, s, d] on the CPU."""
+def embed(model: nn.Module, adapter: ModelAdapter, ids: Tensor, *, stay: bool = False) -> Tensor:
+    """Input of the first block for windows ``ids`` [n, s]; returns [n, s, d] on the CPU, or with
+    ``stay`` on the device where all blocks are, unless it takes more than STREAM_BYTES."""
     parts: list[Tensor] = []
+    stay = stay and not is_offloaded(adapter.blocks(model)[0])
 
     def keep(_block: nn.Module, *args: Any, **kwargs: Any) -> None:
-        parts.append((args[0] if args else kwargs["hidden_states"]).cpu())
+        hidden = args[0] if args else kwargs["hidden_states"]
+        stays = stay and hidden[0].nbytes * len(ids) <= STREAM_BYTES
+        parts.append(hidden if stays else hidden.cpu())
         raise _Embedded
 
     with replaced_forwards(adapter.blocks(model), keep):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT
-from pruning.models.limits import BUFFER_BYTES, PIECE_BYTES, probe_token_bytes, probe_windows
+from pruning.models.limits import (
+    BUFFER_BYTES,
+    PIECE_BYTES,
+    STREAM_BYTES,
+    probe_token_bytes,
+    probe_windows,
+)
 from pruning.models.loading.sizes import Sizes, Task
 
 PLACEMENTS = ("whole", "spread", "memory", "disk")
@@ -87,12 +93,28 @@ class MemoryEstimate:
 
     @property
     def activation_bytes(self) -> int:
-        """In CPU memory: the residual streams of the calibration set and, before they are those
-        of a prune, the gradients of the probed half."""
-        s, task = self.sizes, self.task
-        stream = task.samples * task.seq_len * s.hidden * self._size
-        pruning = (s.streams if task.prunes else 1) * stream
-        return max(pruning, stream + self._probed_tokens * self._probe_bytes)
+        """The residual streams of the calibration set and, before they are those of a prune, the
+        gradients of the probed half; in CPU memory but for :attr:`_staying_bytes`."""
+        return max(self._streams_bytes, self._probing_bytes)
+
+    @property
+    def _stream_bytes(self) -> int:
+        return self.task.samples * self.task.seq_len * self.sizes.hidden * self._size
+
+    @property
+    def _streams_bytes(self) -> int:
+        return (self.sizes.streams if self.task.prunes else 1) * self._stream_bytes
+
+    @property
+    def _probing_bytes(self) -> int:
+        return self._stream_bytes + self._probed_tokens * self._probe_bytes
+
+    @property
+    def _staying_bytes(self) -> int:
+        """Of streams that stay on a device which holds all blocks (see
+        :func:`pruning.models.execution.blockwise.embed`)."""
+        stays = self.device != "cpu" and self._stream_bytes <= STREAM_BYTES
+        return self._streams_bytes if stays else 0
 
     @property
     def _probed_tokens(self) -> int:
@@ -121,6 +143,9 @@ class MemoryEstimate:
         if placement in ("whole", "spread"):
             cards = self.cards if placement == "spread" else 1
             on_device = outside + -(-(blocks + self.pruned_bytes) // cards) + self.working_bytes
+            if placement == "whole" and self._staying_bytes:
+                on_device += self._staying_bytes
+                on_cpu = self._probing_bytes if self.task.probed else 0
         else:
             on_device = outside + current + self.working_bytes
             if self._sends:
