@@ -130,6 +130,8 @@ def write_gguf(
             for name, value in values.items():
                 getattr(writer, add[type(value)])(f"{architecture}.{name}", value)
             write_vocabulary(writer, tokenizer(), VOCABULARY)
+            if architecture.startswith("gemma"):  # the reader of transformers 5.17 asks for them
+                writer.add_token_scores([0.0] * VOCABULARY)
         if parts > 1:
             writer.add_uint16("split.no", number)
             writer.add_uint16("split.count", parts)

@@ -171,6 +171,8 @@ def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from pruning.models.compact.load import skeleton
+
     where = {"pretrained_model_name_or_path": str(whole.parent), "gguf_file": whole.name}
     config = _config(source, whole, header)
     tokenizer = _reading(
@@ -189,6 +191,8 @@ def _read(source: Path, whole: Path, header: Header) -> tuple[Any, Any]:
     )
     for name, stored, wanted in sorted(loading["mismatched_keys"]):
         check_shape(str(source), name, stored, wanted)
+    for name, wanted in skeleton(config, torch.float32).named_parameters():  # 5.17 tells of none
+        check_shape(str(source), name, model.get_parameter(name).shape, wanted.shape)
     unexpected = {*loading["unexpected_keys"], *_reading(source, header.without_place, model)}
     check_names(str(source), model, loading["missing_keys"], unexpected)
     # transformers refuses to save a model that still says it is quantised

@@ -80,12 +80,12 @@ _ROPE = {
 
 def applied(source: Path, header: Header, config: Any) -> Any:
     """``config`` with everything that the header says; raises Unsupported for what cannot be."""
+    width = header.settings.get("attention.key_length")
     for name, value in header.settings.items():
         if name in IN_SHAPES or name in _ROPE:
             continue
-        if not _apply(config, SETTINGS.get(name, ()), value) and not _same(
-            NEUTRAL.get(name), value
-        ):
+        known = _apply(config, SETTINGS.get(name, ()), value) or _same(NEUTRAL.get(name), value)
+        if not known or (name == "attention.value_length" and not _same(width or value, value)):
             raise Unsupported(
                 f"{source} says {name} = {str(value)[:40]}, which cannot be applied here; use the "
                 "safetensors model that it was made from."

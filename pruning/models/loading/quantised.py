@@ -68,4 +68,6 @@ def _read(checkpoint: Checkpoint) -> Any:
     for name, parameter in model.named_parameters():
         check_finite(source, name, parameter)
     settle_ties(model)
+    # what was done to the weights would be undone on saving: transformers 5.17 quantises them again
+    model._weight_conversions = None
     return model
