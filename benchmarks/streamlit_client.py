@@ -19,7 +19,6 @@ from websockets.asyncio.client import connect
 from benchmarks.server import HOST
 
 WHOLE = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
-EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 FRAGMENT = ForwardMsg.ScriptFinishedStatus.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
 Bytes = Callable[[bytes], None]
 
@@ -37,7 +36,6 @@ class Tab:
         self.elements: dict[tuple[int, ...], Any] = {}
         self._fragments: dict[str, str] = {}  # of sliders, by the widget's id
         self._running, self._awaited = list[str](), ""  # fragments; "" is the whole script
-        self._cut_short = False  # what is awaited was, or another fragment came right after it
         self._seen, self._drawn = seen, set[tuple[int, ...]]()
         self._widgets: dict[str, WidgetState] = {}
         self._drawn_again = asyncio.Event()  # what is awaited has ended
@@ -59,7 +57,7 @@ class Tab:
 
     async def rerun(self, *changed: WidgetState, fragment: str = "") -> float:
         """Seconds until the page, or its ``fragment``, is drawn with these widgets changed."""
-        self._awaited, self._cut_short = fragment, False
+        self._awaited = fragment
         self._drawn_again.clear()
         started = time.perf_counter()
         await self._send(list(changed), fragment)
@@ -151,13 +149,12 @@ class Tab:
     def _take(self, kind: str, message: ForwardMsg) -> None:
         if kind == "new_session":
             self.session_id = message.new_session.initialize.session_id or self.session_id
-            self._drawn = set()
+            self._drawn, before = set(), self._running
             self._running = list(message.metadata.run.fragment_ids)
             if not self._running:  # a whole run says again what repeats
                 self._stop(list(self._repeats))
-            elif self._cut_short:  # a fragment ends no other, so it was complete
-                self._drawn_again.set()
-            self._cut_short = False
+            elif self._awaited in before:  # a fragment ends no other, so it was complete, though
+                self._drawn_again.set()  # Streamlit may say that it was cut short, or nothing
         elif kind == "navigation":
             self.pages = {p.url_pathname: p.page_script_hash for p in message.navigation.app_pages}
         elif kind == "page_info_changed":
@@ -177,9 +174,7 @@ class Tab:
         elif kind == "script_finished" and message.script_finished == FRAGMENT:
             if self._awaited in self._running:
                 self._drawn_again.set()
-        elif kind == "script_finished" and message.script_finished == EARLY:
-            # also of a run that ended, where the next one began before this was sent
-            self._cut_short = self._awaited in self._running
+            self._running = []
         elif kind == "stop_auto_rerun":
             self._stop(message.stop_auto_rerun.fragment_ids)
 

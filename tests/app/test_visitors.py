@@ -8,7 +8,7 @@ import pytest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from benchmarks import visitors
-from benchmarks.streamlit_client import EARLY, Tab
+from benchmarks.streamlit_client import FRAGMENT, Tab
 
 
 @pytest.mark.slow
@@ -37,15 +37,34 @@ def test_a_visitor_notices_what_is_anothers():
     assert found.wrong == ["mine was sent theirs", "mine was sent a traceback"]
 
 
+EARLY = [ForwardMsg(script_finished=ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN)]
+
+
+@pytest.mark.parametrize("ended", [EARLY, []])
 @pytest.mark.parametrize(("following", "drawn"), [(["timer"], True), ([], False)])
-def test_a_fragment_that_another_one_follows_is_drawn(following, drawn):
-    """A whole run ends it in the middle, and draws it again."""
+def test_a_fragment_that_another_one_follows_is_drawn(following, drawn, ended):
+    """A whole run ends it in the middle, and draws it again. Of a fragment that ended just as the
+    next was asked for, Streamlit says that it was cut short, or nothing."""
     tab = Tab(1)
     tab._awaited = "slider"
     for fragments in (["slider"], following):
         started = ForwardMsg()
         started.metadata.run.fragment_ids.extend(fragments)
         tab._take("new_session", started)
-        if fragments == ["slider"]:
-            tab._take("script_finished", ForwardMsg(script_finished=EARLY))
+        for message in ended if fragments == ["slider"] else ():
+            tab._take("script_finished", message)
     assert tab._drawn_again.is_set() is drawn
+
+
+def test_a_fragment_that_begins_is_not_drawn_yet():
+    tab = Tab(1)
+    tab._awaited = "slider"
+    ended = ForwardMsg(script_finished=FRAGMENT)
+    started = ForwardMsg()
+    started.metadata.run.fragment_ids.append("slider")
+    for kind, message in (("new_session", started), ("script_finished", ended)):
+        tab._take(kind, message)
+    assert tab._drawn_again.is_set()
+    tab._drawn_again.clear()  # moved again
+    tab._take("new_session", started)
+    assert not tab._drawn_again.is_set()
