@@ -22,7 +22,7 @@ THOROUGH = (
     "tests/adversarial/test_faults.py",
     "tests/adversarial/test_weights.py",
     "tests/adversarial/test_hub_folders.py",
-    "tests/adversarial/test_gguf.py",
+    "tests/adversarial/test_gguf",
     "tests/adversarial/test_growth.py",
     "tests/adversarial/test_quantised.py",
     "tests/adversarial/test_quantised_formats.py",

@@ -7,15 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+import pruning
 from pruning.checkpoint.gguf.tokenizer import write_vocabulary
+from pruning.utils.errors import HeadroomError
 from tests.helpers import families
 
 VOCABULARY = 300
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 WEIGHTS = "model.safetensors"
 Change = Callable[[dict[str, Tensor], dict[str, Any]], None]
 
@@ -145,3 +156,12 @@ def write_gguf(
         writer.write_tensors_to_file()
         writer.close()
     return files[0]
+
+
+def refusal(file: Path) -> str:
+    """The one sentence by which a file is refused."""
+    with pytest.raises(HeadroomError) as caught:
+        pruning.load(str(file), device="cpu")
+    message = str(caught.value)
+    assert "\n" not in message and len(message.replace(str(file.parent), "")) <= 300, message
+    return message
