@@ -96,11 +96,8 @@ def test_settings_that_the_reader_of_transformers_passes_over(tmp_path, kind):
     sizes = {"hidden_size": 48, "intermediate_size": 37, "num_hidden_layers": 2, "head_dim": 16}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}
     config = AutoConfig.for_model(kind, **sizes, **heads, **names, tie_word_embeddings=True)
-    model = (
-        AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-        .eval()
-        .requires_grad_(False)
-    )
+    soft = {"attn_implementation": "eager"} if kind == "gemma2" else {}  # 5.17 leaves it to us
+    model = AutoModelForCausalLM.from_config(config, **soft).eval().requires_grad_(False)
     families.randomise(model, 1)
     file = odd_models.write_gguf(tmp_path / "m.gguf", model, OTHERS[kind], architecture=kind)
     assert torch.equal(_logits(file), families.logits(model, odd_models.ids()))
