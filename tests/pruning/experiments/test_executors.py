@@ -67,6 +67,7 @@ def test_a_cell_is_estimated_by_its_own_recipe(tiny):
 
 
 def test_what_cannot_work_is_one_sentence_before_any_work(tiny, tokenizer, monkeypatch, capsys):
+    pytest.importorskip("ray")
     memory = from_memory(families.llama_grouped(vocab_size=200).eval(), tokenizer)
     store = CellStore(memory, Protocol(("sample",), 16, 4))
     with pytest.raises(UsageError, match="save it and name the folder"):

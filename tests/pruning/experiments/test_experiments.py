@@ -127,6 +127,7 @@ def test_samples_are_an_axis_of_their_own(tiny):
 
 
 def test_tasks_stand_beside_perplexity(tiny, tmp_path):
+    pytest.importorskip("lm_eval")
     folder = write_rows(tmp_path / "tasks")
     experiment = few("table1", "Ours (Calibration)").model_copy(update={"tasks": ("boolq", "piqa")})
     request = Request(quick=True, windows=2, task_data=str(folder), limit=5)

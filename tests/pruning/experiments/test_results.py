@@ -98,6 +98,7 @@ def test_figures_are_what_was_measured(tiny):
 def test_the_command_writes_its_files_and_refuses_in_one_sentence(
     model_folder, tmp_path, capsys, monkeypatch
 ):
+    pytest.importorskip("lm_eval")
     words = ["reproduce", "figure3", str(model_folder), "--device", "cpu", "--quick"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
