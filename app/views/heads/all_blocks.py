@@ -63,7 +63,7 @@ def show_overview(
 def _saved(plan: Plan) -> str:
     """What the whole draft would save."""
     before, after = plan.before, plan.after
-    kept = sum(len(block.ffn.kept) for block in plan.blocks)
+    kept = sum(width.channels for width in plan.widths)
     channels = sum(block.ffn.units for block in plan.blocks)
     parameters = (
         f"{count_of(before.parameters - after.parameters)} of {count_of(before.parameters)}"
