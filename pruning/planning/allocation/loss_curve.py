@@ -77,13 +77,14 @@ def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
     table = [[*module, *[absent] * (len(wide) - len(module))] for module in offers]
     losses = np.array([[choice.loss for choice in module] for module in table])
     parameters = np.array([[choice.parameters for choice in module] for module in table])
+    modules = np.arange(len(offers))
 
     def best(price: float) -> np.ndarray:
         places: np.ndarray = np.argmin(losses + price * parameters, axis=1)
         return places
 
     def fits(price: float) -> bool:
-        return bool(parameters[np.arange(len(offers)), best(price)].sum() <= kept)
+        return bool(parameters[modules, best(price)].sum() <= kept)
 
     low, high = 0.0, 1e-12
     while not fits(high):
