@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.charts.chart import Axis, Chart, Row, Series
-from app.charts.figure import POWERS, STILL_LEGEND, still, trace
+from app.charts.figure import POWERS, STILL_LEGEND, Trace, still, trace
 from app.charts.picks import point_id
 from app.charts.theme import ATTENTION, FFN, GREEN, GREY, PRUNED, SELECTED, styled
 from pruning.artifacts.measurement import ActivationSummary, Measurement
@@ -168,7 +168,7 @@ def _channels_alt(block: int, place: str, channels: Sequence[ChannelMagnitude]) 
     )
 
 
-def _legend() -> list[go.Scatter]:
+def _legend() -> list[Trace]:
     """Keys without data, in grey because the panels have colours of their own."""
     keys = (
         ("maximum |x|", {"symbol": "diamond-open", "size": 8}),
@@ -179,7 +179,7 @@ def _legend() -> list[go.Scatter]:
     return [trace(Series(name, [None], [None], [""], GREY, **look)) for name, look in keys]
 
 
-def _panel(rows: Sequence[Row], colour: str) -> list[go.Scatter]:
+def _panel(rows: Sequence[Row], colour: str) -> list[Trace]:
     blocks, words = [row["block"] for row in rows], [_hover(row) for row in rows]
     ids = [point_id("block", block) for block in blocks]
     means = [_positive(row["mean"]) for row in rows]
@@ -193,11 +193,10 @@ def _panel(rows: Sequence[Row], colour: str) -> list[go.Scatter]:
     ]
 
 
-def _band(
-    rows: Sequence[Row], low: float, high: float, colour: str, opacity: float
-) -> list[go.Scatter]:
+def _band(rows: Sequence[Row], low: float, high: float, colour: str, opacity: float) -> list[Trace]:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     common = {
+        "type": "scatter",
         "x": [row["block"] for row in rows],
         "mode": "lines",
         "line": {"width": 0},
@@ -206,8 +205,8 @@ def _band(
     }
     fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},{opacity})"}
     return [
-        go.Scatter(y=[_quantile(row, low) for row in rows], **common),
-        go.Scatter(y=[_quantile(row, high) for row in rows], **fill, **common),
+        {"y": [_quantile(row, low) for row in rows], **common},
+        {"y": [_quantile(row, high) for row in rows], **fill, **common},
     ]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Row
-from app.charts.figure import colour_bar, frame, marks, picture, targets
+from app.charts.figure import Trace, colour_bar, frame, marks, picture, targets
 from app.charts.picks import point_id
-from app.charts.theme import SEQUENTIAL
+from app.charts.theme import REVERSED
 
 LN2 = float(np.log(2.0))
 HEIGHT = 365
@@ -58,7 +58,7 @@ def divergence_heatmap(
         margin={"t": 8, "l": 48, "r": 84, "b": 48},
         xaxis={**axis, "range": row},
         yaxis={**axis, "range": row[::-1]},
-        shapes=[]
+        shapes=None
         if selected is None
         else [frame(row, (selected - 0.5, selected + 0.5), 3 if count <= 40 else 1.5)],
     )
@@ -76,30 +76,31 @@ def divergence_alt(block: int, divergence: np.ndarray, threshold: float) -> str:
     )
 
 
-def _cells(shown: np.ndarray, labels: list[int]) -> go.Heatmap:
+def _cells(shown: np.ndarray, labels: list[int]) -> Trace:
     values = [[None if isnan(v) else round(v, 4) for v in row] for row in shown.tolist()]
     numbers = len(labels) <= NUMBERS_UP_TO
-    return go.Heatmap(
-        z=values,
-        x=labels,
-        y=labels,
-        zmin=0.0,
-        zmax=LN2,
+    return {
+        "type": "heatmap",
+        "z": values,
+        "x": labels,
+        "y": labels,
+        "zmin": 0.0,
+        "zmax": LN2,
         # reversed: alike pairs, the ones to look at, are bright
-        colorscale=f"{SEQUENTIAL}_r",
-        text=[[_number(value) for value in row] for row in values] if numbers else None,
-        texttemplate="%{text}" if numbers else None,
-        textfont={"size": 12},
-        hoverinfo="skip",
-        hoverongaps=False,
-        xgap=1 if len(labels) <= 40 else 0,
-        ygap=1 if len(labels) <= 40 else 0,
-        colorbar=colour_bar(
+        "colorscale": REVERSED,
+        "text": [[_number(value) for value in row] for row in values] if numbers else None,
+        "texttemplate": "%{text}" if numbers else None,
+        "textfont": {"size": 12},
+        "hoverinfo": "skip",
+        "hoverongaps": False,
+        "xgap": 1 if len(labels) <= 40 else 0,
+        "ygap": 1 if len(labels) <= 40 else 0,
+        "colorbar": colour_bar(
             "JS divergence (nats)",
             tickvals=[0.0, 0.2, 0.4, 0.6, LN2],
             ticktext=["0", "0.2", "0.4", "0.6", "ln 2"],
         ),
-    )
+    }
 
 
 def _number(value: float | None) -> str:
@@ -110,7 +111,7 @@ def _number(value: float | None) -> str:
     return f'<span style="color:{colour}">{value:.2f}</span>'
 
 
-def _dots(shown: np.ndarray, threshold: float, count: int) -> go.Scatter:
+def _dots(shown: np.ndarray, threshold: float, count: int) -> Trace:
     rows, columns = np.nonzero(np.nan_to_num(shown, nan=np.inf) < threshold)
     shift = 0.33 if count <= NUMBERS_UP_TO else 0.0
     return marks(
@@ -125,7 +126,7 @@ def _dots(shown: np.ndarray, threshold: float, count: int) -> go.Scatter:
     )
 
 
-def _targets(divergence: np.ndarray, threshold: float) -> go.Scatter:
+def _targets(divergence: np.ndarray, threshold: float) -> Trace:
     count = len(divergence)
     rows, columns = np.nonzero(~np.eye(count, dtype=bool))
     values = divergence[rows, columns].tolist()

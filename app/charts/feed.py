@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import theme
-from app.charts.figure import marks, no_axes, picture, still
+from app.charts.figure import Trace, marks, no_axes, picture, still
 from app.charts.graph_edges import discs, lines
 from app.charts.recovery import LARGE
 from pruning.planning.graph import leaving, positions_of
@@ -79,7 +79,7 @@ def _nodes(
     colour: str,
     size: int,
     font: int,
-) -> go.Scatter:
+) -> Trace:
     filled = not symbol.endswith("open")
     look = {"size": size, "symbol": symbol, "color": colour, "opacity": 1}
     return marks(
@@ -94,9 +94,7 @@ def _nodes(
     )
 
 
-def _crosses(
-    positions: np.ndarray, members: Sequence[int], size: int, box: np.ndarray
-) -> go.Scatter:
+def _crosses(positions: np.ndarray, members: Sequence[int], size: int, box: np.ndarray) -> Trace:
     """A ✕ beside each number, which must stay readable, where it is farthest from other heads."""
     pixels = positions * box
     beside = []

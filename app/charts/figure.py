@@ -12,6 +12,9 @@ import plotly.graph_objects as go
 from app.charts import theme
 from app.charts.chart import Axis, Chart, Series
 
+Trace = dict[str, Any]
+"""A trace as plain data, named by its ``type``. Told as one of Plotly's objects, each is checked
+two or three times before it is drawn: most of what a chart would cost."""
 STILL_LEGEND = {"itemclick": False, "itemdoubleclick": False}
 POWERS = {"type": "log", "exponentformat": "power", "dtick": 1}
 """A log axis with one tick per decade."""
@@ -38,7 +41,7 @@ def figure(chart: Chart, *, open_block: int | None = None) -> go.Figure:
     return still(drawn) if chart.still else drawn
 
 
-def trace(series: Series, **more: Any) -> go.Bar | go.Scatter:
+def trace(series: Series, **more: Any) -> Trace:
     """The marks of ``series``. What a click does not pick keeps its look: frames and rings show
     what is open. ``more``: what only Plotly knows of."""
     common = {
@@ -62,19 +65,20 @@ def trace(series: Series, **more: Any) -> go.Bar | go.Scatter:
         if series.outline:
             marker["line"] = {"color": series.outline, "width": 1}
         position = "outside" if series.labels else None
-        return go.Bar(marker=marker, textposition=position, **common)
+        return {"type": "bar", "marker": marker, "textposition": position, **common}
     mode = [("lines", series.dash), ("markers", series.symbol), ("text", series.labels)]
     lined = series.outline or series.symbol.startswith("x-thin") or series.symbol.endswith("-open")
     line = {"width": 2 if lined else 0, "color": series.outline or series.colour}
     if series.dash:
         path = {"color": series.colour, "dash": series.dash, "width": series.width}
         common["line"] = path
-    return go.Scatter(
-        mode="+".join(name for name, there in mode if there),
-        marker={**marker, "symbol": series.symbol or None, "size": series.size, "line": line},
-        textposition="top center",
+    return {
+        "type": "scatter",
+        "mode": "+".join(name for name, there in mode if there),
+        "marker": {**marker, "symbol": series.symbol or None, "size": series.size, "line": line},
+        "textposition": "top center",
         **common,
-    )
+    }
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -95,16 +99,30 @@ def still(drawn: go.Figure, name: str | None = None, **layout: Any) -> go.Figure
     return drawn.update_yaxes(fixedrange=True)
 
 
-def picture(traces: Sequence[Any], *, height: int, name: str, **layout: Any) -> go.Figure:
+def picture(traces: Sequence[Trace], *, height: int, name: str, **layout: Any) -> go.Figure:
     """A :func:`still` figure whose layout is given as a whole: told piece by piece, as other charts
-    are, Plotly takes ten times as long. ``layout`` goes over the :func:`~app.charts.theme.look`."""
+    are, Plotly takes ten times as long. ``layout`` goes over the :func:`~app.charts.theme.look`.
+
+    Plotly takes the settings as they are, since these are drawn while a slider moves: all must be
+    spelled out (a title as ``{"text": ...}``), and that it would accept them is for tests to say.
+    """
     still_axis = {"fixedrange": True}
     parts = (
         theme.look(height=height),
         {"dragmode": False, "uirevision": name, "xaxis": still_axis, "yaxis": still_axis},
         layout,
     )
-    return go.Figure(list(traces), merged(*parts))
+    settings = {"data": [_given(one) for one in traces], "layout": _given(merged(*parts))}
+    return go.Figure(settings, _validate=False)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings without those that are None, as Plotly leaves them out."""
+    return {
+        name: _given(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None
+    }
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,23 +154,24 @@ def frame(x: tuple[float, float], y: tuple[float, float], width: float = 3) -> d
 
 def marks(
     places: np.ndarray, *, words: Sequence[str] = (), picked: str | None = None, **more: Any
-) -> go.Scatter:
+) -> Trace:
     """Marks at ``places`` [n, 2] that say ``words`` under the mouse. A click on others leaves them
     as they are, their text in the colour ``picked``: one for all is what Plotly takes there."""
     text = {} if picked is None else {"textfont": {"color": picked}}
-    return go.Scatter(
-        x=places[:, 0].tolist(),
-        y=places[:, 1].tolist(),
-        hovertext=words or None,
-        hoverinfo="text" if words else "skip",
-        unselected={"marker": {"opacity": 1}, **text},
-        **{"mode": "markers", "showlegend": False, **more},
-    )
+    return {
+        "type": "scatter",
+        "x": places[:, 0].tolist(),
+        "y": places[:, 1].tolist(),
+        "hovertext": words or None,
+        "hoverinfo": "text" if words else "skip",
+        "unselected": {"marker": {"opacity": 1}, **text},
+        "mode": "markers",
+        "showlegend": False,
+        **more,
+    }
 
 
-def ring(
-    x: Sequence[float], y: Sequence[float], name: str, size: float, width: float
-) -> go.Scatter:
+def ring(x: Sequence[float], y: Sequence[float], name: str, size: float, width: float) -> Trace:
     """Rings around marks."""
     line = {"width": width}
     look = {"symbol": "circle-open", "size": size, "color": theme.SELECTED, "line": line}
@@ -167,21 +186,23 @@ def targets(
     *,
     size: float,
     **more: Any,
-) -> go.Scatter:
+) -> Trace:
     """An invisible layer of squares over a heatmap, whose own cells cannot be picked: it takes
     clicks and shows ``words`` under the mouse."""
     hidden = {"marker": {"opacity": 0}}
-    return go.Scatter(
-        x=x,
-        y=y,
-        **{"mode": "markers", **more},
-        marker={"symbol": "square", "size": size, "opacity": 0},
-        customdata=ids,
-        hovertext=words,
-        hoverinfo="text",
-        selected=hidden,
-        unselected=hidden,
-    )
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "markers",
+        **more,
+        "marker": {"symbol": "square", "size": size, "opacity": 0},
+        "customdata": ids,
+        "hovertext": words,
+        "hoverinfo": "text",
+        "selected": hidden,
+        "unselected": hidden,
+    }
 
 
 def colour_bar(title: str, **more: Any) -> dict[str, Any]:

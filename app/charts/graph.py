@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Series
-from app.charts.figure import STILL_LEGEND, marks, no_axes, picture, ring, trace
+from app.charts.figure import STILL_LEGEND, Trace, marks, no_axes, picture, ring, trace
 from app.charts.graph_edges import HEIGHT, discs, edge_traces
 from app.charts.picks import point_id
 from app.charts.theme import BLUE, CLEAR, GREEN, KEPT, MARKED, ORANGE, PRUNED, SKY, YELLOW
@@ -103,7 +103,7 @@ def _look(group: int, shared: bool) -> tuple[str, str]:
 
 def _nodes(
     graph: nx.Graph, heads: Sequence[int], positions: np.ndarray, sizes: np.ndarray, shared: bool
-) -> go.Scatter:
+) -> Trace:
     """``heads`` that all stay or all go."""
     going = graph.nodes[heads[0]]["decision"] == GOES
     looks = [_look(graph.nodes[head]["group"], shared) for head in heads]
@@ -134,7 +134,7 @@ def _nodes(
 
 def _crosses(
     heads: Sequence[int], positions: np.ndarray, sizes: np.ndarray, selected: int | None
-) -> go.Scatter:
+) -> Trace:
     """✕ beside every head that goes, outside the ring where that is the selected one."""
     reach = [float(0.6 * sizes[head] + (RING if head == selected else 0)) for head in heads]
     return marks(
@@ -149,7 +149,7 @@ def _crosses(
     )
 
 
-def _marks(marked: Mapping[int, str], positions: np.ndarray, sizes: np.ndarray) -> go.Scatter:
+def _marks(marked: Mapping[int, str], positions: np.ndarray, sizes: np.ndarray) -> Trace:
     """A square frame around ``marked`` heads and the word at their side."""
     heads = list(marked)
     look = {"symbol": "square-open", "color": MARKED, "line": {"width": 2.5}}

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import networkx as nx
 import numpy as np
-import plotly.graph_objects as go
 
-from app.charts.figure import marks
+from app.charts.figure import Trace, marks
 from app.charts.theme import SELECTED
 from pruning.planning.graph import positions_of
 
@@ -20,7 +19,7 @@ HEIGHT = 365
 TYPICAL_WIDTH = 520
 
 
-def edge_traces(graph: nx.Graph, sizes: np.ndarray, selected: int | None) -> list[go.Scatter]:
+def edge_traces(graph: nx.Graph, sizes: np.ndarray, selected: int | None) -> list[Trace]:
     """At most ``STRENGTHS`` traces by likeness, and one for the edges of the ``selected`` head."""
     positions, pairs = positions_of(graph), list(graph.edges(data="divergence"))
     chosen = [] if selected is None else list(graph.edges(selected, data="divergence"))
@@ -47,7 +46,7 @@ def lines(
     colour: str,
     width: float,
     box: tuple[float, float] = (TYPICAL_WIDTH, HEIGHT - 40.0),
-) -> go.Scatter:
+) -> Trace:
     """A line from rim to rim for each of ``pairs``, whose first two entries are heads at
     ``positions`` [heads, 2] of ``sizes`` [heads] pixels. ``box``: pixels of the unit square."""
     first, second = (np.array([pair[end] for pair in pairs], dtype=int) for end in (0, 1))
@@ -61,19 +60,20 @@ def lines(
     # plotly breaks a line where a coordinate is null
     flat = path.reshape(-1, 2).round(4).astype(object)
     flat[2::3] = None
-    return go.Scatter(
-        x=flat[:, 0].tolist(),
-        y=flat[:, 1].tolist(),
-        mode="lines",
-        line={"color": colour, "width": width},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    return {
+        "type": "scatter",
+        "x": flat[:, 0].tolist(),
+        "y": flat[:, 1].tolist(),
+        "mode": "lines",
+        "line": {"color": colour, "width": width},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def discs(
     positions: np.ndarray, sizes: Sequence[float], symbols: Sequence[str], colour: str
-) -> go.Scatter:
+) -> Trace:
     """Hides the lines behind hollow nodes at ``positions`` [nodes, 2], so that their numbers stay
     readable. Lies between lines and nodes."""
     look = {"size": list(sizes), "symbol": list(symbols), "color": colour, "opacity": 1}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app.charts import theme
 from app.charts.chart import Row, Series
-from app.charts.figure import STILL_LEGEND, frame, picture, ring, trace
+from app.charts.figure import STILL_LEGEND, Trace, frame, picture, ring, trace
 from app.charts.picks import point_id
 from app.charts.plan_map import width_rows
 from app.charts.theme import ATTENTION, FFN, GREY, KEPT, MARKED, PRUNED, SKY
@@ -93,7 +93,7 @@ def blocks_overview(
     rows = overview_rows(plan, counts, losses)
     heads, blocks = max(row["heads"] for row in rows), len(rows)
     strip = min(max(heads * 15, 120), 420)
-    traces: list[Any] = _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads)))
+    traces = _head_traces(plan, size=min(9.0, max(4.0, 0.6 * strip / heads)))
     if selected is not None:
         traces.append(ring([open_block], [selected], "selected", 16, 2.5))
     span = {"range": [heads - 0.4, -0.6], "dtick": 1 if heads <= 12 else 4, "showgrid": False}
@@ -171,7 +171,7 @@ def _kinds(module: ModulePlan) -> dict[int, str]:
     )
 
 
-def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
+def _head_traces(plan: Plan, size: float) -> list[Trace]:
     points: dict[str, list[tuple[int, int, str]]] = {name: [] for name in LOOKS}
     for index, block in enumerate(plan.blocks):
         reasons = block.attention.reasons()
@@ -196,7 +196,7 @@ def _head_traces(plan: Plan, size: float) -> list[go.Scatter]:
     ]
 
 
-def _losses(rows: Sequence[Row], row: int) -> tuple[list[go.Bar], float]:
+def _losses(rows: Sequence[Row], row: int) -> tuple[list[Trace], float]:
     """Stacked bars, attention and FFN hatched on top, and how high they reach."""
     below, traces = [0.0] * len(rows), []
     for kind, (name, colour) in LOSSES.items():
@@ -219,7 +219,7 @@ def _bars(
     row: int,
     hatched: bool = False,
     **more: Any,
-) -> go.Bar:
+) -> Trace:
     """Bars in a ``row``; ``words`` of a bar, with {} for its value."""
     blocks = range(len(values))
     texts = [f"block {block}\n{words.format(values[block])}" for block in blocks]

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.charts.chart import Row
-from app.charts.figure import colour_bar, frame, no_axes, picture, still, targets
+from app.charts.figure import Trace, colour_bar, frame, no_axes, picture, still, targets
 from app.charts.picks import point_id
 from app.charts.theme import SEQUENTIAL, styled
 from pruning.planning.analysis import attention_sink_shares
@@ -64,8 +64,9 @@ def pattern_map(pattern: np.ndarray, tokens: tuple[str, ...]) -> go.Figure:
     return figure
 
 
-def _heatmap(cells: Sequence | np.ndarray, **more: Any) -> go.Heatmap:
-    return go.Heatmap(z=cells, zmin=0.0, zmax=1.0, colorscale=SEQUENTIAL, hoverongaps=False, **more)
+def _heatmap(cells: Sequence | np.ndarray, **more: Any) -> Trace:
+    scale = {"zmin": 0.0, "zmax": 1.0, "colorscale": SEQUENTIAL}
+    return {"type": "heatmap", "z": cells, **scale, "hoverongaps": False, **more}
 
 
 def pattern_alt(block: int, head: int, pattern: np.ndarray, tokens: tuple[str, ...]) -> str:
@@ -114,9 +115,7 @@ def mosaic_alt(block: int, heads: int) -> str:
     return f"Attention maps of the {heads} heads of block {block} side by side, one tile each."
 
 
-def _targets(
-    maps: np.ndarray, corners: list[tuple[int, int]], size: int, pixels: float
-) -> go.Scatter:
+def _targets(maps: np.ndarray, corners: list[tuple[int, int]], size: int, pixels: float) -> Trace:
     heads = range(len(maps))
     return targets(
         [left + size / 2 for _, left in corners],

@@ -23,12 +23,12 @@ def width_rows(plan: Plan) -> list[Row]:
         {
             "block": index,
             "heads": block.attention.units,
-            "heads_kept": len(block.attention.kept),
-            "kv_heads_kept": len(block.attention.kept_groups),
+            "heads_kept": width.heads,
+            "kv_heads_kept": width.kv_heads,
             "channels": block.ffn.units,
-            "channels_kept": len(block.ffn.kept),
+            "channels_kept": width.channels,
         }
-        for index, block in enumerate(plan.blocks)
+        for index, (block, width) in enumerate(zip(plan.blocks, plan.widths, strict=True))
     ]
 
 

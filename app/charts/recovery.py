@@ -106,7 +106,7 @@ def large_errors(chart: Chart) -> go.Figure:
     if chart.rows:
         values = _positive(chart.rows[-1:])
         newest = ring([chart.rows[-1]["block"]] * len(values), values, "newest", 20, 3)
-        drawn.add_trace(newest.update(cliponaxis=False))
+        drawn.add_trace({**newest, "cliponaxis": False})
     return large_type(drawn)
 
 

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
-from app.charts.figure import STILL_LEGEND, frame, marks, no_axes, picture, ring, targets
+from app.charts.figure import STILL_LEGEND, Trace, frame, marks, no_axes, picture, ring, targets
 from app.charts.picks import point_id
 from app.charts.theme import KEPT, MARKED, PRUNED
 from pruning.artifacts.plan import BY_HAND
@@ -54,7 +54,7 @@ def sheet_of_graphs(
         textfont={"size": 11},
     )
     traces = [*_edge_traces(graphs, places), *_head_traces(graphs, places), captions]
-    frames = []
+    frames = None
     here = next((n for n, graph in enumerate(graphs) if graph.graph["block"] == open_block), None)
     if here is not None:
         left, bottom = corners[here]
@@ -88,7 +88,7 @@ def sheet_alt(graphs: Sequence[nx.Graph]) -> str:
     )
 
 
-def _edge_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[go.Scatter]:
+def _edge_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[Trace]:
     """Lines in a few strengths by likeness; typed arrays, since there may be thousands."""
     paths: list[list[np.ndarray]] = [[] for _ in range(STRENGTHS)]
     for graph, points in zip(graphs, places, strict=True):
@@ -99,23 +99,24 @@ def _edge_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> li
         path[:, :2] = points[edges[:, :2].astype(int)]
         for level in range(STRENGTHS):
             paths[level].append(path[strength == level].reshape(-1, 2))
-    traces = []
+    traces: list[Trace] = []
     for level, parts in enumerate(paths):
         lines = np.concatenate(parts)
         if len(lines):
             traces.append(
-                go.Scatter(
-                    x=lines[:, 0],
-                    y=lines[:, 1],
-                    mode="lines",
-                    name="edges",
-                    line={
+                {
+                    "type": "scatter",
+                    "x": lines[:, 0],
+                    "y": lines[:, 1],
+                    "mode": "lines",
+                    "name": "edges",
+                    "line": {
                         "color": f"rgba(128,128,128,{0.4 + 0.2 * level:.1f})",
                         "width": 1.0 + 0.7 * level,
                     },
-                    hoverinfo="skip",
-                    showlegend=False,
-                )
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                }
             )
     return traces
 
@@ -127,7 +128,7 @@ def _kind(node: Mapping[str, Any]) -> str:
     return KEPT_BY_HAND if by_hand else STAYS
 
 
-def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[go.Scatter]:
+def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> list[Trace]:
     kinds: dict[str, list[np.ndarray]] = {name: [] for name in (STAYS, GONE, DROPPED, KEPT_BY_HAND)}
     for graph, points in zip(graphs, places, strict=True):
         for head, node in graph.nodes(data=True):
@@ -140,20 +141,21 @@ def _head_traces(graphs: Sequence[nx.Graph], places: Sequence[np.ndarray]) -> li
         DROPPED: {"symbol": "diamond-x-open", "color": MARKED, "line": {"width": 1.5}},
         KEPT_BY_HAND: {"symbol": "square", "color": KEPT, "line": {"width": 2, "color": MARKED}},
     }
-    traces = []
+    traces: list[Trace] = []
     for name, points in kinds.items():
         if points:
             xy = np.array(points, dtype=np.float32)
             traces.append(
-                go.Scatter(
-                    x=xy[:, 0],
-                    y=xy[:, 1],
-                    mode="markers",
-                    name=f"{name} ({len(xy)})",
-                    marker={"size": size, "opacity": 1, **looks[name]},
-                    hoverinfo="skip",
-                    unselected={"marker": {"opacity": 1}},
-                )
+                {
+                    "type": "scatter",
+                    "x": xy[:, 0],
+                    "y": xy[:, 1],
+                    "mode": "markers",
+                    "name": f"{name} ({len(xy)})",
+                    "marker": {"size": size, "opacity": 1, **looks[name]},
+                    "hoverinfo": "skip",
+                    "unselected": {"marker": {"opacity": 1}},
+                }
             )
     return traces
 

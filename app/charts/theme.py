@@ -26,8 +26,9 @@ ATTENTION = BLUE
 FFN = ORANGE
 BEFORE = GREY
 
-SEQUENTIAL = "Cividis"
-"""Scale for magnitudes (divergence, activation size)."""
+SEQUENTIAL, REVERSED = (go.Heatmap(colorscale=name).colorscale for name in ("Cividis", "Cividis_r"))
+"""Scale for magnitudes (divergence, activation size), and the same with the bright end first;
+spelled out, for the browser knows no reversed one by name."""
 
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"

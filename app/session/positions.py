@@ -18,8 +18,11 @@ def stored_positions() -> Positions:
     return read_layouts(STORED)
 
 
-@st.cache_data(show_spinner=False, max_entries=1024)
+@st.cache_resource(show_spinner=False, max_entries=1024)
 def node_positions(divergence: np.ndarray) -> np.ndarray:
-    """Positions [heads, 2] for ``divergence`` [heads, heads] (nats)."""
+    """Positions [heads, 2] for ``divergence`` [heads, heads] (nats); shared, read only."""
     stored = stored_positions().get(content(divergence))
-    return head_layout(divergence) if stored is None else stored
+    # a view: what lies below may be written to by whoever made it
+    positions = (head_layout(divergence) if stored is None else stored).view()
+    positions.setflags(write=False)
+    return positions

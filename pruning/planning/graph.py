@@ -105,8 +105,9 @@ def block_graph(
     nx.set_node_attributes(graph, dict.fromkeys(graph, ""), "mark")
     for mark, heads in ((KEEP, marks.keep), (DROP, marks.drop)):
         nx.set_node_attributes(graph, dict.fromkeys(heads, mark), "mark")
-    for group in nx.connected_components(graph):
-        nx.set_node_attributes(graph, dict.fromkeys(group, min(group)), "component")
+    components = [dict.fromkeys(group, min(group)) for group in nx.connected_components(graph)]
+    first = {head: start for component in components for head, start in component.items()}
+    nx.set_node_attributes(graph, first, "component")
     return add_decisions(graph, plan.blocks[block].attention)
 
 

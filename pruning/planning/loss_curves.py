@@ -56,12 +56,9 @@ def ffn_choices(statistics: Statistics, shape: ModuleShape, multiple: int = 1) -
     step = lcm(max(multiple, 1), shape.step) * shape.experts
     if step * WIDTHS < shape.units:
         step *= -(-shape.units // (step * WIDTHS))
-    kept = np.unique([*range(step, shape.units, step), shape.units])[::-1]
-    losses = ffn_losses(statistics, shape, kept)
-    return [
-        Choice(int(k), shape.parameters(int(k), 0), float(loss))
-        for k, loss in zip(kept, losses, strict=True)
-    ]
+    kept = [*range(step, shape.units, step), shape.units][::-1]
+    losses = ffn_losses(statistics, shape, kept).tolist()
+    return [Choice(k, shape.parameters(k, 0), loss) for k, loss in zip(kept, losses, strict=True)]
 
 
 def ffn_losses(statistics: Statistics, shape: ModuleShape, kept: Iterable[int]) -> np.ndarray:
@@ -105,10 +102,10 @@ def plan_losses(measurement: Measurement, plan: Plan) -> dict[str, list[float]]:
     """
     require(measurement)
     losses: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for size, measured, block in zip(
-        measurement.shape.blocks, measurement.blocks, plan.blocks, strict=True
+    for size, measured, block, width in zip(
+        measurement.shape.blocks, measurement.blocks, plan.blocks, plan.widths, strict=True
     ):
-        ffn = ffn_losses(measured.ffn.statistics, size.ffn, [len(block.ffn.kept)])
+        ffn = ffn_losses(measured.ffn.statistics, size.ffn, [width.channels])
         losses["ffn"].append(float(ffn[0]))
         heads = head_loss(measured.attention.statistics, size.attention, block.attention)
         losses["attention"].append(heads)

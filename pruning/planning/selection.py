@@ -59,17 +59,28 @@ def choose_units(
     count: int,
     keep: Collection[int] = (),
 ) -> Reasons:
-    """Reasons for ``count`` of ``members``: those ``required`` by a mark first, then those by
-    similarity, then the weakest by ``scores`` [units]; none of ``keep``."""
+    """Reasons for the first ``count`` of :func:`in_turn`."""
+    return dict(in_turn(members, required, scores, criterion, keep)[:count])
+
+
+def in_turn(
+    members: np.ndarray,
+    required: Mapping[int, Reason],
+    scores: np.ndarray,
+    criterion: str,
+    keep: Collection[int] = (),
+) -> list[tuple[int, Reason]]:
+    """``members`` in the order in which they go, and why: those ``required`` by a mark first, then
+    those by similarity, then the weakest by ``scores`` [units]; none of ``keep``."""
     order = members[np.argsort(scores[members], kind="stable")].tolist()
     rank = {unit: place for place, unit in enumerate(order, start=1)}
     turn = {BY_HAND: 0, SIMILARITY: 1}
     free = [unit for unit in order if unit not in keep]
     free.sort(key=lambda unit: turn[required[unit].criterion] if unit in required else 2)
-    return {
-        unit: required.get(unit) or Reason(criterion, float(scores[unit]), -1, rank[unit])
-        for unit in free[:count]
-    }
+    return [
+        (unit, required.get(unit) or Reason(criterion, float(scores[unit]), -1, rank[unit]))
+        for unit in free
+    ]
 
 
 def of_whole_groups(chosen: Mapping[int, Reason], per_group: int) -> Reasons:

@@ -60,7 +60,9 @@ def weaker_candidates(
 
 def edges(divergence: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     """Edges ``(i, j, D_ij)`` with i < j of the similarity graph at τ."""
-    rows, columns = np.nonzero(np.triu(divergence < threshold, k=1))
+    rows, columns = np.nonzero(divergence < threshold)
+    upper = rows < columns
+    rows, columns = rows[upper], columns[upper]
     values = divergence[rows, columns].tolist()
     return list(zip(rows.tolist(), columns.tolist(), values, strict=True))
 

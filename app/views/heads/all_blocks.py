@@ -8,6 +8,7 @@ from functools import partial
 import networkx as nx
 import streamlit as st
 
+from app.charts.chart import Row
 from app.charts.divergence import pair_rows
 from app.charts.overview import blocks_overview, overview_alt, overview_rows
 from app.charts.plan_map import head_rows
@@ -63,7 +64,7 @@ def show_overview(
 def _saved(plan: Plan) -> str:
     """What the whole draft would save."""
     before, after = plan.before, plan.after
-    kept = sum(len(block.ffn.kept) for block in plan.blocks)
+    kept = sum(width.channels for width in plan.widths)
     channels = sum(block.ffn.units for block in plan.blocks)
     parameters = (
         f"{count_of(before.parameters - after.parameters)} of {count_of(before.parameters)}"
@@ -99,12 +100,15 @@ def show_downloads(
     graphs: Sequence[nx.Graph], measurement: Measurement, block: int, plan: Plan
 ) -> None:
     """The charts' data to export: tables as CSV, graphs as GraphML and node-link JSON."""
-    counts = [count_similar(graph) for graph in graphs]
-    losses = losses_per_block(measurement, plan)
+
+    def rows_of_blocks() -> list[Row]:
+        counts = [count_similar(graph) for graph in graphs]
+        return overview_rows(plan, counts, losses_per_block(measurement, plan))
+
     divergence = measurement.blocks[block].divergence
     csv_row(
         (partial(pair_rows, divergence), "divergence", "heads.divergence.csv"),
-        (partial(overview_rows, plan, counts, losses), "blocks", "heads.blocks.csv"),
+        (rows_of_blocks, "blocks", "heads.blocks.csv"),
         (partial(head_rows, plan), "heads", "heads.heads.csv"),
     )
     st.caption(

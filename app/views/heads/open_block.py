@@ -54,11 +54,11 @@ def show_map(divergence: np.ndarray, block: int, head: int, tau: float) -> None:
 
 def show_count(graph: nx.Graph, block: int, plan: Plan) -> None:
     """What graph and map say in numbers, and how to read them."""
-    count, ffn = count_similar(graph), plan.blocks[block].ffn
+    count, channels = count_similar(graph), plan.widths[block].channels
     st.caption(
         f"Block {block}: {amount(count.edges, 'edge')}, {amount(count.groups, 'group')} of alike "
-        f"heads, {len(leaving(graph))} of {len(graph)} heads would go; {len(ffn.kept):,} of "
-        f"{ffn.units:,} FFN channels stay. "
+        f"heads, {len(leaving(graph))} of {len(graph)} heads would go; {channels:,} of "
+        f"{plan.blocks[block].ffn.units:,} FFN channels stay. "
         "Edge: D < τ, thicker = more alike. Hollow with ✕: would go. Larger node: more important. "
         "Square frame: marked by hand. Dot in the map: D < τ. Click a head or a cell to pick it."
     )

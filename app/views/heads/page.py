@@ -37,8 +37,10 @@ def explorer() -> None:
     selection.show_marks()
     with st.container(border=True):
         show_patterns(block, head)
-    blocks = range(len(measurement.blocks))
-    graphs = [graph_of(measurement, index, recipe, plan) for index in blocks]
+    graphs = [
+        graph if index == block else graph_of(measurement, index, recipe, plan)
+        for index in range(len(measurement.blocks))
+    ]
     show_overview(graphs, measurement, block, head, plan)
     show_sheet(graphs, block, head)
     show_downloads(graphs, measurement, block, plan)

@@ -72,9 +72,9 @@ def check_budget(plan: Plan, recipe: Recipe, shape: ModelShape, blocks: range) -
     if not recipe.budget.given:
         return
     left = sum(
-        attention_parameters(plan.blocks[index].attention, shape.blocks[index].attention)
-        + shape.blocks[index].ffn.parameters(len(plan.blocks[index].ffn.kept), 0)
-        for index in blocks
+        size.attention.parameters(width.heads, width.kv_heads)
+        + size.ffn.parameters(width.channels, 0)
+        for size, width in ((shape.blocks[index], plan.widths[index]) for index in blocks)
     )
     over = left - within_budget(shape, recipe, blocks)
     if over > 0:

@@ -77,23 +77,27 @@ def cheapest(offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:
     table = [[*module, *[absent] * (len(wide) - len(module))] for module in offers]
     losses = np.array([[choice.loss for choice in module] for module in table])
     parameters = np.array([[choice.parameters for choice in module] for module in table])
+    modules = np.arange(len(offers))
 
-    def best(price: float) -> list[Choice]:
-        places = np.argmin(losses + price * parameters, axis=1)
-        return [module[place] for module, place in zip(offers, places.tolist(), strict=True)]
+    def best(price: float) -> np.ndarray:
+        places: np.ndarray = np.argmin(losses + price * parameters, axis=1)
+        return places
 
-    def fits(choices: Sequence[Choice]) -> bool:
-        return sum(choice.parameters for choice in choices) <= kept
+    def fits(price: float) -> bool:
+        return bool(parameters[modules, best(price)].sum() <= kept)
 
     low, high = 0.0, 1e-12
-    while not fits(best(high)):
+    while not fits(high):
         high *= 10.0
         if high > 1e12:
             return [min(module, key=lambda c: c.parameters) for module in offers]
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        low, high = (low, middle) if fits(best(middle)) else (middle, high)
-    return _filled(best(high), offers, kept)
+        if middle in (low, high):  # no price lies between
+            break
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    taken = zip(offers, best(high).tolist(), strict=True)
+    return _filled([module[place] for module, place in taken], offers, kept)
 
 
 def _filled(taken: list[Choice], offers: Sequence[Sequence[Choice]], kept: int) -> list[Choice]:

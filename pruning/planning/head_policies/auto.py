@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import replace
 
 from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleShape
@@ -53,15 +52,15 @@ class LeastLost(HeadPolicy):
 def _least_that_saves(policy: HeadPolicy, request: HeadRequest, limit: float) -> ModulePlan:
     """The plan of one policy that removes the fewest heads and leaves at most ``limit``
     parameters. They fall with the count, and lost score grows: bisection finds the count."""
-    units = request.shape.units
-
-    def plan(count: int) -> ModulePlan:
-        return policy.select(replace(request, sparsity=count / units))
+    units, choose = request.shape.units, policy.chooser(request)
+    plans: dict[int, ModulePlan] = {}
 
     def saves(count: int) -> bool:
-        return attention_parameters(plan(count), request.shape) <= limit
+        plans[count] = choose(count / units)
+        return attention_parameters(plans[count], request.shape) <= limit
 
-    return plan(min(bisect_left(range(units), True, key=saves), units - 1))
+    count = min(bisect_left(range(units), True, key=saves), units - 1)
+    return plans.get(count) or choose(count / units)
 
 
 HEAD_POLICIES.add(

@@ -7,7 +7,8 @@ Add one: a file in this folder with a subclass of :class:`HeadPolicy` and a call
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from pruning.planning.marks import HeadMarks
 from pruning.planning.selection import (
     Reason,
     Reasons,
-    choose_units,
     dense_parameters,
+    in_turn,
     removal_plan,
     removed_count,
 )
@@ -45,6 +46,10 @@ class HeadRequest:
     marks: HeadMarks
 
 
+Chooser = Callable[[float], ModulePlan]
+"""What goes when a share of the heads must."""
+
+
 class HeadPolicy(ABC):
     """One way to take heads out of grouped-query attention, in shapes that a kernel can run."""
 
@@ -57,6 +62,11 @@ class HeadPolicy(ABC):
     def select(self, request: HeadRequest) -> ModulePlan:
         """Marked heads first, then similar ones, then the weakest by score. Raises UsageError
         when the marks cannot be honoured."""
+
+    def chooser(self, request: HeadRequest) -> Chooser:
+        """:meth:`select` for any share in place of the ``request``'s, for whoever asks about many:
+        what does not depend on it may be found once. Raises the same."""
+        return lambda sparsity: self.select(replace(request, sparsity=sparsity))
 
     def step(self, shape: ModuleShape) -> int:
         """How many heads go at once."""
@@ -129,12 +139,20 @@ def alternatives(name: str, shape: ModuleShape) -> dict[str, HeadPolicy]:
 
 def select_any(request: HeadRequest) -> ModulePlan:
     """Any heads, each alone."""
-    shape, scores, keep = request.shape, request.scores, request.marks.keep
-    required = required_units(request.divergence, scores, request.rule, request.marks)
-    count = units_to_remove(required, request.sparsity, shape.units, request.marks)
-    every = np.arange(shape.units)
-    chosen = choose_units(every, required, scores, request.rule.score, count, keep)
-    return removal_plan(request.block, shape, chosen)
+    return any_chooser(request)(request.sparsity)
+
+
+def any_chooser(request: HeadRequest) -> Chooser:
+    """:func:`select_any` for any share."""
+    shape, scores, marks = request.shape, request.scores, request.marks
+    required = required_units(request.divergence, scores, request.rule, marks)
+    order = in_turn(np.arange(shape.units), required, scores, request.rule.score, marks.keep)
+
+    def choose(sparsity: float) -> ModulePlan:
+        count = units_to_remove(required, sparsity, shape.units, marks)
+        return removal_plan(request.block, shape, dict(order[:count]))
+
+    return choose
 
 
 def required_units(

@@ -8,13 +8,14 @@ from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.head_policies.base import (
     HEAD_POLICIES,
+    Chooser,
     HeadPolicy,
     HeadRequest,
     required_units,
     units_to_remove,
 )
 from pruning.planning.marks import marked_groups
-from pruning.planning.selection import choose_units, dense_parameters, of_whole_groups, removal_plan
+from pruning.planning.selection import dense_parameters, in_turn, of_whole_groups, removal_plan
 from pruning.planning.similarity import group_divergence
 
 
@@ -25,16 +26,23 @@ class WholeGroups(HeadPolicy):
     loss_curve = "kv_group_expected_loss"
 
     def select(self, request: HeadRequest) -> ModulePlan:
+        return self.chooser(request)(request.sparsity)
+
+    def chooser(self, request: HeadRequest) -> Chooser:
         block, shape, rule = request.block, request.shape, request.rule
         per_group = shape.units_per_group
         marks = marked_groups(block, shape, request.marks)
         scores = request.scores.reshape(shape.groups, per_group).sum(axis=1)
         between = group_divergence(request.divergence, per_group)
         required = required_units(between, scores, rule, marks)
-        count = units_to_remove(required, request.sparsity, shape.groups, marks)
-        groups = np.arange(shape.groups)
-        chosen = choose_units(groups, required, scores, rule.score, count, marks.keep)
-        return removal_plan(block, shape, of_whole_groups(chosen, per_group), grouped=True)
+        order = in_turn(np.arange(shape.groups), required, scores, rule.score, marks.keep)
+
+        def choose(sparsity: float) -> ModulePlan:
+            count = units_to_remove(required, sparsity, shape.groups, marks)
+            chosen = of_whole_groups(dict(order[:count]), per_group)
+            return removal_plan(block, shape, chosen, grouped=True)
+
+        return choose
 
     def step(self, shape: ModuleShape) -> int:
         return shape.units_per_group

@@ -8,13 +8,14 @@ from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleShape
 from pruning.planning.head_policies.base import (
     HEAD_POLICIES,
+    Chooser,
     HeadPolicy,
     HeadRequest,
     required_units,
     units_to_remove,
 )
 from pruning.planning.marks import even_limits
-from pruning.planning.selection import Reasons, choose_units, removal_plan
+from pruning.planning.selection import Reasons, in_turn, removal_plan
 
 
 class QueryHeads(HeadPolicy):
@@ -26,20 +27,29 @@ class QueryHeads(HeadPolicy):
     loss_curve = "query_expected_loss"
 
     def select(self, request: HeadRequest) -> ModulePlan:
+        return self.chooser(request)(request.sparsity)
+
+    def chooser(self, request: HeadRequest) -> Chooser:
         shape, rule, marks = request.shape, request.rule, request.marks
         required = required_units(request.divergence, request.scores, rule, marks)
         per_group = shape.units_per_group
         whole, least, most = even_limits(request.block, shape, marks)
-        count = units_to_remove(required, request.sparsity, shape.units, marks)
-        count -= len(whole) * per_group
-        each = int(np.floor(max(count, 0) / (shape.groups - len(whole)) + 0.5))
-        each = min(max(each, least), most)
-        chosen: Reasons = {}
-        for group in range(shape.groups):
-            members = np.arange(group * per_group, (group + 1) * per_group)
-            lost = per_group if group in whole else each
-            chosen |= choose_units(members, required, request.scores, rule.score, lost, marks.keep)
-        return removal_plan(request.block, shape, chosen)
+        orders = [
+            in_turn(members, required, request.scores, rule.score, marks.keep)
+            for members in np.arange(shape.units).reshape(shape.groups, per_group)
+        ]
+
+        def choose(sparsity: float) -> ModulePlan:
+            count = units_to_remove(required, sparsity, shape.units, marks)
+            count -= len(whole) * per_group
+            each = int(np.floor(max(count, 0) / (shape.groups - len(whole)) + 0.5))
+            each = min(max(each, least), most)
+            chosen: Reasons = {}
+            for group, order in enumerate(orders):
+                chosen |= dict(order[: per_group if group in whole else each])
+            return removal_plan(request.block, shape, chosen)
+
+        return choose
 
     def step(self, shape: ModuleShape) -> int:
         return shape.groups

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from pruning.artifacts.plan import ModulePlan
 from pruning.artifacts.shapes import ModuleShape
-from pruning.planning.head_policies.base import HEAD_POLICIES, HeadPolicy, HeadRequest, select_any
+from pruning.planning.head_policies.base import (
+    HEAD_POLICIES,
+    Chooser,
+    HeadPolicy,
+    HeadRequest,
+    any_chooser,
+)
 from pruning.planning.head_policies.query import QueryHeads
 from pruning.planning.selection import attention_parameters, dense_parameters
 
@@ -16,7 +22,11 @@ class OwnKeysAndValues(HeadPolicy):
     they save."""
 
     def select(self, request: HeadRequest) -> ModulePlan:
-        return replace(select_any(request), ungrouped=True)
+        return self.chooser(request)(request.sparsity)
+
+    def chooser(self, request: HeadRequest) -> Chooser:
+        choose = any_chooser(request)
+        return lambda sparsity: replace(choose(sparsity), ungrouped=True)
 
     def fits(self, shape: ModuleShape) -> bool:
         return shape.ungroups

@@ -27,6 +27,7 @@ def test_the_embedded_model_is_drawn_where_its_heads_were_laid_out(demo: Measure
     for block in demo.blocks[::10]:
         found = node_positions(block.divergence)
         assert found.shape == (9, 2) and (found == stored[content(block.divergence)]).all()
+        assert not found.flags.writeable  # all visitors share it
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.05, 0.2, 0.69])

@@ -13,6 +13,7 @@ from pruning.checkpoint import save
 from pruning.measure.windows import windows_for
 from pruning.pipeline import prune
 from pruning.planning import make_plan
+from pruning.planning.head_policies import base
 from pruning.planning.selection import attention_parameters
 from pruning.surgery.apply import apply
 from tests.helpers import families, hand_plans, synthetic
@@ -104,3 +105,18 @@ def test_a_budgeted_run_with_ungrouped_blocks_is_saved_and_loaded(tiny, tmp_path
     again = pruning.load(str(tmp_path / "model"), device="cpu")
     ids = families.token_ids()
     assert torch.equal(families.logits(again.model, ids), families.logits(run.pruned.model, ids))
+
+
+def test_automatic_asks_what_is_alike_once_per_policy_and_block(monkeypatch):
+    measured, asked = synthetic.measurement(heads=12, groups=3, blocks=2), []
+    found = base.weaker_candidates
+
+    def counted(divergence, *rest):
+        asked.append(len(divergence))
+        return found(divergence, *rest)
+
+    monkeypatch.setattr(base, "weaker_candidates", counted)
+    recipe = families.recipe(heads__ratio=0.5, heads__policy="auto", heads__threshold=0.3)
+    assert make_plan(measured, recipe).blocks[0].attention.removed
+    # whole groups are compared as groups, the other two compare heads
+    assert sorted(asked) == [3, 3, 12, 12, 12, 12]
