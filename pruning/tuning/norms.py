@@ -20,7 +20,7 @@ def refused(model, adapter):
 
 TUNINGS.add(
     "norms",
-    Tuning(prepare, learning_rate=1e-2, share=lambda rule: 0.001, refused=refused),
+    Tuning(prepare, learning_rate=3e-3, share=lambda rule: 0.001, refused=refused),
     title="Gains of the norms",
     summary="Only the gains of the norms are trained, toward the dense model's predictions.",
     source="Headroom; cf. BitFit, Ben Zaken et al., ACL 2022",
