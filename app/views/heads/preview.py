@@ -6,7 +6,7 @@ import networkx as nx
 import streamlit as st
 
 from app.components.widgets import needs_measurement
-from app.session.positions import node_positions
+from app.session.positions import positions_of_blocks
 from app.session.state import draft_recipe
 from pruning.artifacts.measurement import Measurement
 from pruning.artifacts.plan import Plan
@@ -60,7 +60,7 @@ def _without(recipe: Recipe, error: HeadroomError) -> Recipe:
 
 def graph_of(measurement: Measurement, block: int, recipe: Recipe, plan: Plan) -> nx.Graph:
     """The similarity graph of one block, with the marks of the draft."""
-    positions = node_positions(measurement.blocks[block].divergence)
+    positions = positions_of_blocks(measurement)[block]
     marks = draft_recipe().marks.get(block, Marks())
     return block_graph(measurement, plan, recipe, block, positions, marks)
 
