@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pruning.distributed.ranks import Ranks
 from pruning.measure.moments import Float64Queue
+from pruning.models.limits import PAIR_ENTRIES
 from pruning.utils.precision import sum_float64, zeros_float64
 
-_ENTRIES = {True: 2**18, False: 2**26}
+_ENTRIES = {True: 2**18, False: PAIR_ENTRIES}
 """Entries of patterns at once: on the CPU what its caches hold, elsewhere what fills the device."""
 
 

@@ -14,7 +14,7 @@ from pruning.utils.precision import float64_device, to_float64, zeros_float64
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 TOP_CHANNELS = 8
 _BINS = 2**15  # bfloat16 numbers without a sign
-_SIDES = 32
+_SIDES = 32  # places for each of them on a card
 _AT_ONCE = 16
 """Sums of batches that wait on a device without float64 at most."""
 

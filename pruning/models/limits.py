@@ -12,6 +12,11 @@ STREAM_BYTES = 2**29
 """A residual stream of at most so much stays on the device that the blocks are on."""
 
 
+PAIR_ENTRIES = 2**26
+"""Entries of attention patterns that heads are compared at at once, all pairs counted, on a device
+other than the CPU: what fills it."""
+
+
 PIECE_BYTES = 2**25
 """Size of each of the two page-locked buffers by which blocks go to a card."""
 

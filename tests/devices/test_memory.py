@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pruning
-from pruning.models.limits import STREAM_BYTES
+from pruning.models.limits import PAIR_ENTRIES, STREAM_BYTES
 from pruning.models.loading import from_disk, loader
 from pruning.models.loading.memory_estimate import estimate, free_bytes
 from pruning.pipeline import prune
@@ -95,6 +95,18 @@ def test_what_passes_through_cpu_memory_is_counted(model_folder):
     blocks, buffers = needed.sizes.block_parameters * 4, 2 * needed.sizes.largest_block * 4
     held = needed.activation_bytes + blocks + needed.pruned_bytes + buffers
     assert needed.needs("memory")[1] == held
+
+
+def test_the_comparison_of_all_pairs_of_heads_is_counted(model_folder):
+    with virtual_device("cuda"):
+        found = estimate(str(model_folder), device="cuda")
+    task = replace(found.task, samples=8, seq_len=64, prunes=False)
+    here = replace(found, task=task, device="cpu").working_bytes
+    there = replace(found, task=task).working_bytes
+    pairs = found.sizes.heads * (found.sizes.heads + 1) // 2
+    assert there - here == 2 * 4 * pairs * 2048 * 65 // 2
+    long = replace(found, task=replace(task, seq_len=4096))
+    assert long._comparing_bytes == 2 * 4 * PAIR_ENTRIES
 
 
 def test_the_allocators_cache_is_free(monkeypatch):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pruning.artifacts.shapes import BYTES_PER_ELEMENT
 from pruning.models.limits import (
     BUFFER_BYTES,
+    PAIR_ENTRIES,
     PIECE_BYTES,
     STREAM_BYTES,
     probe_token_bytes,
@@ -74,8 +75,17 @@ class MemoryEstimate:
         logits = s.vocabulary * min(tokens, task.samples * task.seq_len)
         # what each expert of a token reads, gives and should give
         routed = 3 * s.routes * s.hidden if s.experts > 1 else 0
-        cutting = equations + 4 * (tokens * (4 * s.active + maps + routed) + logits)
-        return max(cutting, self._training_bytes)
+        batch = 4 * (tokens * (4 * s.active + maps + routed) + logits)
+        return max(equations + batch, batch + self._comparing_bytes, self._training_bytes)
+
+    @property
+    def _comparing_bytes(self) -> int:
+        """Of mixtures of all pairs of heads and their entropies, while a batch is measured."""
+        if self.device == "cpu":
+            return 0
+        heads, tokens = self.sizes.heads, max(_BATCH_TOKENS, self.task.seq_len)
+        entries = heads * (heads + 1) // 2 * tokens * (self.task.seq_len + 1) // 2
+        return 2 * 4 * min(PAIR_ENTRIES, entries)
 
     @property
     def _training_bytes(self) -> int:
